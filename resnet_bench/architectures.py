@@ -1,0 +1,222 @@
+"""The five networks of the study and two control networks, each described by one frozen `Architecture`.
+
+The study prints no layer widths; the designs here are the reconstruction that `resnet-bench reconstruct` derives
+(see `resnet_bench.reconstruction`). A new architecture is one more entry in `ARCHITECTURES` or `CONTROLS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from resnet_bench.errors import UserError
+
+IMAGE_SIZE = 32  # pixels; every data set of the suite has 3×32×32 images
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A small residual network: 7×7 stem, basic blocks, fully connected (FC) layers.
+
+    Attributes:
+        id: the name used in options, JSON and tables.
+        published_name: the row label of the paper's tables; empty for networks that are not the paper's.
+        change: what differs from the baseline.
+        widths: output channels of each basic block.
+        strides: stride of the first convolution of each basic block.
+        kernel_size: of the first convolution of each block (3 or 5); the second is always 3×3.
+        hidden: widths of the FC layers before the last one.
+    """
+
+    id: str
+    published_name: str
+    change: str
+    widths: tuple[int, ...] = (64, 64, 128, 128)
+    strides: tuple[int, ...] = (1, 1, 2, 1)
+    kernel_size: int = 3
+    hidden: tuple[int, ...] = (1000,)
+
+    stem_width = 16
+    stem_kernel_size = 7
+    stem_stride = 2
+
+    @property
+    def map_size(self) -> int:
+        """Side of the square feature map that reaches the first FC layer, in pixels."""
+        size = IMAGE_SIZE // self.stem_stride
+        for stride in self.strides:
+            size = -(-size // stride)
+        return size
+
+    @property
+    def features(self) -> int:
+        """Inputs of the first FC layer."""
+        return self.widths[-1] * self.map_size**2
+
+    def fc_shapes(self, num_classes: int) -> list[tuple[int, int]]:
+        """(inputs, outputs) of each FC layer, first to last."""
+        sizes = [self.features, *self.hidden, num_classes]
+        return list(zip(sizes, sizes[1:], strict=False))
+
+
+BASELINE = Architecture("baseline", "Original(Baseline Residual Network)", "7×7 stem, 4 basic blocks, 2 FC layers")
+
+ARCHITECTURES: dict[str, Architecture] = {
+    a.id: a
+    for a in (
+        BASELINE,
+        Architecture("fc1", "#1 Variation(ResNet with 1 FC)", "last FC layer removed", hidden=()),
+        Architecture("fc3", "#2 Variation(ResNet with 3 FC)", "one FC layer added", hidden=(2000, 600)),
+        Architecture(
+            "blocks2", "#3 Variation (2 basic blocks)", "4 → 2 basic blocks", widths=(64, 64), strides=(1, 1)
+        ),
+        Architecture(
+            "conv5x5",
+            "#4 Variation(ResNet_with_5x5ConvolutionLayer_in_BasickBlock)",
+            "3×3 → 5×5 convolutions in the blocks",
+            strides=(2, 2, 2, 1),
+            kernel_size=5,
+        ),
+    )
+}
+"""The study's five networks, in its order."""
+
+CONTROLS: dict[str, Architecture] = {
+    a.id: a
+    for a in (
+        Architecture("conv5x5-same", "", "5×5 convolutions, baseline's strides: only the kernel changes", kernel_size=5),
+        Architecture(
+            "blocks2-same", "", "2 basic blocks, baseline's 128×8×8 map: only the depth changes", (64, 128), (1, 2)
+        ),
+    )
+}
+"""Networks that are not the paper's, run on request to separate causes the paper's variants mix."""
+
+
+def get(name: str) -> Architecture:
+    """The architecture called `name`; `UserError` lists the known ones if there is none."""
+    known = {**ARCHITECTURES, **CONTROLS}
+    if name not in known:
+        raise UserError(f"There is no architecture {name!r}; choose one of {', '.join(known)}.")
+    return known[name]
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions with batch norm around an identity, or a 1×1 projection where the shape changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, in_channels, h, w] → [batch, out_channels, ⌈h/stride⌉, ⌈w/stride⌉]."""
+        out = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class ResidualNetwork(nn.Module):
+    """The network an `Architecture` describes, with torch's default initialisation.
+
+    Its layers stand in the order the data takes: `stem`, `blocks`, `fc` (FC layers with ReLU between them).
+    """
+
+    def __init__(self, architecture: Architecture, num_classes: int = 100) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.num_classes = num_classes
+        a = architecture
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, a.stem_width, a.stem_kernel_size, a.stem_stride, a.stem_kernel_size // 2, bias=False),
+            nn.BatchNorm2d(a.stem_width),
+            nn.ReLU(),
+        )
+        inputs = (a.stem_width, *a.widths)
+        self.blocks = nn.Sequential(
+            *(
+                BasicBlock(i, o, s, a.kernel_size)
+                for i, o, s in zip(inputs, a.widths, a.strides, strict=False)
+            )
+        )
+        layers: list[nn.Module] = []
+        for i, o in a.fc_shapes(num_classes):
+            layers += [nn.Linear(i, o), nn.ReLU()]
+        self.fc = nn.Sequential(*layers[:-1])  # logits come from the last linear layer, without ReLU
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[batch, 3, 32, 32] float → logits [batch, num_classes]."""
+        return self.fc(self.blocks(self.stem(images)).flatten(1))
+
+
+def build(architecture: Architecture, num_classes: int, seed: int) -> ResidualNetwork:
+    """The network with initial weights that are a function of `seed`; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ResidualNetwork(architecture, num_classes)
+
+
+def parameter_count(architecture: Architecture, num_classes: int = 100) -> int:
+    """Number of trainable parameters, counted on the real module (on torch's storage-less `meta` device)."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in ResidualNetwork(architecture, num_classes).parameters())
+
+
+def fc_parameter_count(architecture: Architecture, num_classes: int = 100) -> int:
+    """Number of trainable parameters in the FC layers, weights and biases."""
+    return sum((i + 1) * o for i, o in architecture.fc_shapes(num_classes))
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution as a network of the suite runs it on a 32×32 image; sizes in channels and pixels."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: int
+    stride: int
+    input_size: int
+
+    @property
+    def output_size(self) -> int:
+        return -(-self.input_size // self.stride)
+
+    @property
+    def multiply_accumulates(self) -> int:
+        """For one image; padding counts as computed, as is usual."""
+        return self.in_channels * self.out_channels * self.kernel_size**2 * self.output_size**2
+
+
+def convolutions(architecture: Architecture) -> Iterator[Convolution]:
+    """Every convolution of the network in the order of the data, projection shortcuts after their block."""
+    a = architecture
+    yield Convolution(3, a.stem_width, a.stem_kernel_size, a.stem_stride, IMAGE_SIZE)
+    size, channels = IMAGE_SIZE // a.stem_stride, a.stem_width
+    for width, stride in zip(a.widths, a.strides, strict=False):
+        first = Convolution(channels, width, a.kernel_size, stride, size)
+        yield first
+        yield Convolution(width, width, 3, 1, first.output_size)
+        if stride != 1 or channels != width:
+            yield Convolution(channels, width, 1, stride, size)
+        size, channels = first.output_size, width
+
+
+def multiply_accumulates(architecture: Architecture, num_classes: int = 100) -> int:
+    """Multiply-accumulate operations of one image's forward pass, in convolutions and FC layers."""
+    return sum(c.multiply_accumulates for c in convolutions(architecture)) + sum(
+        i * o for i, o in architecture.fc_shapes(num_classes)
+    )
+
+
+def millions(count: int) -> str:
+    """A parameter count as the paper prints it: 8942524 → `8.9M`."""
+    return f"{count / 1e6:.1f}M"

@@ -1,0 +1,67 @@
+"""The interface of an engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from resnet_bench.architectures import ResidualNetwork
+from resnet_bench.recipe import Recipe
+from resnet_bench.timing import Clock
+
+
+class Engine(ABC):
+    """Runs training steps on one network.
+
+    An engine owns the network and the optimiser's state. Its step computes: logits of the batch in training mode,
+    mean cross-entropy, gradients, one Adam update (`torch.optim.Adam`'s rule, with the recipe's `lr`, `betas`, `eps`).
+
+    Attributes:
+        name: as in `--engine` and in every table.
+        pipeline: the data pipeline it runs on unless told otherwise (`loader` or `vectorized`).
+        compile_seconds: time spent compiling so far; 0 for an engine that compiles nothing.
+    """
+
+    name: ClassVar[str]
+    pipeline: ClassVar[str] = "loader"
+
+    def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
+        """Take `network` over; raises `UserError` where this machine cannot run the engine."""
+        self.network = network
+        self.recipe = recipe
+        self.compile_seconds = 0.0
+
+    def warm_up(self, images: Tensor, labels: Tensor) -> None:
+        """Compile what steps on batches like this one need, so that no step pays for it; state is left as it was."""
+
+    @abstractmethod
+    def step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
+        """Train on one batch.
+
+        Args:
+            images: float32 [batch, 3, 32, 32], augmented and normalised.
+            labels: int64 [batch].
+            clock: told when the phases `forward`, `backward` and `optimizer` end.
+
+        Returns:
+            The batch's mean loss before the update, a detached scalar.
+        """
+
+    def logits(self, images: Tensor) -> Tensor:
+        """float32 [batch, 3, 32, 32] → logits [batch, classes] in evaluation mode (running batch-norm statistics)."""
+        self.network.eval()
+        with torch.no_grad():
+            logits: Tensor = self.network(images)
+        self.network.train()
+        return logits
+
+    @abstractmethod
+    def optimizer_state(self) -> dict[str, Any]:
+        """Adam's state as `torch.optim.Adam(network.parameters()).state_dict()` gives it, whatever the engine."""
+
+    @abstractmethod
+    def load_optimizer_state(self, state: dict[str, Any]) -> None:
+        """Take over what `optimizer_state` of any engine returned."""

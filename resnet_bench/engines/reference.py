@@ -1,0 +1,39 @@
+"""What the paper ran: plain eager PyTorch and `torch.optim.Adam` with its default implementation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from resnet_bench.architectures import ResidualNetwork
+from resnet_bench.engines import base
+from resnet_bench.recipe import Recipe
+from resnet_bench.timing import Clock
+
+
+class Engine(base.Engine):
+    name = "reference"
+
+    def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
+        super().__init__(network, recipe)
+        network.train()
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
+
+    def step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self.network(images), labels)
+        clock.lap("forward")
+        loss.backward()
+        clock.lap("backward")
+        self.optimizer.step()
+        clock.lap("optimizer")
+        return loss.detach()
+
+    def optimizer_state(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+    def load_optimizer_state(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state)

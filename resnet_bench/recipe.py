@@ -1,0 +1,47 @@
+"""The training recipe of the study: every number of it, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from resnet_bench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the result of a training; the defaults are the paper's (section "Experimental setup").
+
+    How it is run (engine, pipeline, workers, threads) is deliberately not part of it. Unspecified numbers of the
+    paper are torch's defaults: Adam's `betas` and `eps`, no weight decay, no learning-rate schedule.
+    """
+
+    epochs: int = 15
+    batch_size: int = 4
+    lr: float = 4e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    padding: int = 4  # pixels of black around the image before the random 32×32 crop
+    flip_probability: float = 0.5
+    rotation_degrees: float = 15.0  # the angle is uniform in [-15°, 15°]
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise UserError(f"--epochs is {self.epochs}; give at least 1.")
+        if self.batch_size < 1:
+            raise UserError(f"--batch-size is {self.batch_size}; give at least 1.")
+        if not 0 < self.lr < float("inf"):
+            raise UserError(f"--lr is {self.lr}; give a finite number above 0.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe as JSON holds it."""
+        return {**asdict(self), "betas": list(self.betas)}
+
+    def differences(self, other: Recipe, *, ignore: tuple[str, ...] = ()) -> list[str]:
+        """`["lr 0.0004 against 0.001"]`: the fields in which two recipes differ, without those of `ignore`."""
+        mine, theirs = self.as_dict(), other.as_dict()
+        return [f"{k} {mine[k]} against {theirs[k]}" for k in mine if k not in ignore and mine[k] != theirs[k]]
+
+
+LOADER_WORKERS = 2  # processes of the paper's DataLoader
+EVALUATION_BATCH_SIZE = 500  # has no effect on the result beyond rounding; large enough to be fast on any CPU
