@@ -70,9 +70,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         BASELINE,
         Architecture("fc1", "#1 Variation(ResNet with 1 FC)", "last FC layer removed", hidden=()),
         Architecture("fc3", "#2 Variation(ResNet with 3 FC)", "one FC layer added", hidden=(2000, 600)),
-        Architecture(
-            "blocks2", "#3 Variation (2 basic blocks)", "4 → 2 basic blocks", widths=(64, 64), strides=(1, 1)
-        ),
+        Architecture("blocks2", "#3 Variation (2 basic blocks)", "4 → 2 basic blocks", widths=(64, 64), strides=(1, 1)),
         Architecture(
             "conv5x5",
             "#4 Variation(ResNet_with_5x5ConvolutionLayer_in_BasickBlock)",
@@ -87,7 +85,9 @@ ARCHITECTURES: dict[str, Architecture] = {
 CONTROLS: dict[str, Architecture] = {
     a.id: a
     for a in (
-        Architecture("conv5x5-same", "", "5×5 convolutions, baseline's strides: only the kernel changes", kernel_size=5),
+        Architecture(
+            "conv5x5-same", "", "5×5 convolutions, baseline's strides: only the kernel changes", kernel_size=5
+        ),
         Architecture(
             "blocks2-same", "", "2 basic blocks, baseline's 128×8×8 map: only the depth changes", (64, 128), (1, 2)
         ),
@@ -143,10 +143,7 @@ class ResidualNetwork(nn.Module):
         )
         inputs = (a.stem_width, *a.widths)
         self.blocks = nn.Sequential(
-            *(
-                BasicBlock(i, o, s, a.kernel_size)
-                for i, o, s in zip(inputs, a.widths, a.strides, strict=False)
-            )
+            *(BasicBlock(i, o, s, a.kernel_size) for i, o, s in zip(inputs, a.widths, a.strides, strict=False))
         )
         layers: list[nn.Module] = []
         for i, o in a.fc_shapes(num_classes):

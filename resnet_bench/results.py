@@ -7,11 +7,20 @@ pytest-benchmark's JSON, in which each benchmark's `extra_info` is one result (`
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
-from typing import Annotated, Any, Literal
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from scipy import stats
+
+from resnet_bench.errors import UserError
 
 SCHEMA_VERSION = 1
 
@@ -167,3 +176,107 @@ class ParametersResult(Model):
 
 
 Result = Annotated[ParametersResult | EpochTimeResult | AccuracyResult, Field(discriminator="kind")]
+_RESULT: TypeAdapter[Result] = TypeAdapter(Result)
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """What one JSON file holds.
+
+    Attributes:
+        path: where it was read from.
+        machine: `resnet_bench.machine.describe()` of the machine that ran it, with its `calibration` where taken.
+        datetime: when it was saved, ISO 8601; empty for `train --output`.
+        results: in the order of the file; several of one architecture are several runs (seeds) of it.
+    """
+
+    path: Path
+    machine: dict[str, Any]
+    datetime: str
+    results: tuple[Result, ...]
+
+    def of_kind(self, kind: type[Any]) -> list[Any]:
+        """The results of one class, e.g. `file.of_kind(EpochTimeResult)`."""
+        return [r for r in self.results if isinstance(r, kind)]
+
+
+def read(path: str | Path) -> ResultFile:
+    """Read and check a file of either kind; `UserError` names the file and what is wrong with it.
+
+    Benchmarks of other projects in the same file are passed over; a file with no result of this suite is an error.
+    """
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}; give the JSON of a run.") from None
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON or was cut off ({error}); give the JSON of a complete run.") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} holds no results of resnet_bench; give a file that this suite saved.")
+    if isinstance(data.get("benchmarks"), list):
+        machine = data.get("machine_info")
+        machine = machine.get("resnet_bench") if isinstance(machine, dict) else None
+        entries = [b.get("extra_info") if isinstance(b, dict) else b for b in data["benchmarks"]]
+        entries = [e for e in entries if not isinstance(e, dict) or "kind" in e or "schema_version" in e]
+    else:
+        machine = data.get("machine")
+        entries = [data] if "kind" in data else []
+    if not entries:
+        raise UserError(f"{path} holds no results of resnet_bench; give a file that this suite saved.")
+    if not isinstance(machine, dict):
+        raise UserError(f"{path} does not say which machine it was measured on; give a file that this suite saved.")
+    created = data.get("datetime", "")
+    results = tuple(_checked(path, entry) for entry in entries)
+    return ResultFile(path, machine, created if isinstance(created, str) else "", results)
+
+
+def _checked(path: Path, entry: Any) -> Result:
+    version = entry.get("schema_version") if isinstance(entry, dict) else None
+    if version is not None and version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema version {version!r}, this release reads version {SCHEMA_VERSION}; "
+            "measure again, or read it with the release that wrote it."
+        )
+    try:
+        return _RESULT.validate_json(json.dumps(entry), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "result"
+        raise UserError(f"{path} does not follow the schema at {where}: {first['msg'].lower()}.") from None
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file that replaces `path` only once it is complete and on disk; otherwise `path` stays as it was.
+
+    Raises `UserError` where it cannot be written (folder missing, no permission, disk full).
+    """
+    path = Path(path)
+    temporary: str | None = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are private to the user
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror or error}; free space or give another place.") from None
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write `data` as JSON, atomically."""
+    text = json.dumps(data, indent=1, allow_nan=False)
+    with atomic_write(path) as file:
+        file.write(text + "\n")
