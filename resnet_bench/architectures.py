@@ -6,6 +6,7 @@ The study prints no layer widths; the designs here are the reconstruction that `
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ class Architecture:
     def fc_shapes(self, num_classes: int) -> list[tuple[int, int]]:
         """(inputs, outputs) of each FC layer, first to last."""
         sizes = [self.features, *self.hidden, num_classes]
-        return list(zip(sizes, sizes[1:], strict=False))
+        return list(itertools.pairwise(sizes))
 
 
 BASELINE = Architecture("baseline", "Original(Baseline Residual Network)", "7×7 stem, 4 basic blocks, 2 FC layers")
@@ -143,7 +144,7 @@ class ResidualNetwork(nn.Module):
         )
         inputs = (a.stem_width, *a.widths)
         self.blocks = nn.Sequential(
-            *(BasicBlock(i, o, s, a.kernel_size) for i, o, s in zip(inputs, a.widths, a.strides, strict=False))
+            *(BasicBlock(i, o, s, a.kernel_size) for i, o, s in zip(inputs, a.widths, a.strides))
         )
         layers: list[nn.Module] = []
         for i, o in a.fc_shapes(num_classes):
@@ -198,7 +199,7 @@ def convolutions(architecture: Architecture) -> Iterator[Convolution]:
     a = architecture
     yield Convolution(3, a.stem_width, a.stem_kernel_size, a.stem_stride, IMAGE_SIZE)
     size, channels = IMAGE_SIZE // a.stem_stride, a.stem_width
-    for width, stride in zip(a.widths, a.strides, strict=False):
+    for width, stride in zip(a.widths, a.strides, strict=True):
         first = Convolution(channels, width, a.kernel_size, stride, size)
         yield first
         yield Convolution(width, width, 3, 1, first.output_size)

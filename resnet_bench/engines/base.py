@@ -34,7 +34,7 @@ class Engine(ABC):
         self.recipe = recipe
         self.compile_seconds = 0.0
 
-    def warm_up(self, images: Tensor, labels: Tensor) -> None:
+    def warm_up(self, images: Tensor, labels: Tensor) -> None:  # noqa: B027 (nothing to do is a fine default)
         """Compile what steps on batches like this one need, so that no step pays for it; state is left as it was."""
 
     @abstractmethod

@@ -1,0 +1,98 @@
+"""A table as data, and its renderings."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tabulate import tabulate
+
+Format = Literal["text", "markdown", "latex", "csv", "html"]
+FORMATS: tuple[Format, ...] = ("text", "markdown", "latex", "csv")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose cells are strings ready to read.
+
+    Attributes:
+        title: a heading, e.g. `Table 1`.
+        columns: the column heads.
+        rows: as many cells each as there are columns.
+        caption: data set, machine and how it was measured; one sentence or more.
+        notes: marks explained below the table, e.g. `* stopped before the last epoch`.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    notes: Sequence[str] = ()
+
+    def render(self, format_: Format) -> str:
+        """The table in one of the formats; no newline at the end."""
+        return {
+            "text": self._text,
+            "markdown": self._markdown,
+            "latex": self._latex,
+            "csv": self._csv,
+            "html": self._html,
+        }[format_]()
+
+    def _text(self) -> str:
+        body = tabulate(self.rows, self.columns, tablefmt="simple", disable_numparse=True)
+        return "\n".join([self.title, *filter(None, [self.caption]), "", body, *self.notes])
+
+    def _markdown(self) -> str:
+        cells = [[_escape_markdown(cell) for cell in row] for row in self.rows]
+        heads = [_escape_markdown(head) for head in self.columns]
+        body = tabulate(cells, heads, tablefmt="pipe", disable_numparse=True)
+        after = [line for note in self.notes for line in ("", note)]
+        return "\n".join([f"**{self.title}** {self.caption}".rstrip(), "", body, *after])
+
+    def _latex(self) -> str:
+        body = tabulate(self.rows, self.columns, tablefmt="latex_booktabs", disable_numparse=True)
+        caption = _escape_latex(" ".join([f"{self.title}.", self.caption, *self.notes]).strip())
+        return "\n".join([r"\begin{table}", rf"\caption{{{caption}}}", body, r"\end{table}"])
+
+    def _csv(self) -> str:
+        """Heads and rows only: captions and notes would be no data. Rows carry their marks."""
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([self.columns, *self.rows])
+        return out.getvalue().rstrip("\n")
+
+    def _html(self) -> str:
+        head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in self.columns)
+        rows = "".join(
+            "<tr>"
+            + "".join(
+                f'<th scope="row">{html.escape(c)}</th>' if i == 0 else f"<td>{html.escape(c)}</td>"
+                for i, c in enumerate(row)
+            )
+            + "</tr>\n"
+            for row in self.rows
+        )
+        notes = "".join(f"<p class=note>{html.escape(note)}</p>\n" for note in self.notes)
+        return (
+            f"<figure class=table><figcaption><strong>{html.escape(self.title)}</strong> {html.escape(self.caption)}"
+            f"</figcaption>\n<div class=scroll><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n"
+            f"</table></div>\n{notes}</figure>"
+        )
+
+
+def _escape_markdown(cell: str) -> str:
+    return cell.replace("|", r"\|").replace("\n", " ")
+
+
+_LATEX = str.maketrans(
+    {c: rf"\{c}" for c in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+)
+
+
+def _escape_latex(text: str) -> str:
+    return text.translate(_LATEX)
