@@ -144,7 +144,7 @@ class ResidualNetwork(nn.Module):
         )
         inputs = (a.stem_width, *a.widths)
         self.blocks = nn.Sequential(
-            *(BasicBlock(i, o, s, a.kernel_size) for i, o, s in zip(inputs, a.widths, a.strides))
+            *(BasicBlock(i, o, s, a.kernel_size) for i, o, s in zip(inputs, a.widths, a.strides, strict=False))
         )
         layers: list[nn.Module] = []
         for i, o in a.fc_shapes(num_classes):

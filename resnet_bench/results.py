@@ -150,6 +150,7 @@ class EpochTimeResult(_Run):
     startup_seconds: Seconds  # from the start of an epoch to its first batch
     blocks: tuple[Block, ...]
     epoch_seconds: Interval | None  # None for fewer than two blocks
+    step_bound_seconds: Seconds | None = None  # least time a step can take here: `machine.step_bound`
     peak_memory_bytes: Annotated[int, Field(ge=0)]
     load_average_before: float
     load_average_after: float
