@@ -151,9 +151,9 @@ class EpochTimeResult(_Run):
     blocks: tuple[Block, ...]
     epoch_seconds: Interval | None  # None for fewer than two blocks
     step_bound_seconds: Seconds | None = None  # least time a step can take here: `machine.step_bound`
-    peak_memory_bytes: Annotated[int, Field(ge=0)]
-    load_average_before: float
-    load_average_after: float
+    peak_memory_bytes: Annotated[int, Field(ge=0)] | None  # most that training this network added to the process
+    load_average_before: float | None  # over one minute; None where the system has none
+    load_average_after: float | None
     warnings: tuple[str, ...]  # why this number should be doubted; empty where nothing was noticed
 
     @property

@@ -1,0 +1,212 @@
+"""Epoch time: several networks measured in turn, round by round, so that the machine's drift hits all alike.
+
+In mode `full` a round times one whole epoch of each network. In mode `sampled` it times a block of consecutive steps
+of each, after a few that are not timed; rounds go on until every network's mean is known well enough, and the epoch
+is extrapolated from the mean step.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from tqdm import tqdm
+
+from resnet_bench.errors import UserError
+from resnet_bench.pipelines import CHUNK_IMAGES
+from resnet_bench.results import Block, EpochTimeResult, Interval, PhaseSeconds
+from resnet_bench.timing import Clock, mean_interval
+from resnet_bench.training import Training
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+Mode = Literal["sampled", "full"]
+StoppedBy = Literal["precision", "time-limit", "rounds"]
+
+LOADER_BLOCK_STEPS = 24
+LOADER_WARMUP_STEPS = 12  # beyond the batches that the workers prepared while other networks were being timed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How epoch time is measured.
+
+    Attributes:
+        precision: `sampled` stops where the 95 % interval's half-width is below this fraction of every mean…
+        time_limit: …or after this many seconds, whichever comes first.
+        min_rounds, max_rounds: bounds on the number of blocks; mode `full` runs `max_rounds` rounds.
+    """
+
+    mode: Mode = "sampled"
+    precision: float = 0.03
+    time_limit: float = 120.0
+    min_rounds: int = 5
+    max_rounds: int = 200
+
+    def __post_init__(self) -> None:
+        if self.max_rounds < 1:
+            raise UserError(f"--rounds is {self.max_rounds}; give at least 1.")
+        if self.time_limit <= 0:
+            raise UserError(f"--time-limit is {self.time_limit}; give a number of seconds above 0.")
+
+
+class EpochTime:
+    """The measurement of one network: `open` it, then `measure` a block a round."""
+
+    def __init__(self, build: Callable[[], Training], plan: Plan) -> None:
+        self.plan = plan
+        self.blocks: list[Block] = []
+        self.warmup_steps = 0
+        with _PeakMemory() as peak:
+            self.training = build()
+            self.training.warm_up()
+            per_epoch = self.training.steps_per_epoch
+            if self.training.pipeline == "loader":
+                self._block_steps, self._skipped_steps = LOADER_BLOCK_STEPS, LOADER_WARMUP_STEPS
+            else:  # whole chunks, so that every block pays for as many images as it uses
+                self._block_steps, self._skipped_steps = max(1, CHUNK_IMAGES // self.training.recipe.batch_size), 2
+            if self._block_steps + self._skipped_steps > per_epoch:
+                self._skipped_steps = min(self._skipped_steps, per_epoch // 4)
+                self._block_steps = per_epoch - self._skipped_steps
+            self._run(max(self._skipped_steps, 2))
+        self.startup_seconds = self.training.startup_seconds
+        self.peak_memory_bytes = peak.bytes
+        self.load_average_before = _load_average()
+
+    def _run(self, steps: int) -> None:
+        """Train without timing; opens the next epoch where this one has too few steps left for a block."""
+        training = self.training
+        if training.step + steps + self._block_steps > training.steps_per_epoch:
+            training.close_epoch()
+        for _ in range(steps):
+            training.train_step()
+        self.warmup_steps += steps
+
+    def measure(self, round_: int) -> Block:
+        """Time the block of a round."""
+        training = self.training
+        if self.plan.mode == "full":
+            training.close_epoch()
+            steps = training.steps_per_epoch + 1  # the last call finds the epoch's end, as a training loop does
+        else:
+            steps = self._block_steps
+            self._run(self._skipped_steps)
+        training.clock = clock = Clock()
+        faults, begun = _page_faults(), time.perf_counter()
+        done = sum(training.train_step() is not None for _ in range(steps))
+        seconds = time.perf_counter() - begun
+        block = Block(
+            round=round_,
+            steps=done,
+            seconds=seconds,
+            phases=PhaseSeconds(**clock.seconds),
+            page_faults=_page_faults() - faults,
+        )
+        self.blocks.append(block)
+        return block
+
+    def epoch_seconds(self) -> list[float]:
+        """What each block says an epoch takes, in seconds."""
+        if self.plan.mode == "full":
+            return [b.seconds for b in self.blocks]
+        return [self.startup_seconds + self.training.steps_per_epoch * b.seconds / b.steps for b in self.blocks]
+
+    def interval(self) -> Interval | None:
+        """The epoch's seconds with their 95 % interval; None for fewer than two blocks."""
+        return mean_interval(self.epoch_seconds()) if len(self.blocks) > 1 else None
+
+    def precise(self) -> bool:
+        interval = self.interval()
+        return len(self.blocks) >= self.plan.min_rounds and (
+            interval is not None and interval.relative <= self.plan.precision
+        )
+
+    def result(
+        self, stopped_by: StoppedBy | None, warnings: Sequence[str] = (), step_bound_seconds: float | None = None
+    ) -> EpochTimeResult:
+        """What is known so far; `stopped_by` None says that the measurement was cut off."""
+        training = self.training
+        return EpochTimeResult(
+            **training.run_info(),
+            complete=stopped_by is not None,
+            mode=self.plan.mode,
+            stopped_by=stopped_by,
+            steps_per_epoch=training.steps_per_epoch,
+            warmup_steps=self.warmup_steps,
+            startup_seconds=self.startup_seconds,
+            blocks=tuple(self.blocks),
+            epoch_seconds=self.interval(),
+            step_bound_seconds=step_bound_seconds,
+            peak_memory_bytes=self.peak_memory_bytes,
+            load_average_before=self.load_average_before,
+            load_average_after=_load_average(),
+            warnings=tuple(warnings),
+        )
+
+
+def measure_interleaved(
+    measurements: Sequence[EpochTime], plan: Plan, after_round: Callable[[], None] = lambda: None
+) -> StoppedBy:
+    """Run rounds over all networks until all are precise, or the time or the rounds are used up."""
+    begun = time.perf_counter()
+    total = plan.max_rounds if plan.mode == "full" else None
+    with tqdm(total=total, desc=f"epoch time ({plan.mode})", unit=" rounds", disable=None, leave=False) as bar:
+        for round_ in range(plan.max_rounds):
+            for measurement in measurements:
+                measurement.measure(round_)
+            after_round()
+            bar.update()
+            if plan.mode == "full":
+                continue
+            widest = max((i.relative for m in measurements if (i := m.interval())), default=math.inf)
+            bar.set_postfix_str(f"±{widest:.1%}, to reach ±{plan.precision:.1%}")
+            if all(m.precise() for m in measurements):
+                return "precision"
+            if time.perf_counter() - begun > plan.time_limit:
+                return "time-limit"
+    return "rounds"
+
+
+def _page_faults() -> int:
+    """Minor and major page faults of this process so far; 0 where the system does not tell."""
+    if resource is None:
+        return 0
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_minflt + usage.ru_majflt
+
+
+def _load_average() -> float | None:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+class _PeakMemory:
+    """`bytes`: the most resident memory that what runs within added to this process; None where unknown.
+
+    Linux keeps a high-water mark that can be reset, which is what makes it one network's and not the process's.
+    """
+
+    bytes: int | None = None
+
+    def __enter__(self) -> _PeakMemory:
+        self._before = psutil.Process().memory_info().rss
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+            self._readable = True
+        except OSError:
+            self._readable = False
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._readable:
+            status = Path("/proc/self/status").read_text()
+            peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+            self.bytes = max(0, peak - self._before)

@@ -1,0 +1,49 @@
+"""The options of a run, defined once: `resnet-bench train` and `pytest benchmarks` take the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from resnet_bench.recipe import LOADER_WORKERS, Recipe
+
+PAPER = Recipe()
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option, named as in Python: `train_images` is `--train-images`. `default` None means: see `help`."""
+
+    name: str
+    type: Callable[[str], Any]
+    default: Any
+    help: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+
+RUN_OPTIONS = (
+    Option(
+        "dataset", str, "auto",
+        "cifar100, cifar10, folder:PATH ({train,test}/<class>/*), synthetic, or auto: CIFAR-100 if it is there or can "
+        "be fetched, else synthetic.",
+    ),
+    Option("engine", str, "reference", "How a step is computed: reference is plain PyTorch, as the paper ran."),
+    Option("epochs", int, PAPER.epochs, "Epochs to train."),
+    Option("train_images", int, None, "Train on this many images, stratified by class.  [default: all]"),
+    Option("test_images", int, None, "Test on this many images, stratified by class.  [default: all]"),
+    Option("batch_size", int, PAPER.batch_size, "Images in a batch."),
+    Option("lr", float, PAPER.lr, "Learning rate of Adam."),
+    Option("seed", int, 0, "Decides initial weights, order, augmentation and subsets."),
+    Option("workers", int, LOADER_WORKERS, "Processes of the loader pipeline."),
+    Option("threads", int, None, "Threads of an operation.  [default: torch's choice, one for each core]"),
+    Option("pipeline", str, None, "Data pipeline, loader or vectorized: the same batches.  [default: the engine's]"),
+)  # fmt: skip
+
+
+def recipe(values: Mapping[str, Any]) -> Recipe:
+    """The recipe that option values ask for."""
+    return Recipe(epochs=values["epochs"], batch_size=values["batch_size"], lr=values["lr"])
