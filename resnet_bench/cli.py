@@ -152,30 +152,6 @@ def train(
             results.write_json(output, training.result(machine.describe()).model_dump(mode="json"))
 
 
-@cli.command()
-@click.option(
-    "--format",
-    "output",
-    type=click.Choice(["text", "markdown", "json"]),
-    default="text",
-    show_default=True,
-    help="How to print the result; JSON lists every design.",
-)
-def reconstruct(output: str) -> None:
-    """Search for the networks that fit the published parameter counts.
-
-    The study prints no layer widths. This lists every design of a stated family whose counts round to the published
-    ones, marks the canonical one, and says what decides between the rest: counts, epoch times or an assumption.
-    """
-    from resnet_bench import reconstruction
-
-    found = reconstruction.search()
-    if output == "json":
-        click.echo(json.dumps(reconstruction.as_dict(found), indent=2))
-    else:
-        click.echo(reconstruction.as_text(found, "github" if output == "markdown" else "simple"))
-
-
 def main(args: list[str] | None = None) -> Any:
     """Run the command line: exit status 0, 2 for something the user can mend, 130 after Ctrl-C."""
     try:
