@@ -1,0 +1,238 @@
+"""Hand-made result files for the tests of everything that reads results: valid, small, with known answers.
+
+`save(path, [epoch_time("baseline", seconds=60), accuracy("fc1", [0.1, 0.2]), parameters("fc1")])` writes what
+`pytest benchmarks --benchmark-save` writes. Every keyword that is not named is a key of the result to override.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resnet_bench import architectures
+from resnet_bench.paper import PUBLISHED
+from resnet_bench.recipe import Recipe
+from resnet_bench.results import wilson_interval
+from resnet_bench.timing import mean_interval
+
+PHASE_SHARES = {"data": 0.05, "forward": 0.25, "backward": 0.4, "optimizer": 0.3}
+
+
+def digest(text: str) -> str:
+    """A SHA-256 that stands for some data or weights."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def dataset(**overrides: Any) -> dict[str, Any]:
+    """CIFAR-100 whole; `name="synthetic", synthetic=True` and the like change it (and give it another digest)."""
+    info = {
+        "name": "cifar100",
+        "synthetic": False,
+        "subset": False,
+        "train_images": 50_000,
+        "test_images": 10_000,
+        "classes": 100,
+        "mean": [0.507, 0.487, 0.441],
+        "std": [0.267, 0.256, 0.276],
+        **overrides,
+    }
+    return {"sha256": digest(json.dumps(info)), **info}
+
+
+def machine(**overrides: Any) -> dict[str, Any]:
+    """What `resnet_bench.machine.describe()` says of a laptop; no calibration unless `calibration=` is given."""
+    return {
+        "cpu": {
+            "model": "13th Gen Intel(R) Core(TM) i5-1340P",
+            "architecture": "x86_64",
+            "physical_cores": 12,
+            "logical_cores": 16,
+            "usable_cores": 16,
+            "isa": ["avx2"],
+        },
+        "memory_bytes": 16 * 2**30,
+        "os": "Linux 6.8",
+        "governor": "performance",
+        "container": {"cpu_quota": None, "memory_limit_bytes": None},
+        "torch": {"version": "2.15.0"},
+        "threads": {"intraop": 2, "interop": 1, "environment": {}},
+        "allocator": {"name": "glibc"},
+        **overrides,
+    }
+
+
+def _run(architecture: str, seed: int, overrides: dict[str, Any]) -> dict[str, Any]:
+    data = overrides.get("dataset", dataset())
+    try:
+        count = architectures.parameter_count(architectures.get(architecture), data["classes"])
+    except Exception:  # a network that only the sample knows
+        count = 1_000_000
+    return {
+        "schema_version": 1,
+        "architecture": architecture,
+        "parameters": count,
+        "engine": "reference",
+        "pipeline": "loader",
+        "dataset": data,
+        "recipe": Recipe().as_dict(),
+        "seed": seed,
+        "threads": 2,
+        "workers": 2,
+    }
+
+
+def epoch_time(
+    architecture: str,
+    seconds: float = 60.0,
+    noise: float = 0.01,
+    blocks: int = 10,
+    seed: int = 0,
+    drift: Sequence[float] | None = None,
+    **overrides: Any,
+) -> dict[str, Any]:
+    """An epoch-time result whose blocks scatter about `seconds` an epoch with relative deviation `noise`.
+
+    `seed` seeds the scatter (and is the training's seed). `drift` multiplies the blocks, one factor a round: give
+    several networks the same to let the machine drift under all of them.
+    """
+    steps_per_epoch, steps, startup = 12_500, 24, 0.1
+    draws = np.random.default_rng([seed, *architecture.encode()]).normal(1, noise, blocks).clip(0.1)
+    step = (seconds - startup) / steps_per_epoch * draws * (np.ones(blocks) if drift is None else np.asarray(drift))
+    result = {
+        **_run(architecture, seed, overrides),
+        "kind": "epoch_time",
+        "complete": True,
+        "mode": "sampled",
+        "stopped_by": "precision",
+        "steps_per_epoch": steps_per_epoch,
+        "warmup_steps": 40,
+        "startup_seconds": startup,
+        "blocks": [
+            {
+                "round": i,
+                "steps": steps,
+                "seconds": float(s) * steps,
+                "phases": {p: float(s) * steps * share for p, share in PHASE_SHARES.items()},
+                "page_faults": 100,
+            }
+            for i, s in enumerate(step)
+        ],
+        "epoch_seconds": None,
+        "step_bound_seconds": None,
+        "peak_memory_bytes": 500_000_000,
+        "load_average_before": 0.1,
+        "load_average_after": 1.9,
+        "warnings": [],
+        **overrides,
+    }
+    if blocks > 1 and "epoch_seconds" not in overrides:
+        result["epoch_seconds"] = mean_interval([startup + steps_per_epoch * float(s) for s in step]).model_dump()
+    return result
+
+
+def accuracy(
+    architecture: str, accuracies: Sequence[float] = (0.1, 0.2, 0.3), seed: int = 0, **overrides: Any
+) -> dict[str, Any]:
+    """A training with these test accuracies after its epochs; `complete` unless fewer than the recipe's 15."""
+    run = {**_run(architecture, seed, overrides), **overrides}
+    tested = run["dataset"]["test_images"]
+    correct = [round(a * tested) for a in accuracies]
+    return {
+        **run,
+        "kind": "accuracy",
+        "complete": len(correct) >= run["recipe"]["epochs"],
+        "epochs": [
+            {
+                "epoch": i,
+                "train_seconds": 60.0,
+                "eval_seconds": 3.0,
+                "train_loss": 4.6 - 0.1 * i,
+                "test_loss": 4.6 - 0.08 * i,
+                "test_accuracy": c / tested,
+                "phases": {p: 60.0 * share for p, share in PHASE_SHARES.items()},
+            }
+            for i, c in enumerate(correct, 1)
+        ],
+        "final_accuracy": wilson_interval(correct[-1], tested).model_dump() if correct else None,
+        "weights_sha256": digest(f"{architecture} {seed}"),
+        **overrides,
+    }
+
+
+def parameters(architecture: str, num_classes: int = 100, **overrides: Any) -> dict[str, Any]:
+    """The parameter count of a real architecture."""
+    a = architectures.get(architecture)
+    published = PUBLISHED.get(architecture)
+    return {
+        "kind": "parameters",
+        "schema_version": 1,
+        "architecture": architecture,
+        "parameters": architectures.parameter_count(a, num_classes),
+        "num_classes": num_classes,
+        "fc_parameters": architectures.fc_parameter_count(a, num_classes),
+        "multiply_accumulates": architectures.multiply_accumulates(a, num_classes),
+        "published_parameters": published.parameters if published else None,
+        **overrides,
+    }
+
+
+def _benchmark(entry: dict[str, Any]) -> dict[str, Any]:
+    """One benchmark as pytest-benchmark stores it, `entry` being its `extra_info`."""
+    kind, name = entry["kind"], entry["architecture"]
+    if kind == "epoch_time":
+        data = [
+            entry["startup_seconds"] + entry["steps_per_epoch"] * b["seconds"] / b["steps"] for b in entry["blocks"]
+        ]
+    elif kind == "accuracy":
+        data = [sum(e["train_seconds"] + e["eval_seconds"] for e in entry["epochs"])]
+    else:
+        data = [0.02, 0.021]
+    values = np.asarray(data or [0.0])
+    return {
+        "group": kind,
+        "name": f"test_{kind}[{name}]",
+        "fullname": f"benchmarks/test_{kind}.py::test_{kind}[{name}]",
+        "params": {"architecture": name},
+        "param": name,
+        "extra_info": entry,
+        "options": {"disable_gc": False, "timer": "perf_counter", "min_rounds": 1, "max_time": 1.0, "warmup": False},
+        "stats": {
+            "min": float(values.min()),
+            "max": float(values.max()),
+            "mean": float(values.mean()),
+            "stddev": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+            "median": float(np.median(values)),
+            "rounds": len(values),
+            "iterations": 1,
+            "data": [float(v) for v in values],
+        },
+    }
+
+
+def document(entries: Sequence[dict[str, Any]], machine_info: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The JSON that pytest-benchmark saves for these results."""
+    return {
+        "machine_info": {
+            "node": "laptop",
+            "machine": "x86_64",
+            "system": "Linux",
+            "python_version": "3.12.3",
+            "cpu": {"brand_raw": "13th Gen Intel(R) Core(TM) i5-1340P", "hz_actual_friendly": "2.1000 GHz"},
+            "resnet_bench": machine() if machine_info is None else machine_info,
+        },
+        "commit_info": {"id": "unknown", "branch": "main", "dirty": False, "time": None, "project": "resnet_bench"},
+        "benchmarks": [_benchmark(e) for e in entries],
+        "datetime": "2026-01-02T03:04:05.678901+00:00",
+        "version": "5.2.0",
+    }
+
+
+def save(path: Path, entries: Sequence[dict[str, Any]], machine: dict[str, Any] | None = None) -> Path:
+    """Write `document(entries, machine)` to `path`, which is returned."""
+    path.write_text(json.dumps(document(entries, machine)), encoding="utf-8")
+    return path
