@@ -134,7 +134,8 @@ def train(
     )
     click.echo(
         f"{chosen.id}: {training.parameters:,} parameters, {training.engine.name} engine, "
-        f"{training.pipeline} pipeline, {training.threads} threads; {dataset.name}, {len(dataset.train):,} training and {len(dataset.test):,} test "
+        f"{training.pipeline} pipeline, {training.threads} threads; {dataset.name}, "
+        f"{len(dataset.train):,} training and {len(dataset.test):,} test "
         f"images, {dataset.num_classes} classes"
     )
     if training.resumed:

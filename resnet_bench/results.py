@@ -1,8 +1,9 @@
 """Results as data: the one schema that every JSON file of the suite follows, written and read here.
 
 Two kinds of file hold them. `resnet-bench train --output` writes one `AccuracyResult`. `pytest benchmarks` writes
-pytest-benchmark's JSON, in which each benchmark's `extra_info` is one result (`parameters`, `epoch_time` or
-`accuracy`) and `machine_info["resnet_bench"]` is `resnet_bench.machine.describe()`. `docs/schema.md` lists every key.
+pytest-benchmark's JSON, in which each benchmark's `extra_info` is one result (`parameters`, `epoch_time`,
+`accuracy` or `overhead`) and `machine_info["resnet_bench"]` is `resnet_bench.machine.describe()`. `docs/schema.md`
+lists every key.
 """
 
 from __future__ import annotations
@@ -176,7 +177,20 @@ class ParametersResult(Model):
     published_parameters: str | None
 
 
-Result = Annotated[ParametersResult | EpochTimeResult | AccuracyResult, Field(discriminator="kind")]
+class OverheadResult(Model):
+    """What the harness costs: ratios of interleaved blocks over the same batches; 1 is free."""
+
+    kind: Literal["overhead"] = "overhead"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    architecture: str
+    engine: str
+    steps: Annotated[int, Field(ge=1)]  # of one block
+    blocks: Annotated[int, Field(ge=2)]
+    harness_over_bare: Interval  # harness with clocks off / bare PyTorch loop
+    clocks_over_harness: Interval  # clocks on / clocks off
+
+
+Result = Annotated[ParametersResult | EpochTimeResult | AccuracyResult | OverheadResult, Field(discriminator="kind")]
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
 
 

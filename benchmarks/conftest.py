@@ -1,0 +1,323 @@
+"""`pytest benchmarks`: options, the session's shared state, and what ends up in the saved JSON."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnet_bench import architectures, datasets, machine, options, report
+from resnet_bench.datasets import Dataset
+from resnet_bench.errors import UserError
+from resnet_bench.journal import Journal, left_behind
+from resnet_bench.measurement import EpochTime, Plan, measure_interleaved
+from resnet_bench.results import EpochTimeResult, Result, ResultFile
+from resnet_bench.training import Training, set_deterministic
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "quick": {"epochs": 2, "train_images": 1000, "test_images": 500, "time_limit": 40.0},
+    "standard": {"epochs": 5, "train_images": 10_000, "test_images": 2000, "time_limit": 300.0},
+    "paper": {"time_limit": 1800.0},
+}
+"""Sizes; what a profile does not name is the paper's (`resnet_bench.options`). An explicit option wins over it."""
+
+GROUPS = {"test_parameters": "parameters", "test_epoch_time": "epoch time", "test_accuracy": "accuracy"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("resnet_bench", "resnet_bench: what is measured, on which data")
+    group.addoption(
+        "--profile", choices=list(PROFILES), default="quick", help="Sizes of everything below.  [default: quick]"
+    )
+    group.addoption(
+        "--architectures",
+        help="Comma-separated networks, e.g. baseline,conv5x5,conv5x5-same.  [default: the study's five]",
+    )
+    for option in options.RUN_OPTIONS:
+        default = "" if option.default is None else f"  [default: the profile's, else {option.default}]"
+        group.addoption(option.flag, dest=f"run_{option.name}", type=option.type, help=option.help + default)
+    group.addoption(
+        "--epoch-mode",
+        choices=["sampled", "full"],
+        default="sampled",
+        help="sampled extrapolates an epoch's time from blocks of steps; full times whole epochs.  [default: sampled]",
+    )
+    group.addoption("--precision", type=float, default=3.0, help="sampled stops at ± this many percent.  [default: 3]")
+    group.addoption("--time-limit", type=float, help="sampled stops after this many seconds.  [default: the profile's]")
+    group.addoption("--rounds", type=int, default=2, help="Epochs that full times of each network.  [default: 2]")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.benchmark_save_data = True  # pytest-benchmark would drop the raw values
+    config.stash[SUITE] = Suite(config)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    suite = config.stash[SUITE]
+    shown = {k: v for k, v in suite.values.items() if v is not None}
+    lines = [f"resnet_bench: profile {config.getoption('profile')}, " + ", ".join(f"{k} {v}" for k, v in shown.items())]
+    for path in left_behind(suite.journal_folder):
+        lines.append(f"resnet_bench: a session that was killed left {path}; `resnet-bench report` reads it")
+    return lines
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "architecture" in metafunc.fixturenames:
+        asked = metafunc.config.getoption("architectures")
+        names = [name.strip() for name in asked.split(",")] if asked else list(architectures.ARCHITECTURES)
+        with _user_errors():
+            for name in names:
+                architectures.get(name)
+        metafunc.parametrize("architecture", names)
+
+
+@contextlib.contextmanager
+def _user_errors() -> Iterator[None]:
+    """End the session with one sentence and exit status 2, as the command line does."""
+    try:
+        yield
+    except UserError as error:
+        pytest.exit(f"resnet_bench: error: {error}", returncode=2)
+
+
+_replayed = 0.0
+
+
+def replay() -> float:
+    """The clock that hands pytest-benchmark durations measured elsewhere; see `Suite.record`."""
+    return _replayed
+
+
+class Suite:
+    """The session's options, data set, measurements and journal."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        profile = PROFILES[config.getoption("profile")]
+        self.values = {}
+        for option in options.RUN_OPTIONS:
+            given = config.getoption(f"run_{option.name}")
+            self.values[option.name] = given if given is not None else profile.get(option.name, option.default)
+        time_limit = config.getoption("time_limit")
+        self._time_limit = profile["time_limit"] if time_limit is None else time_limit
+        storage = config.getoption("benchmark_storage")
+        self.journal_folder = Path(storage.removeprefix("file://")) / "journal"
+        self.calibration: dict[str, Any] = {}
+        self._epoch_times: dict[str, tuple[EpochTimeResult, list[float]]] | None = None
+        self._trainings: dict[str, Training] | None = None
+
+    @cached_property
+    def recipe(self) -> Any:
+        return options.recipe(self.values)
+
+    @cached_property
+    def plan(self) -> Plan:
+        mode = self.config.getoption("epoch_mode")
+        precision = self.config.getoption("precision") / 100
+        if mode == "full":
+            return Plan("full", max_rounds=self.config.getoption("rounds"))
+        return Plan("sampled", precision=precision, time_limit=self._time_limit)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        v = self.values
+        with self.shown():
+            return datasets.load(
+                v["dataset"], train_images=v["train_images"], test_images=v["test_images"], seed=v["seed"]
+            )
+
+    @cached_property
+    def machine_info(self) -> dict[str, Any]:
+        """`machine.describe()`; `calibration` is filled in at the start and the end of the measurements."""
+        return {**machine.describe(), "calibration": self.calibration}
+
+    @cached_property
+    def journal(self) -> Journal:
+        return Journal(self.journal_folder, {"resnet_bench": self.machine_info})
+
+    def training(self, architecture: str) -> Training:
+        run = {name: self.values[name] for name in ("engine", "pipeline", "seed", "workers", "threads")}
+        return Training(architectures.get(architecture), self.dataset, self.recipe, **run)
+
+    def calibrate(self, when: str) -> None:
+        """Measure the machine, once at the `start` and once at the `end` of a session that times training."""
+        if when not in self.calibration:
+            with self.shown():
+                self.calibration[when] = machine.calibrate(self.values["threads"]).model_dump(mode="json")
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Let progress through to the terminal: pytest captures what is printed during a test."""
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            yield
+
+    def say(self, line: str) -> None:
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        with self.shown():
+            reporter.ensure_newline()
+            reporter.write_line(line)
+
+    def names(self, request: pytest.FixtureRequest) -> dict[str, str]:
+        """Networks that this session runs the requesting test function for: architecture → test name."""
+        function = request.function
+        items = [i for i in request.session.items if getattr(i, "function", None) is function]
+        return {item.callspec.params["architecture"]: item.nodeid for item in items}  # type: ignore[attr-defined]
+
+    def record(self, benchmark: Any, result: Result, seconds: Sequence[float]) -> None:
+        """Give pytest-benchmark a result with its raw values, and write it down in the journal.
+
+        Networks are measured in turn, round by round, not while their own test runs; pytest-benchmark's rounds are
+        those measurements, read back through a clock that is set to each of them.
+        """
+        values = iter(seconds)
+
+        def advance() -> None:
+            global _replayed
+            _replayed = next(values)
+
+        def rewind() -> None:
+            global _replayed
+            _replayed = 0.0
+
+        benchmark.extra_info.update(result.model_dump(mode="json"))
+        benchmark.pedantic(advance, setup=rewind, rounds=len(seconds), iterations=1)
+        self.journal.add(benchmark.fullname, benchmark.group, result, seconds)
+
+    def epoch_time(self, request: pytest.FixtureRequest, architecture: str) -> tuple[EpochTimeResult, list[float]]:
+        """Epoch time of `architecture`, and what each block says it is, in seconds.
+
+        The first call measures all networks of the session, interleaved.
+        """
+        if self._epoch_times is None:
+            with _user_errors(), self.shown():
+                self._epoch_times = self._measure_epoch_times(self.names(request))
+        return self._epoch_times[architecture]
+
+    def _measure_epoch_times(self, names: dict[str, str]) -> dict[str, tuple[EpochTimeResult, list[float]]]:
+        self.calibrate("start")
+        busy = machine.busy_reason()
+        warnings = [busy] if busy else []
+        measurements = {name: EpochTime(lambda name=name: self.training(name), self.plan) for name in names}
+        calibration = machine.Calibration.model_validate(self.calibration["start"])
+        bounds = {
+            name: machine.step_bound(
+                architectures.get(name), self.recipe.batch_size, calibration, self.dataset.num_classes
+            ).seconds
+            for name in names
+        }
+
+        def result(name: str, stopped_by: Any = None) -> EpochTimeResult:
+            return measurements[name].result(stopped_by, warnings, bounds[name])
+
+        def write_down() -> None:
+            for name, fullname in names.items():
+                self.journal.add(fullname, "epoch time", result(name), measurements[name].epoch_seconds())
+
+        stopped_by = measure_interleaved(list(measurements.values()), self.plan, write_down)
+        return {name: (result(name, stopped_by), measurements[name].epoch_seconds()) for name in names}
+
+    def accuracy(self, request: pytest.FixtureRequest, architecture: str) -> Training:
+        """The finished training of `architecture`; the first call trains all networks, interleaved by epoch."""
+        if self._trainings is None:
+            with _user_errors(), self.shown():
+                self.calibrate("start")
+                self._trainings = {name: self.training(name) for name in self.names(request)}
+                for training in self._trainings.values():
+                    training.warm_up()
+                self._train_interleaved(self.names(request))
+        return self._trainings[architecture]
+
+    def _train_interleaved(self, names: dict[str, str]) -> None:
+        assert self._trainings is not None
+        for _ in range(self.recipe.epochs):
+            for name, training in self._trainings.items():
+                epoch = training.run_epoch()
+                self.say(
+                    f"{name} epoch {epoch.epoch}/{self.recipe.epochs}: loss {epoch.train_loss:.3f}, "
+                    f"accuracy {epoch.test_accuracy:.1%}, {epoch.train_seconds:.1f} s"
+                )
+                seconds = [e.train_seconds for e in training.results]
+                self.journal.add(names[name], "accuracy", training.result(), seconds)
+
+    def results(self) -> ResultFile:
+        """What this session has measured, as if read from its file."""
+        return ResultFile(Path("this session"), self.machine_info, "", tuple(self.journal.results))
+
+
+SUITE = pytest.StashKey[Suite]()
+
+
+@pytest.fixture(scope="session")
+def suite(pytestconfig: pytest.Config) -> Suite:
+    suite = pytestconfig.stash[SUITE]
+    with _user_errors():
+        set_deterministic(suite.values["threads"])
+        assert suite.recipe
+        assert suite.plan
+    return suite
+
+
+@pytest.fixture
+def user_errors() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    return _user_errors
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    machine_info["resnet_bench"] = config.stash[SUITE].machine_info
+    machine_info.pop("node", None)  # saved files are made to be shared; a host's name says nothing about its speed
+
+
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, benchmarksession: Any, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> bool:
+    """Warn of differences that matter; pytest-benchmark's own check warns even of another momentary clock rate."""
+    ours, theirs = ((info.get("resnet_bench") or {}) for info in (machine_info, compared_benchmark["machine_info"]))
+    keys = [k for k in ("cpu", "memory_bytes", "torch", "threads", "container") if ours.get(k) != theirs.get(k)]
+    if keys:
+        benchmarksession.logger.warning(
+            f"The saved run differs in {', '.join(keys)}; `resnet-bench compare` says what that explains."
+        )
+    return True  # the first answer counts, so pytest-benchmark's own check is not asked
+
+
+_interrupted = False
+
+
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    global _interrupted
+    _interrupted = excinfo.errisinstance(KeyboardInterrupt)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
+    """Around pytest-benchmark's saving: calibrate once more before it; remove the journal only after it."""
+    suite = session.config.stash[SUITE]
+    if _interrupted:
+        session.exitstatus = 130  # what a shell reports after Ctrl-C; pytest's own would be 2
+    if "start" in suite.calibration and exitstatus == pytest.ExitCode.OK:
+        suite.calibrate("end")
+    try:
+        yield
+    except OSError as error:
+        session.exitstatus = 2
+        kept = f" What was measured is kept in {suite.journal.path}." if suite.journal.results else ""
+        suite.say(f"resnet_bench: error: cannot save the results: {error.strerror}; free space and try again.{kept}")
+        return
+    if "journal" in vars(suite) and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        suite.journal.remove()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    suite = config.stash[SUITE]
+    if "journal" not in vars(suite) or not suite.journal.results:
+        return
+    terminalreporter.section("resnet_bench")
+    for table in report.tables([suite.results()]):
+        terminalreporter.write_line("")
+        terminalreporter.write_line(table.render("text"))

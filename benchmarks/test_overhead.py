@@ -1,0 +1,85 @@
+"""What the harness and its clocks cost, against a bare PyTorch loop over the same batches."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from conftest import Suite, replay
+from torch.nn import functional as F
+
+from resnet_bench import architectures, pipelines
+from resnet_bench.results import OverheadResult
+from resnet_bench.timing import Clock, NoClock, mean_interval
+from resnet_bench.training import Training
+
+STEPS = 64  # a whole chunk of the vectorised pipeline at batch size 4
+ROUNDS = 24
+NETWORK = "conv5x5"  # the shortest step, so the harness weighs most
+
+
+@pytest.mark.benchmark(group="overhead", timer=replay)
+def test_overhead(suite: Suite, benchmark: Any) -> None:
+    """Rounds are blocks of the bare loop; the two ratios are taken block by block, in turn."""
+    architecture, dataset, recipe, seed = architectures.get(NETWORK), suite.dataset, suite.recipe, suite.values["seed"]
+    steps = min(STEPS, pipelines.steps_per_epoch(dataset, recipe) - 1)
+
+    def bare() -> Any:
+        network = architectures.build(architecture, dataset.num_classes, seed)
+        optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr)
+        epoch = 0
+        while True:
+            epoch += 1
+            batches = pipelines.batches("vectorized", dataset, recipe, seed, epoch)
+            begun = time.perf_counter()
+            for images, labels in islice(batches, steps):
+                optimizer.zero_grad()
+                loss = F.cross_entropy(network(images), labels)
+                loss.backward()
+                optimizer.step()
+                loss.item()
+            yield time.perf_counter() - begun
+
+    def harness(clock: Clock) -> Any:
+        training = Training(architecture, dataset, recipe, pipeline="vectorized", seed=seed, clock=clock)
+        while True:
+            begun = time.perf_counter()
+            for _ in range(steps):
+                training.train_step()
+            yield time.perf_counter() - begun
+            training.close_epoch()
+
+    loops = [bare(), harness(NoClock()), harness(Clock())]
+    times: list[list[float]] = [[], [], []]
+    with suite.shown():
+        for round_ in range(-2, ROUNDS):  # two rounds to warm up
+            turn = round_ % 3  # who begins moves on, so that none profits from its place
+            for i in [0, 1, 2][turn:] + [0, 1, 2][:turn]:
+                seconds = next(loops[i])
+                if round_ >= 0:
+                    times[i].append(seconds)
+
+    def ratio(a: int, b: int) -> Any:
+        return mean_interval([x / y for x, y in zip(times[a], times[b], strict=True)])
+
+    result = OverheadResult(
+        architecture=NETWORK,
+        engine="reference",
+        steps=steps,
+        blocks=ROUNDS,
+        harness_over_bare=ratio(1, 0),
+        clocks_over_harness=ratio(2, 1),
+    )
+    suite.record(benchmark, result, times[0])
+    suite.say(
+        f"harness / bare loop {_shown(result.harness_over_bare)}; "
+        f"clocks on / off {_shown(result.clocks_over_harness)}; bare step {statistics.median(times[0]) / steps * 1e3:.2f} ms"
+    )
+
+
+def _shown(interval: Any) -> str:
+    return f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

@@ -1,0 +1,43 @@
+"""What there is to run: `nox -s quick`, `nox -s tests`, `nox -s lint`, `nox -s lowest`."""
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "tests"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def groups(*names: str) -> list[str]:
+    return nox.project.dependency_groups(PROJECT, *names)
+
+
+@nox.session
+def quick(session: nox.Session) -> None:
+    """The main job: train and time the five networks on a small image set, print the tables, save the JSON."""
+    session.install("-e", ".")
+    session.run("pytest", "benchmarks", "--profile", "quick", "--benchmark-save=quick", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The suite's own tests."""
+    session.install("-e", ".[figures]", *groups("test"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff and mypy."""
+    session.install("-e", ".[figures]", *groups("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """The tests with the lowest versions that pyproject.toml declares."""
+    session.install("--resolution", "lowest-direct", "-e", ".[figures]", *groups("test"))
+    session.run("pytest", *session.posargs)

@@ -1,0 +1,48 @@
+"""Small data sets and helpers that several tests use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from PIL import Image
+
+from resnet_bench.datasets import Dataset, ImageSet
+
+settings.register_profile("suite", deadline=None, max_examples=50)  # how long an example takes is no property
+settings.load_profile("suite")
+
+
+def image_set(count: int, classes: int, seed: int) -> ImageSet:
+    """Random images with random labels: enough to test that everything runs, nothing to learn."""
+    rng = np.random.default_rng(seed)
+    images = torch.from_numpy(rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8))
+    return ImageSet(images, torch.from_numpy(rng.integers(0, classes, count)))
+
+
+@pytest.fixture(scope="session")
+def dataset() -> Dataset:
+    """42 training and 20 test images of 5 classes; the last batch of 4 has 2 images."""
+    return Dataset("random", image_set(42, 5, 0), image_set(20, 5, 1), tuple("abcde"), synthetic=True, subset=False)
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes `{train,test}/<class>/*.png` with as many images for each class as asked for."""
+
+    def make(train: int = 8, test: int = 4, classes: int = 3, name: str = "images") -> Path:
+        rng = np.random.default_rng(0)
+        for split, count in (("train", train), ("test", test)):
+            for c in range(classes):
+                folder = tmp_path / name / split / f"class{c}"
+                folder.mkdir(parents=True)
+                for i in range(count):
+                    pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(folder / f"{i:03}.png")
+        return tmp_path / name
+
+    return make

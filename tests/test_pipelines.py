@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from resnet_bench import pipelines
+from resnet_bench.recipe import Recipe
+
+RECIPE = Recipe()
+
+
+def collect(dataset, pipeline, recipe=RECIPE, **options):
+    return list(pipelines.batches(pipeline, dataset, recipe, 5, 2, **options))
+
+
+def assert_same(a, b):
+    assert len(a) == len(b)
+    for (images, labels), (other_images, other_labels) in zip(a, b, strict=True):
+        assert torch.equal(images, other_images)
+        assert torch.equal(labels, other_labels)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+def test_same_batches_for_any_pipeline_and_worker_count(dataset, workers):
+    """Bit for bit, with the smaller last batch."""
+    expected = collect(dataset, "vectorized")
+    assert [len(labels) for _, labels in expected] == [4] * 10 + [2]
+    assert_same(collect(dataset, "loader", workers=workers), expected)
+
+
+@pytest.mark.parametrize("pipeline", pipelines.PIPELINES)
+@pytest.mark.parametrize("start", [1, 7, 10, 11])
+def test_an_epoch_taken_up_in_the_middle(dataset, pipeline, start):
+    """Starting at a step gives what a run from the beginning gives from there on."""
+    assert_same(collect(dataset, pipeline, start=start), collect(dataset, pipeline)[start:])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 42])
+def test_images_do_not_depend_on_the_batch_size(dataset, batch_size):
+    """Another batch size cuts the same sequence of augmented images elsewhere."""
+    ours = collect(dataset, "vectorized", Recipe(batch_size=batch_size))
+    assert torch.equal(
+        torch.cat([images for images, _ in ours]), torch.cat([i for i, _ in collect(dataset, "vectorized")])
+    )
+
+
+def test_chunks_do_not_show(dataset, monkeypatch):
+    """However many images are augmented at once, the batches are the same."""
+    expected = collect(dataset, "vectorized")
+    monkeypatch.setattr(pipelines, "CHUNK_IMAGES", 1)
+    assert_same(collect(dataset, "vectorized"), expected)
+
+
+@pytest.mark.parametrize("pipeline", pipelines.PIPELINES)
+def test_the_global_generator_is_not_touched(dataset, pipeline):
+    before = torch.random.get_rng_state()
+    collect(dataset, pipeline)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_every_image_is_seen_once_an_epoch(dataset):
+    labels = torch.cat([labels for _, labels in collect(dataset, "vectorized")])
+    assert labels.bincount().tolist() == dataset.train.labels.bincount().tolist()

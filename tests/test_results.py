@@ -1,0 +1,156 @@
+import contextlib
+import errno
+import json
+import math
+import os
+
+import pytest
+from pydantic import ValidationError
+from scipy import stats
+
+from resnet_bench import results
+from resnet_bench.errors import UserError
+from resnet_bench.results import Interval, ParametersResult, wilson_interval
+
+PARAMETERS = ParametersResult(
+    architecture="fc1",
+    parameters=10,
+    num_classes=100,
+    fc_parameters=5,
+    multiply_accumulates=7,
+    published_parameters=None,
+)
+
+
+def saved(path, entries, machine=None):
+    data = {
+        "machine_info": {"resnet_bench": machine or {"cpu": {"model": "X"}}},
+        "benchmarks": [{"extra_info": e, "stats": {}} for e in entries],
+        "datetime": "2026-01-01T00:00:00",
+    }
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_reads_back_what_it_wrote(tmp_path):
+    """A result survives the way through pytest-benchmark's JSON unchanged."""
+    path = saved(tmp_path / "a.json", [PARAMETERS.model_dump(mode="json")])
+    file = results.read(path)
+    assert file.results == (PARAMETERS,)
+    assert file.machine == {"cpu": {"model": "X"}}
+    assert file.of_kind(ParametersResult) == [PARAMETERS]
+
+
+def test_other_projects_benchmarks_are_passed_over(tmp_path):
+    path = saved(tmp_path / "a.json", [{"theirs": 1}, PARAMETERS.model_dump(mode="json"), {}])
+    assert results.read(path).results == (PARAMETERS,)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is no JSON or was cut off"),
+        ('{"benchmarks": [{"extra', "is no JSON or was cut off"),
+        ("[" * 100_000, "is no JSON or was cut off"),
+        ("[]", "holds no results of resnet_bench"),
+        ("{}", "holds no results of resnet_bench"),
+        ('{"benchmarks": []}', "holds no results of resnet_bench"),
+        ('{"benchmarks": [{"extra_info": {"other": 1}}]}', "holds no results of resnet_bench"),
+        ('{"benchmarks": [{"extra_info": {"kind": "parameters"}}]}', "does not say which machine"),
+    ],
+)
+def test_foreign_and_truncated_files(tmp_path, text, message):
+    """Each gets one sentence that names the file."""
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        results.read(path)
+    assert "bad.json" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match=r"no file .*gone\.json"):
+        results.read(tmp_path / "gone.json")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(UserError, match="Cannot read"):
+        results.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"parameters": -1}, "parameters"),
+        ({"parameters": "10"}, "parameters"),
+        ({"parameters": True}, "parameters"),
+        ({"surprise": 1}, "surprise"),
+        ({"kind": "unheard-of"}, "result"),
+    ],
+)
+def test_results_that_break_the_schema(tmp_path, change, where):
+    """The sentence says at which key."""
+    path = saved(tmp_path / "a.json", [{**PARAMETERS.model_dump(mode="json"), **change}])
+    with pytest.raises(UserError, match=f"does not follow the schema at .*{where}"):
+        results.read(path)
+
+
+def test_other_schema_versions_are_refused_by_name(tmp_path):
+    path = saved(tmp_path / "a.json", [{**PARAMETERS.model_dump(mode="json"), "schema_version": 99}])
+    with pytest.raises(UserError, match="has schema version 99, this release reads version 1"):
+        results.read(path)
+
+
+def test_nan_and_infinity_are_no_results():
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValidationError):
+            Interval(estimate=value, low=0, high=1, method="x")
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (361, 1000), (1, 3)])
+def test_wilson_interval_is_wilsons_formula(successes, trials):
+    """Against the closed form of the score interval."""
+    z = stats.norm.ppf(0.975)
+    p = successes / trials
+    center = (p + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(p * (1 - p) / trials + z**2 / (4 * trials**2))
+    interval = wilson_interval(successes, trials)
+    assert interval.estimate == p
+    assert interval.low == pytest.approx(max(0.0, center - half), abs=1e-12)
+    assert interval.high == pytest.approx(min(1.0, center + half), abs=1e-12)
+
+
+def test_atomic_write_replaces_only_when_complete(tmp_path):
+    """An error while writing leaves the old file, and no temporary file beside it."""
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with contextlib.suppress(RuntimeError), results.atomic_write(path) as file:
+        file.write("new")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+    with results.atomic_write(path) as file:
+        file.write("new")
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_full_disk(tmp_path, monkeypatch):
+    """One sentence, and the old file is still there."""
+    path = tmp_path / "a.json"
+    path.write_text("old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(results.os, "fsync", full)
+    with pytest.raises(UserError, match=r"Cannot write .*a\.json: No space left on device"):
+        results.write_json(path, {"a": 1})
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_unwritable_folder(tmp_path):
+    with pytest.raises(UserError, match=r"Cannot write .*No such file or directory"):
+        results.write_json(tmp_path / "gone" / "a.json", {})
