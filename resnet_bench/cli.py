@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from resnet_bench import __version__
 from resnet_bench.errors import UserError
 from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.options import recipe as recipe_of
+
+if TYPE_CHECKING:
+    from resnet_bench.report.table import Format
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -56,7 +59,7 @@ def reconstruct(output: str) -> None:
 
 @cli.command("architectures")
 @click.option("--format", "format_", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
-def list_architectures(format_: str) -> None:
+def list_architectures(format_: Format) -> None:
     """List the networks: exact and published parameter counts, multiply-accumulates, share of the FC layers.
 
     Counts are of the real modules, for 100 classes. The two control networks are not the paper's; they separate
@@ -151,6 +154,34 @@ def train(
     finally:  # also after Ctrl-C or a diverged loss: what there is, is worth keeping
         if output is not None and training.results:
             results.write_json(output, training.result(machine.describe()).model_dump(mode="json"))
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE.json...")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "markdown", "latex", "csv"]),
+    default="text",
+    show_default=True,
+    help="How to print the tables. csv has heads and rows only, with a blank line between tables.",
+)
+def report(files: tuple[Path, ...], format_: Format) -> None:
+    """Print the paper's Table 1 and Table 2 and a summary of all networks, made from saved results.
+
+    Takes what `pytest benchmarks --benchmark-save` and `train --output` wrote. Several files are put together: runs
+    of one network with different seeds give a mean and its interval; each machine and data set has its own summary.
+    Published values stand beside the measured ones in columns of their own, and never fill a gap.
+
+    \b
+    resnet-bench report .benchmarks/*/0001_quick.json
+    resnet-bench report seed0.json seed1.json seed2.json --format markdown > results.md
+    """
+    from resnet_bench import results
+    from resnet_bench.report.tables import tables
+
+    read = [results.read(path) for path in files]
+    click.echo("\n\n".join(table.render(format_) for table in tables(read)))
 
 
 def main(args: list[str] | None = None) -> Any:

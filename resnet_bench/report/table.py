@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,7 @@ from typing import Literal
 from tabulate import tabulate
 
 Format = Literal["text", "markdown", "latex", "csv", "html"]
+TEXT_WIDTH = 100  # columns; a wider table gets heads of several lines
 FORMATS: tuple[Format, ...] = ("text", "markdown", "latex", "csv")
 
 
@@ -45,7 +47,14 @@ class Table:
 
     def _text(self) -> str:
         body = tabulate(self.rows, self.columns, tablefmt="simple", disable_numparse=True)
-        return "\n".join([self.title, *filter(None, [self.caption]), "", body, *self.notes])
+        if max(map(len, body.splitlines())) > TEXT_WIDTH:  # then heads may take several lines
+            cells = [max((len(row[i]) for row in self.rows), default=0) for i in range(len(self.columns))]
+            heads = [_wrapped(head, max(10, width)) for head, width in zip(self.columns, cells, strict=True)]
+            body = tabulate(self.rows, heads, tablefmt="simple", disable_numparse=True)
+        width = max(TEXT_WIDTH, *map(len, body.splitlines()))
+        above = [self.title, *([_wrapped(self.caption, width)] if self.caption else []), ""]
+        below = ["", *(_wrapped(note, width) for note in self.notes)] if self.notes else []
+        return "\n".join([*above, body, *below])
 
     def _markdown(self) -> str:
         cells = [[_escape_markdown(cell) for cell in row] for row in self.rows]
@@ -82,6 +91,10 @@ class Table:
             f"</figcaption>\n<div class=scroll><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n"
             f"</table></div>\n{notes}</figure>"
         )
+
+
+def _wrapped(text: str, width: int) -> str:
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _escape_markdown(cell: str) -> str:
