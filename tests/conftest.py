@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pytest
-import torch
-from hypothesis import settings
-from PIL import Image
+# One thread, here and in child processes: the networks in the tests are too small to share, and threads that wait for
+# each other are slow where something else runs. Before torch is imported, which reads it.
+os.environ["OMP_NUM_THREADS"] = "1"
 
-from resnet_bench.datasets import Dataset, ImageSet
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from resnet_bench.datasets import Dataset, ImageSet  # noqa: E402
 
 settings.register_profile("suite", deadline=None, max_examples=50)  # how long an example takes is no property
 settings.load_profile("suite")

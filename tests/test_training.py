@@ -54,7 +54,7 @@ def test_is_a_plain_pytorch_training(dataset):
             logits = network(normalize(dataset.test.images, mean, std))
         result = run.results[epoch - 1]
         assert result.train_loss == pytest.approx(sum(losses) / len(losses), rel=1e-12)
-        assert result.test_accuracy == float((logits.argmax(1) == dataset.test.labels).float().mean())
+        assert result.test_accuracy == int((logits.argmax(1) == dataset.test.labels).sum()) / 20
         assert result.test_loss == pytest.approx(float(F.cross_entropy(logits, dataset.test.labels)), rel=1e-5)
     assert weights_sha256(run.engine.network) == weights_sha256(network)
 

@@ -1,0 +1,199 @@
+"""`pytest benchmarks`, end to end, on a tiny image folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from resnet_bench import results
+from resnet_bench.results import AccuracyResult, EpochTimeResult, ParametersResult
+
+ROOT = Path(__file__).parent.parent
+TINY = ["--architectures", "fc1,conv5x5", "--engine", "reference", "--epochs", "2", "--time-limit", "0.1"]
+
+
+def command(storage, folder, *arguments):
+    """The whole suite on the folder's images, saved in `storage`."""
+    options = ["--dataset", f"folder:{folder}", "--train-images", "24", "--test-images", "12", *TINY]
+    python = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", "-q"]
+    return [*python, f"--benchmark-storage=file://{storage}", *options, *arguments]
+
+
+def run(*arguments):
+    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=240)
+
+
+def saved_files(storage):
+    return sorted(storage.glob("*/*_*.json"))
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    """One run of the whole suite: its output, and the file it saved."""
+    import numpy as np
+    from PIL import Image
+
+    images = tmp_path_factory.mktemp("data") / "tiny"
+    for split in ("train", "test"):
+        for c in range(3):
+            (images / split / f"c{c}").mkdir(parents=True)
+            for i in range(8):
+                pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(images / split / f"c{c}" / f"{i}.png")
+    storage = tmp_path_factory.mktemp("storage")
+    done = run(storage, images, "--benchmark-save=tiny")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = saved_files(storage)
+    return images, storage, done, path
+
+
+def test_saved_file_follows_the_schema(session):
+    """Every network has its three results, and raw values without being asked for."""
+    *_, path = session
+    file = results.read(path)
+    for kind in (ParametersResult, EpochTimeResult, AccuracyResult):
+        assert [r.architecture for r in file.of_kind(kind)] == ["fc1", "conv5x5"]
+    for benchmark in json.loads(path.read_text())["benchmarks"]:
+        assert len(benchmark["stats"]["data"]) == benchmark["stats"]["rounds"]
+    for result in file.of_kind(EpochTimeResult):
+        assert result.complete
+        assert result.dataset.name == "folder:tiny"
+        assert result.steps_per_epoch == 6
+        assert len(result.blocks) >= 2
+        assert result.step_bound_seconds > 0
+    for result in file.of_kind(AccuracyResult):
+        assert [e.epoch for e in result.epochs] == [1, 2]
+        assert result.parameters == {"fc1": 674_227, "conv5x5": 1_644_787}[result.architecture]
+
+
+def test_raw_values_are_the_blocks(session):
+    """pytest-benchmark's rounds are what was measured interleaved: seconds for an epoch, block by block."""
+    *_, path = session
+    for benchmark in json.loads(path.read_text())["benchmarks"]:
+        info = benchmark["extra_info"]
+        if info["kind"] == "epoch_time":
+            expected = [info["startup_seconds"] + 6 * b["seconds"] / b["steps"] for b in info["blocks"]]
+            assert benchmark["stats"]["data"] == pytest.approx(expected)
+        if info["kind"] == "accuracy":
+            assert benchmark["stats"]["data"] == [e["train_seconds"] for e in info["epochs"]]
+
+
+def test_machine_is_described_and_calibrated_at_both_ends(session):
+    """Without a host name: saved files are made to be shared."""
+    *_, path = session
+    data = json.loads(path.read_text())
+    assert set(results.read(path).machine["calibration"]) == {"start", "end"}
+    assert "node" not in data["machine_info"]
+
+
+def test_output_ends_with_the_tables(session):
+    """Accuracy and parameters are printed, not only saved; no control characters in a pipe."""
+    _, _, done, _ = session
+    tail = done.stdout[done.stdout.index("resnet_bench ==") :]
+    assert "Table 1" in tail
+    assert "Table 2" in tail
+    assert "folder:tiny" in tail
+    assert "\r" not in done.stdout + done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_journal_is_gone_after_a_good_end(session):
+    _, storage, _, _ = session
+    assert not (storage / "journal").exists()
+
+
+def test_pytest_benchmark_compares_what_was_saved(session):
+    """The interface of pytest-benchmark works unchanged."""
+    _, storage, _, _ = session
+    compare = [sys.executable, "-m", "pytest_benchmark", f"--storage=file://{storage}", "compare"]
+    done = subprocess.run(compare, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "test_epoch_time[fc1]" in done.stdout
+
+
+def test_full_mode_times_whole_epochs(session, tmp_path):
+    images, *_ = session
+    done = run(tmp_path, images, "--epoch-mode", "full", "--rounds", "3", "-k", "epoch_time", "--benchmark-save=x")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for result in results.read(saved_files(tmp_path)[0]).of_kind(EpochTimeResult):
+        assert result.mode == "full"
+        assert [b.steps for b in result.blocks] == [6, 6, 6]
+
+
+def start_until(line, arguments):
+    """Start a session and return it when it has printed a line with these words."""
+    process = subprocess.Popen(
+        command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+    )
+    assert process.stdout is not None
+    for printed in process.stdout:
+        if line in printed:
+            return process
+    raise AssertionError(f"{line!r} was never printed")
+
+
+def test_killed_session_loses_only_the_benchmark_it_was_in(session, tmp_path):
+    """The journal has the finished benchmarks and the finished epochs, and the next session names it."""
+    images, *_ = session
+    process = start_until("conv5x5 epoch 1/50", (tmp_path, images, "--epochs", "50"))
+    time.sleep(0.5)  # the journal is written right after the line
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (journal,) = (tmp_path / "journal").glob("*.json")
+    file = results.read(journal)
+    assert len(file.of_kind(ParametersResult)) == 2
+    assert all(r.complete for r in file.of_kind(EpochTimeResult))
+    assert {r.architecture for r in file.of_kind(AccuracyResult)} == {"fc1", "conv5x5"}
+    assert not any(r.complete for r in file.of_kind(AccuracyResult))
+    done = run(tmp_path, images, "-k", "parameters")
+    assert f"a session that was killed left {journal}" in done.stdout
+
+
+def test_interrupted_session_saves_what_is_finished(session, tmp_path):
+    """Ctrl-C: exit status 130, the finished benchmarks saved."""
+    images, *_ = session
+    process = start_until("fc1 epoch 1/50", (tmp_path, images, "--epochs", "50", "--benchmark-save=cut"))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    (path,) = saved_files(tmp_path)
+    assert len(results.read(path).of_kind(EpochTimeResult)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--architectures", "resnet50"], "There is no architecture 'resnet50'"),
+        (["--engine", "quantum"], "There is no engine 'quantum'"),
+        (["--dataset", "imagenet"], "imagenet"),
+        (["--batch-size", "0"], "--batch-size is 0"),
+        (["--batch-size", "1000"], "--batch-size is 1000, but there are only 24"),
+        (["--pipeline", "oil"], "There is no pipeline 'oil'"),
+        (["--rounds", "0", "--epoch-mode", "full"], "--rounds is 0"),
+        (["--lr", "1e30"], "train with a smaller --lr"),
+    ],
+)
+def test_bad_input(session, tmp_path, arguments, message):
+    """One sentence, exit status 2, no traceback."""
+    images, *_ = session
+    done = run(tmp_path, images, *arguments)
+    assert done.returncode == 2
+    output = done.stdout + done.stderr
+    assert message in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_full_disk_while_saving(session, tmp_path):
+    """What was measured is kept in the journal, and the sentence says where."""
+    images, *_ = session
+    done = run(tmp_path, images, "-k", "parameters", "--benchmark-json=/dev/full")
+    assert done.returncode == 2
+    assert "cannot save the results: No space left on device" in done.stdout
+    (journal,) = (tmp_path / "journal").glob("*.json")
+    assert len(results.read(journal).results) == 2
