@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -182,6 +182,78 @@ def report(files: tuple[Path, ...], format_: Format) -> None:
 
     read = [results.read(path) for path in files]
     click.echo("\n\n".join(table.render(format_) for table in tables(read)))
+
+
+@cli.command()
+@click.argument("base", type=click.Path(path_type=Path), metavar="BASE.json")
+@click.argument("others", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="OTHER.json...")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "markdown", "json", "html"]),
+    default="text",
+    show_default=True,
+    help="How to print the comparison; html is one self-contained page.",
+)
+@click.option(
+    "--fail-if",
+    "limits",
+    multiple=True,
+    metavar="METRIC:LIMIT",
+    help="Exit 1 if a network is significantly worse than BASE by more than this: epoch_seconds:5%, accuracy:1 "
+    "(points), conv5x5.epoch_seconds:3%. Repeatable; a network's own limit replaces the general one.",
+)
+@click.option("--allow-missing", is_flag=True, help="A network that one file lacks does not fail --fail-if.")
+@click.option(
+    "--force", is_flag=True, help="Compare other data, recipes or mixed runs too, with the reason in the table."
+)
+@click.pass_context
+def compare(
+    context: click.Context,
+    base: Path,
+    others: tuple[Path, ...],
+    format_: Literal["text", "markdown", "json", "html"],
+    limits: tuple[str, ...],
+    allow_missing: bool,
+    force: bool,
+) -> None:
+    """Compare saved results with BASE: epoch times as ratios with intervals, accuracy, and what differs in the set-up.
+
+    A ratio is «faster» or «slower» only where its 95 % interval leaves out 1, and «cannot tell» with fewer than two
+    values. On another machine the verdict is on each network's ratio to the baseline within its machine; the measured
+    calibrations then say which part of the time follows from the hardware. Runs on other data or with another recipe
+    are refused. Exit status: 0; 1 where --fail-if fails; 2 for input that cannot be compared.
+
+    \b
+    resnet-bench compare before.json after.json
+    resnet-bench compare main.json branch.json --fail-if epoch_seconds:5% --fail-if accuracy:1
+    """
+    from resnet_bench import results
+    from resnet_bench.report import comparison_tables, gate
+    from resnet_bench.report.comparison import compare as compare_files
+
+    thresholds = [gate.Threshold.parse(limit) for limit in limits]
+    read = results.read(base)
+    comparisons = [compare_files(read, results.read(other), force=force) for other in others]
+    checks = [gate.check(c, thresholds) for c in comparisons]
+    if format_ == "json":
+        data = [
+            {**comparison_tables.as_dict(c), "checks": gate.as_dicts(found)}
+            for c, found in zip(comparisons, checks, strict=True)
+        ]
+        text = json.dumps({"comparisons": data}, indent=2, ensure_ascii=False, allow_nan=False)
+    else:
+        tables = []
+        for c, found in zip(comparisons, checks, strict=True):
+            tables += comparison_tables.tables(c)
+            tables += [gate.table(found, allow_missing=allow_missing)] if found else []
+        if format_ == "html":
+            text = comparison_tables.page("Comparison", tables)
+        else:
+            text = "\n\n".join(table.render(format_) for table in tables)
+    click.echo(text.encode("utf-8", "replace").decode("utf-8"))  # a damaged file may hold halves of characters
+    if any(gate.failed(found, allow_missing=allow_missing) for found in checks):
+        context.exit(1)
 
 
 def main(args: list[str] | None = None) -> Any:

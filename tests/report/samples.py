@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from resnet_bench import architectures
+from resnet_bench.machine import WORKING_SETS
 from resnet_bench.paper import PUBLISHED
 from resnet_bench.recipe import Recipe
+from resnet_bench.report.groups import mean_of
 from resnet_bench.results import wilson_interval
-from resnet_bench.timing import mean_interval
 
 PHASE_SHARES = {"data": 0.05, "forward": 0.25, "backward": 0.4, "optimizer": 0.3}
 
@@ -44,6 +46,36 @@ def dataset(**overrides: Any) -> dict[str, Any]:
     return {"sha256": digest(json.dumps(info)), **info}
 
 
+def calibration(memory: float = 40e9, arithmetic: float = 200e9, threads: int = 2) -> dict[str, Any]:
+    """What `resnet_bench.machine.calibrate()` measures where all memory has one bandwidth (bytes/s), all sums one rate.
+
+    Convolutions run at half of `arithmetic` (FLOP/s). A machine that holds it: `machine(calibration={"start": …})`.
+    """
+    memory_sizes = {f"{size / 1e6:.0f} MB": size for size in WORKING_SETS}
+    rates = [(f"read {name}", "read", "bytes/s", size, memory) for name, size in memory_sizes.items()]
+    rates += [(f"update {name}", "update", "bytes/s", size, memory) for name, size in memory_sizes.items()]
+    rates += [("first touch 33 MB", "first touch", "bytes/s", 32_768_000, memory / 10)]
+    rates += [("gemm 1024", "gemm", "FLOP/s", 2**31, arithmetic)]
+    rates += [("conv 64-64 3x3 stride 1 on 16x16", "convolution", "FLOP/s", 75_497_472, arithmetic / 2)]
+    return {
+        "schema_version": 1,
+        "threads": threads,
+        "seconds": 3.0,
+        "measurements": {
+            name: {
+                "quantity": quantity,
+                "unit": unit,
+                "size": size,
+                "median": rate,
+                "low": 0.99 * rate,
+                "high": 1.01 * rate,
+                "samples": 15,
+            }
+            for name, quantity, unit, size, rate in rates
+        },
+    }
+
+
 def machine(**overrides: Any) -> dict[str, Any]:
     """What `resnet_bench.machine.describe()` says of a laptop; no calibration unless `calibration=` is given."""
     return {
@@ -52,7 +84,7 @@ def machine(**overrides: Any) -> dict[str, Any]:
             "architecture": "x86_64",
             "physical_cores": 12,
             "logical_cores": 16,
-            "usable_cores": 16,
+            "affinity_cores": 16,
             "isa": ["avx2"],
         },
         "memory_bytes": 16 * 2**30,
@@ -66,16 +98,20 @@ def machine(**overrides: Any) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def _parameter_count(architecture: str, classes: int) -> int:
+    known = {**architectures.ARCHITECTURES, **architectures.CONTROLS}
+    if architecture not in known:
+        return 1_000_000  # a network that only the sample knows
+    return architectures.parameter_count(known[architecture], classes)
+
+
 def _run(architecture: str, seed: int, overrides: dict[str, Any]) -> dict[str, Any]:
     data = overrides.get("dataset", dataset())
-    try:
-        count = architectures.parameter_count(architectures.get(architecture), data["classes"])
-    except Exception:  # a network that only the sample knows
-        count = 1_000_000
     return {
         "schema_version": 1,
         "architecture": architecture,
-        "parameters": count,
+        "parameters": _parameter_count(architecture, data["classes"]),
         "engine": "reference",
         "pipeline": "loader",
         "dataset": data,
@@ -131,7 +167,7 @@ def epoch_time(
         **overrides,
     }
     if blocks > 1 and "epoch_seconds" not in overrides:
-        result["epoch_seconds"] = mean_interval([startup + steps_per_epoch * float(s) for s in step]).model_dump()
+        result["epoch_seconds"] = mean_of([startup + steps_per_epoch * float(s) for s in step]).model_dump()
     return result
 
 
