@@ -256,6 +256,37 @@ def compare(
         context.exit(1)
 
 
+@cli.command("machine")
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Threads of an operation.  [default: torch's choice, one for each core]",
+)
+def measure_machine(format_: str, threads: int | None) -> None:
+    """Describe this machine and measure, in a few seconds, its memory bandwidth and float32 arithmetic rate.
+
+    Both at the sizes that the networks have, with the spread of the measurement, and what follows from them: the least
+    time that a training step can take here. Measure while nothing else runs.
+    """
+    import torch
+
+    from resnet_bench import machine
+    from resnet_bench.report import machine as pages
+
+    if threads is not None:
+        torch.set_num_threads(threads)  # for the description too
+    if busy := machine.busy_reason(machine.load_average()):
+        click.echo(f"resnet-bench: warning: {busy}", err=True)
+    calibration = machine.calibrate()
+    description = machine.describe()
+    if format_ == "json":
+        click.echo(pages.as_json(description, calibration))
+    else:
+        click.echo("\n\n".join(table.render("text") for table in pages.tables(description, calibration)))
+
+
 def main(args: list[str] | None = None) -> Any:
     """Run the command line: exit status 0, 2 for something the user can mend, 130 after Ctrl-C."""
     try:
