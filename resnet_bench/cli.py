@@ -166,7 +166,14 @@ def train(
     show_default=True,
     help="How to print the tables. csv has heads and rows only, with a blank line between tables.",
 )
-def report(files: tuple[Path, ...], format_: Format) -> None:
+@click.option(
+    "--figures",
+    "figures_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help='Also write the figures there, as SVG and PNG. Needs: pip install "resnet-bench[figures]".',
+)
+def report(files: tuple[Path, ...], format_: Format, figures_folder: Path | None) -> None:
     """Print the paper's Table 1 and Table 2 and a summary of all networks, made from saved results.
 
     Takes what `pytest benchmarks --benchmark-save` and `train --output` wrote. Several files are put together: runs
@@ -176,12 +183,19 @@ def report(files: tuple[Path, ...], format_: Format) -> None:
     \b
     resnet-bench report .benchmarks/*/0001_quick.json
     resnet-bench report seed0.json seed1.json seed2.json --format markdown > results.md
+    resnet-bench report results.json --figures figures
     """
     from resnet_bench import results
     from resnet_bench.report.tables import tables
 
     read = [results.read(path) for path in files]
     click.echo("\n\n".join(table.render(format_) for table in tables(read)))
+    if figures_folder is not None:
+        from resnet_bench.report import figures
+
+        written, skipped = figures.write(read, figures_folder)
+        for line in (*skipped, f"{len(written)} files written to {figures_folder}."):
+            click.echo(line, err=True)  # stdout has the tables and nothing else
 
 
 @cli.command()

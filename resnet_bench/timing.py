@@ -43,5 +43,7 @@ class NoClock(Clock):
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """Mean of independent values and its two-sided Student-t interval; at least two values."""
     mean = float(sum(values) / len(values))
+    if min(values) == max(values):  # scipy's interval of no width is NaN
+        return Interval(estimate=values[0], low=values[0], high=values[0], confidence=confidence, method="student-t")
     low, high = stats.t.interval(confidence, len(values) - 1, loc=mean, scale=stats.sem(values))
     return Interval(estimate=mean, low=float(low), high=float(high), confidence=confidence, method="student-t")

@@ -188,7 +188,7 @@ class Group:
 def groups(files: Sequence[ResultFile]) -> list[Group]:
     """Sort the runs of all files by machine and data set, in the order in which they come.
 
-    Machines are told apart by hardware, operating system, container limits and torch version, data sets by their
+    Machines are told apart by hardware, operating system, container limits, torch and allocator, data sets by their
     digest; subsets and synthetic images are drawn anew for each seed, so there the digest may change with the seed.
     A result that is in two files counts once; of several accuracy runs with one seed the longest counts.
     """
@@ -231,13 +231,14 @@ def machine_key(machine: dict[str, Any]) -> str:
     """Equal for two descriptions of one machine with one torch; ignores what changes from minute to minute."""
     cpu, torch = _part(machine, "cpu"), _part(machine, "torch")
     parts = [cpu.get("model"), cpu.get("logical_cores"), machine.get("memory_bytes"), machine.get("os")]
-    return json.dumps([*parts, _part(machine, "container"), torch.get("version")], sort_keys=True, default=str)
+    parts += [_part(machine, "container"), torch.get("version"), _part(machine, "allocator").get("name")]
+    return json.dumps(parts, sort_keys=True, default=str)
 
 
 def machine_text(machine: dict[str, Any]) -> str:
-    """`13th Gen Intel(R) Core(TM) i5-1340P, 12 cores (16 logical), torch 2.15.0`; says what is not known."""
+    """`13th Gen Intel(R) Core(TM) i5-1340P, 12 cores (16 logical), torch 2.15.0, glibc allocator`, or `unknown CPU`."""
     cpu, torch = _part(machine, "cpu"), _part(machine, "torch")
-    physical, logical, usable = cpu.get("physical_cores"), cpu.get("logical_cores"), cpu.get("usable_cores")
+    physical, logical, usable = cpu.get("physical_cores"), cpu.get("logical_cores"), cpu.get("affinity_cores")
     cores = f"{physical or logical} cores" if physical or logical else "unknown cores"
     if physical and logical and logical != physical:
         cores += f" ({logical} logical)"
@@ -245,6 +246,8 @@ def machine_text(machine: dict[str, Any]) -> str:
         cores += f", {usable} usable"
     version = torch.get("version")
     parts = [str(cpu.get("model") or "unknown CPU"), cores, f"torch {version}" if version else "unknown torch"]
+    if allocator := _part(machine, "allocator").get("name"):
+        parts.append(f"{allocator} allocator")
     quota = _part(machine, "container").get("cpu_quota")
     if quota:
         parts.insert(2, f"container limited to {quota:g} CPUs" if isinstance(quota, int | float) else str(quota))
@@ -270,8 +273,8 @@ def setting_text(group: Group) -> str:
 
 
 def mean_of(values: Sequence[float]) -> Interval:
-    """Mean with its Student-t interval; of one value, or of equal ones, the interval is the value."""
-    if min(values) == max(values):
+    """Mean with its Student-t interval; of one value the interval is the value."""
+    if len(values) == 1:
         return Interval(estimate=values[0], low=values[0], high=values[0], method="single value")
     return mean_interval(values)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,6 +92,13 @@ class Table:
             f"</figcaption>\n<div class=scroll><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n"
             f"</table></div>\n{notes}</figure>"
         )
+
+
+def significant(value: float, like: float | None = None) -> str:
+    """Three significant digits and never an exponent: 57.3, 1234, 0.0123; as many decimals as `like` would get."""
+    reference = abs(value if like is None else like)
+    decimals = max(0, 2 - math.floor(math.log10(reference))) if reference else 2
+    return f"{value:.{decimals}f}"
 
 
 def _wrapped(text: str, width: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from resnet_bench import paper
@@ -19,7 +18,7 @@ from resnet_bench.report.groups import (
     parameter_counts,
     setting_text,
 )
-from resnet_bench.report.table import Table
+from resnet_bench.report.table import Table, significant
 from resnet_bench.results import Interval, ResultFile
 
 MISSING = "–"
@@ -133,13 +132,6 @@ def _cells(
         _percent(final),
         f"{published.final_accuracy:.0%}".rstrip("%") if published and published.final_accuracy else MISSING,
     ]
-
-
-def significant(value: float, like: float | None = None) -> str:
-    """Three significant digits and never an exponent: 57.3, 1234, 0.0123; as many decimals as `like` would get."""
-    reference = abs(value if like is None else like)
-    decimals = max(0, 2 - math.floor(math.log10(reference))) if reference else 2
-    return f"{value:.{decimals}f}"
 
 
 def _time(time: EpochTime | None, unit: float) -> str:

@@ -11,8 +11,8 @@ from samples import accuracy, dataset, epoch_time, machine, parameters, save
 
 from resnet_bench import cli, paper
 from resnet_bench.recipe import Recipe
-from resnet_bench.report.table import FORMATS, Table
-from resnet_bench.report.tables import significant, tables
+from resnet_bench.report.table import FORMATS, Table, significant
+from resnet_bench.report.tables import tables
 from resnet_bench.results import read
 
 NETWORKS = ("baseline", "fc1", "fc3", "blocks2", "conv5x5")
