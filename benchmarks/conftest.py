@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from resnet_bench import architectures, datasets, machine, options, report
+from resnet_bench import architectures, datasets, machine, options
 from resnet_bench.datasets import Dataset
 from resnet_bench.errors import UserError
 from resnet_bench.journal import Journal, left_behind
 from resnet_bench.measurement import EpochTime, Plan, measure_interleaved
+from resnet_bench.report.tables import tables
 from resnet_bench.results import EpochTimeResult, Result, ResultFile
 from resnet_bench.training import Training, set_deterministic
 
@@ -25,7 +26,8 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 """Sizes; what a profile does not name is the paper's (`resnet_bench.options`). An explicit option wins over it."""
 
-GROUPS = {"test_parameters": "parameters", "test_epoch_time": "epoch time", "test_accuracy": "accuracy"}
+ORDER = ("test_parameters", "test_epoch_time", "test_accuracy")
+"""What takes longer comes later, so that the first results are there soon; anything else comes last."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,8 +63,16 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     shown = {k: v for k, v in suite.values.items() if v is not None}
     lines = [f"resnet_bench: profile {config.getoption('profile')}, " + ", ".join(f"{k} {v}" for k, v in shown.items())]
     for path in left_behind(suite.journal_folder):
-        lines.append(f"resnet_bench: a session that was killed left {path}; `resnet-bench report` reads it")
+        lines.append(
+            f"resnet_bench: a session that was killed left {path}: `resnet-bench report` reads it; delete it after"
+        )
     return lines
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = [getattr(item, "originalname", "") for item in items]
+    places = {name: place for place, name in enumerate(ORDER)}
+    items[:] = [items[i] for i in sorted(range(len(items)), key=lambda i: places.get(names[i], len(ORDER)))]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -318,6 +328,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if "journal" not in vars(suite) or not suite.journal.results:
         return
     terminalreporter.section("resnet_bench")
-    for table in report.tables([suite.results()]):
+    for table in tables([suite.results()]):
         terminalreporter.write_line("")
         terminalreporter.write_line(table.render("text"))
