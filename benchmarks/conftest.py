@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +212,7 @@ class Suite:
         self.calibrate("start")
         busy = machine.busy_reason()
         warnings = [busy] if busy else []
-        measurements = {name: EpochTime(lambda name=name: self.training(name), self.plan) for name in names}
+        measurements = {name: EpochTime(partial(self.training, name), self.plan) for name in names}
         calibration = machine.Calibration.model_validate(self.calibration["start"])
         bounds = {
             name: machine.step_bound(
