@@ -250,7 +250,8 @@ def machine_text(machine: dict[str, Any]) -> str:
         parts.append(f"{allocator} allocator")
     quota = _part(machine, "container").get("cpu_quota")
     if quota:
-        parts.insert(2, f"container limited to {quota:g} CPUs" if isinstance(quota, int | float) else str(quota))
+        small = isinstance(quota, int | float) and quota < 1e6  # a damaged file may have one beyond floating point
+        parts.insert(2, f"container limited to {quota:g} CPUs" if small else str(quota))
     return ", ".join(parts)
 
 

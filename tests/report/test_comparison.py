@@ -592,6 +592,18 @@ def test_mutated_files_give_one_sentence_or_a_comparison_but_no_traceback(
     assert set(statuses) == {0, 2}  # some mutations are harmless, most are not
 
 
+def test_numbers_beyond_floating_point_are_no_crash(tmp_path: Path) -> None:
+    huge = machine(container={"cpu_quota": 10**400}, memory_bytes=10**400, threads={"intraop": float("inf")})
+    good = save(tmp_path / "good.json", five())
+    data = document(five(), huge)
+    for benchmark in data["benchmarks"]:
+        benchmark["extra_info"]["steps_per_epoch"] = 10**400
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps(data))
+    for format_ in ("text", "json", "html"):
+        assert run(good, bad, "--format", format_) == 0
+
+
 def test_truncated_files_exit_2_with_one_sentence(
     tmp_path: Path, whole: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
