@@ -13,7 +13,6 @@ import tarfile
 import threading
 import time
 import urllib.request
-import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -214,7 +213,7 @@ def stratified(labels: Array, count: int, seed: int, split: str) -> Array:
         Their indices, ascending, int64 [count].
     """
     # Philox's raw stream is the same in every version of numpy; shuffling is sorting by it.
-    generator = np.random.Philox(key=(seed % 2**64, SPLITS.index(split)))
+    generator = np.random.Philox(key=np.array([seed % 2**64, SPLITS.index(split)], np.uint64))
     turn = np.argsort(np.argsort(generator.random_raw(int(labels.max()) + 1), kind="stable"))  # which class goes first
     order = np.lexsort((generator.random_raw(len(labels)), labels))  # class by class, shuffled within each
     _, first, sizes = np.unique(labels[order], return_index=True, return_counts=True)
@@ -368,7 +367,11 @@ def _chunks(source: Source) -> Iterator[Any]:
             while chunk := response.read(1 << 18):
                 yield chunk
     except (OSError, http.client.HTTPException) as error:
-        raise _UnavailableError(source, str(error)) from None
+        raise _UnavailableError(source, _reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error).removeprefix("<urlopen error ").removesuffix(">") or type(error).__name__
 
 
 def _probe(source: Source) -> None:
@@ -380,8 +383,10 @@ def _probe(source: Source) -> None:
         try:
             urllib.request.urlopen(request, timeout=AUTO_TIMEOUT_SECONDS).close()
             failure.clear()
+        except TimeoutError:
+            pass  # is what `failure` says already
         except (OSError, http.client.HTTPException) as error:
-            failure[:] = [str(error)]
+            failure[:] = [_reason(error)]
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
@@ -469,13 +474,13 @@ def _decode_cached(root: Path, entries: dict[str, list[os.DirEntry[str]]]) -> di
     name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     path = data_folder() / "folders" / f"{name}.npz"  # one entry a folder, replaced when the folder changes
     try:
-        with np.load(path, allow_pickle=False) as cached:
+        with open(path, "rb") as entry, np.load(entry, allow_pickle=False) as cached:
             if str(cached["key"]) == key:
                 images = cached["images"]  # the zip's CRC-32 is checked on reading
                 if images.shape == (len(everything), *_SHAPE) and images.dtype == np.uint8:
                     return _by_split(images, entries)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # none there, or damaged: it is written anew
+    except Exception:  # none there, or damaged in any way: it is written anew
+        pass
     images = _decode([e.path for e in everything])
     with contextlib.suppress(OSError, UserError):  # no room for a cache is no reason to fail
         path.parent.mkdir(parents=True, exist_ok=True)
