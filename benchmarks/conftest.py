@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from resnet_bench import architectures, datasets, machine, options
+from resnet_bench import architectures, datasets, engines, machine, options
+from resnet_bench.architectures import ARCHITECTURES
 from resnet_bench.datasets import Dataset
 from resnet_bench.errors import UserError
 from resnet_bench.journal import Journal, left_behind
@@ -55,7 +56,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_save_data = True  # pytest-benchmark would drop the raw values
-    config.stash[SUITE] = Suite(config)
+    with _user_errors():
+        config.stash[SUITE] = Suite(config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -77,12 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "architecture" in metafunc.fixturenames:
-        asked = metafunc.config.getoption("architectures")
-        names = [name.strip() for name in asked.split(",")] if asked else list(architectures.ARCHITECTURES)
-        with _user_errors():
-            for name in names:
-                architectures.get(name)
-        metafunc.parametrize("architecture", names)
+        metafunc.parametrize("architecture", metafunc.config.stash[SUITE].architectures)
 
 
 @contextlib.contextmanager
@@ -106,7 +103,12 @@ class Suite:
     """The session's options, data set, measurements and journal."""
 
     def __init__(self, config: pytest.Config) -> None:
+        """Read and check the options; raises `UserError`."""
         self.config = config
+        asked = config.getoption("architectures")
+        self.architectures = [name.strip() for name in asked.split(",")] if asked else list(ARCHITECTURES)
+        for name in self.architectures:
+            architectures.get(name)
         profile = PROFILES[config.getoption("profile")]
         self.values = {}
         for option in options.RUN_OPTIONS:
@@ -117,20 +119,17 @@ class Suite:
         storage = config.getoption("benchmark_storage")
         self.journal_folder = Path(storage.removeprefix("file://")) / "journal"
         self.calibration: dict[str, Any] = {}
+        self.recipe = options.recipe(self.values)
+        self.plan = self._plan()
+        engines.get(self.values["engine"])
+        self.load_before = machine.load_average()
         self._epoch_times: dict[str, tuple[EpochTimeResult, list[float]]] | None = None
         self._trainings: dict[str, Training] | None = None
 
-    @cached_property
-    def recipe(self) -> Any:
-        return options.recipe(self.values)
-
-    @cached_property
-    def plan(self) -> Plan:
-        mode = self.config.getoption("epoch_mode")
-        precision = self.config.getoption("precision") / 100
-        if mode == "full":
+    def _plan(self) -> Plan:
+        if self.config.getoption("epoch_mode") == "full":
             return Plan("full", max_rounds=self.config.getoption("rounds"))
-        return Plan("sampled", precision=precision, time_limit=self._time_limit)
+        return Plan("sampled", precision=self.config.getoption("precision") / 100, time_limit=self._time_limit)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -209,8 +208,8 @@ class Suite:
         return self._epoch_times[architecture]
 
     def _measure_epoch_times(self, names: dict[str, str]) -> dict[str, tuple[EpochTimeResult, list[float]]]:
+        busy = machine.busy_reason(self.load_before)
         self.calibrate("start")
-        busy = machine.busy_reason()
         warnings = [busy] if busy else []
         measurements = {name: EpochTime(partial(self.training, name), self.plan) for name in names}
         calibration = machine.Calibration.model_validate(self.calibration["start"])
@@ -267,14 +266,7 @@ def suite(pytestconfig: pytest.Config) -> Suite:
     suite = pytestconfig.stash[SUITE]
     with _user_errors():
         set_deterministic(suite.values["threads"])
-        assert suite.recipe
-        assert suite.plan
     return suite
-
-
-@pytest.fixture
-def user_errors() -> Callable[[], contextlib.AbstractContextManager[None]]:
-    return _user_errors
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
@@ -300,7 +292,7 @@ _interrupted = False
 
 def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
     global _interrupted
-    _interrupted = excinfo.errisinstance(KeyboardInterrupt)
+    _interrupted = excinfo.type is KeyboardInterrupt  # pytest's own interruptions are subclasses
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -8,7 +8,6 @@ is extrapolated from the mean step.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Literal
 import psutil
 from tqdm import tqdm
 
+from resnet_bench import machine
 from resnet_bench.errors import UserError
 from resnet_bench.pipelines import CHUNK_IMAGES
 from resnet_bench.results import Block, EpochTimeResult, Interval, PhaseSeconds
@@ -80,7 +80,7 @@ class EpochTime:
             self._run(max(self._skipped_steps, 2))
         self.startup_seconds = self.training.startup_seconds
         self.peak_memory_bytes = peak.bytes
-        self.load_average_before = _load_average()
+        self.load_average_before = machine.load_average()
 
     def _run(self, steps: int) -> None:
         """Train without timing; opens the next epoch where this one has too few steps left for a block."""
@@ -148,7 +148,7 @@ class EpochTime:
             step_bound_seconds=step_bound_seconds,
             peak_memory_bytes=self.peak_memory_bytes,
             load_average_before=self.load_average_before,
-            load_average_after=_load_average(),
+            load_average_after=machine.load_average(),
             warnings=tuple(warnings),
         )
 
@@ -171,7 +171,7 @@ def measure_interleaved(
             bar.set_postfix_str(f"±{widest:.1%}, to reach ±{plan.precision:.1%}")
             if all(m.precise() for m in measurements):
                 return "precision"
-            if time.perf_counter() - begun > plan.time_limit:
+            if time.perf_counter() - begun > plan.time_limit and round_ > 0:  # one block alone has no interval
                 return "time-limit"
     return "rounds"
 
@@ -182,10 +182,6 @@ def _page_faults() -> int:
         return 0
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_minflt + usage.ru_majflt
-
-
-def _load_average() -> float | None:
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 class _PeakMemory:

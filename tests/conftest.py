@@ -10,13 +10,13 @@ from pathlib import Path
 # each other are slow where something else runs. Before torch is imported, which reads it.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from hypothesis import settings  # noqa: E402
-from PIL import Image  # noqa: E402
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from PIL import Image
 
-from resnet_bench.datasets import Dataset, ImageSet  # noqa: E402
+from resnet_bench.datasets import Dataset, ImageSet
 
 settings.register_profile("suite", deadline=None, max_examples=50)  # how long an example takes is no property
 settings.load_profile("suite")

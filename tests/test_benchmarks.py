@@ -20,7 +20,7 @@ TINY = ["--architectures", "fc1,conv5x5", "--engine", "reference", "--epochs", "
 def command(storage, folder, *arguments):
     """The whole suite on the folder's images, saved in `storage`."""
     options = ["--dataset", f"folder:{folder}", "--train-images", "24", "--test-images", "12", *TINY]
-    python = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider", "-q"]
+    python = [sys.executable, "-m", "pytest", "benchmarks", "-p", "no:cacheprovider"]
     return [*python, f"--benchmark-storage=file://{storage}", *options, *arguments]
 
 
