@@ -1,0 +1,35 @@
+"""`fast` with the convolutions in bfloat16: about half their time on CPUs that have the instructions, other numerics.
+
+Autocast rounds the inputs and weights of the convolutions to bfloat16 (8 bits of precision, not 24); products are still
+added up in float32. Weights, batch-norm statistics, FC layers and Adam stay float32.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from resnet_bench.architectures import ResidualNetwork
+from resnet_bench.engines import fast
+from resnet_bench.errors import UserError
+from resnet_bench.recipe import Recipe
+
+INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")
+"""Any of these, as `torch.cpu.get_capabilities` names them, multiplies bfloat16 numbers in hardware."""
+
+
+class Engine(fast.Engine):
+    name = "fast-bf16"
+
+    def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
+        capabilities = torch.cpu.get_capabilities()
+        if not any(capabilities.get(name, False) for name in INSTRUCTIONS):
+            raise UserError(
+                "This CPU has no bfloat16 instructions, which --engine fast-bf16 needs; take --engine fast."
+            )
+        super().__init__(network, recipe)
+
+    def convolution_precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cpu", dtype=torch.bfloat16)
