@@ -70,22 +70,28 @@ def list_architectures(format_: Format) -> None:
     click.echo(networks.as_json() if format_ == "json" else networks.table().render(format_))
 
 
-def _run_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(RUN_OPTIONS):
-        command = click.option(
-            option.flag,
-            option.name,
-            type=option.type,
-            default=option.default,
-            help=option.help,
-            show_default=option.default is not None,
-        )(command)
-    return command
+def _options_named(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options of a run with these names, in this order."""
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for name in reversed(names):
+            option = next(o for o in RUN_OPTIONS if o.name == name)
+            command = click.option(
+                option.flag,
+                option.name,
+                type=option.type,
+                default=option.default,
+                help=option.help,
+                show_default=option.default is not None,
+            )(command)
+        return command
+
+    return add
 
 
 @cli.command()
 @click.argument("architecture")
-@_run_options
+@_options_named(*(o.name for o in RUN_OPTIONS))
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as JSON to this file."
 )
@@ -173,7 +179,30 @@ def train(
     metavar="FOLDER",
     help='Also write the figures there, as SVG and PNG. Needs: pip install "resnet-bench[figures]".',
 )
-def report(files: tuple[Path, ...], format_: Format, figures_folder: Path | None) -> None:
+@click.option(
+    "--claims", "with_claims", is_flag=True, help="Also judge the study's claims by these results, with the evidence."
+)
+@click.option(
+    "--html",
+    "page_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also write one self-contained page there: what was run, tables, figures, claims, how to reproduce it.",
+)
+@click.option(
+    "--compare-with",
+    type=click.Path(path_type=Path),
+    metavar="OTHER.json",
+    help="Results of another machine or version, which the page compares with these. Needs --html.",
+)
+def report(
+    files: tuple[Path, ...],
+    format_: Format,
+    figures_folder: Path | None,
+    with_claims: bool,
+    page_file: Path | None,
+    compare_with: Path | None,
+) -> None:
     """Print the paper's Table 1 and Table 2 and a summary of all networks, made from saved results.
 
     Takes what `pytest benchmarks --benchmark-save` and `train --output` wrote. Several files are put together: runs
@@ -184,18 +213,34 @@ def report(files: tuple[Path, ...], format_: Format, figures_folder: Path | None
     resnet-bench report .benchmarks/*/0001_quick.json
     resnet-bench report seed0.json seed1.json seed2.json --format markdown > results.md
     resnet-bench report results.json --figures figures
+    resnet-bench report results.json --claims --html report.html
     """
     from resnet_bench import results
     from resnet_bench.report.tables import tables
 
+    if compare_with is not None and page_file is None:
+        raise UserError("--compare-with is for the page; give --html FILE too, or use resnet-bench compare.")
     read = [results.read(path) for path in files]
-    click.echo("\n\n".join(table.render(format_) for table in tables(read)))
+    other = results.read(compare_with) if compare_with is not None else None
+    parts = [table.render(format_) for table in tables(read)]
+    if with_claims:
+        from resnet_bench.report import claims
+
+        parts.append(claims.render(claims.judge(read), format_))
+    click.echo("\n\n".join(parts).encode("utf-8", "replace").decode("utf-8"))  # as in `compare`
     if figures_folder is not None:
         from resnet_bench.report import figures
 
         written, skipped = figures.write(read, figures_folder)
         for line in (*skipped, f"{len(written)} files written to {figures_folder}."):
             click.echo(line, err=True)  # stdout has the tables and nothing else
+    if page_file is not None:
+        from resnet_bench.report import page
+
+        text = page.report(read, other)
+        with results.atomic_write(page_file) as file:
+            file.write(text)
+        click.echo(f"The page is written to {page_file}.", err=True)
 
 
 @cli.command()
@@ -243,7 +288,7 @@ def compare(
     resnet-bench compare main.json branch.json --fail-if epoch_seconds:5% --fail-if accuracy:1
     """
     from resnet_bench import results
-    from resnet_bench.report import comparison_tables, gate
+    from resnet_bench.report import comparison_tables, gate, page
     from resnet_bench.report.comparison import compare as compare_files
 
     thresholds = [gate.Threshold.parse(limit) for limit in limits]
@@ -262,7 +307,7 @@ def compare(
             tables += comparison_tables.tables(c)
             tables += [gate.table(found, allow_missing=allow_missing)] if found else []
         if format_ == "html":
-            text = comparison_tables.page("Comparison", tables)
+            text = page.document("Comparison", [page.Section("Comparison", tables)])
         else:
             text = "\n\n".join(table.render(format_) for table in tables)
     click.echo(text.encode("utf-8", "replace").decode("utf-8"))  # a damaged file may hold halves of characters
@@ -299,6 +344,42 @@ def measure_machine(format_: str, threads: int | None) -> None:
         click.echo(pages.as_json(description, calibration))
     else:
         click.echo("\n\n".join(table.render("text") for table in pages.tables(description, calibration)))
+
+
+@cli.command("explain")
+@click.argument("architecture")
+@_options_named("dataset", "train_images", "batch_size", "lr", "seed", "workers", "threads")
+@click.option(
+    "--time-limit", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, help="In seconds."
+)
+@click.option("--format", "format_", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+def explain_step(architecture: str, time_limit: float, format_: str, **options: Any) -> None:
+    """Explain where the time of a training step of ARCHITECTURE goes.
+
+    \b
+    resnet-bench explain baseline --dataset synthetic --train-images 5000
+
+    Takes the step from the paper's plain PyTorch to the engine fast, one change at a time, beside a second network,
+    and says which change dominates and how much of the difference between the two networks is their architecture.
+    """
+    from resnet_bench import architectures, datasets, machine
+    from resnet_bench import explain as explaining
+    from resnet_bench.report.groups import machine_text
+
+    chosen = architectures.get(architecture)
+    recipe = recipe_of({**options, "epochs": 1})
+    dataset = datasets.load(options["dataset"], train_images=options["train_images"], seed=options["seed"])
+    result = explaining.explain(
+        chosen,
+        dataset,
+        recipe,
+        time_limit=time_limit,
+        **{name: options[name] for name in ("seed", "workers", "threads")},
+    )
+    if format_ == "json":
+        click.echo(json.dumps(result.model_dump(mode="json"), indent=2, ensure_ascii=False))
+    else:
+        click.echo(explaining.table(result, machine_text(machine.describe())).render(format_))
 
 
 def main(args: list[str] | None = None) -> Any:

@@ -208,7 +208,8 @@ class _Results:
         if not missing:
             return f"{_listed(columns)} were not timed on one machine with one data set and number of threads"
         names = {c.architecture for c in missing}
-        others = [r for r in [*self.times, *self.accuracies] if r.architecture in names]
+        runs: list[EpochTimeResult | AccuracyResult] = [*self.times, *self.accuracies]
+        others = [r for r in runs if r.architecture in names]
         reasons = list(dict.fromkeys(f"{r.architecture} {reason}" for r in others if (reason := _not_timed(r))))
         return f"no time of {_listed(missing)}" + (f" as the paper ran it: {'; '.join(reasons[:2])}" if reasons else "")
 
@@ -221,9 +222,8 @@ def _settings(files: Sequence[ResultFile], kind: type[EpochTimeResult] | type[Ac
     found: dict[tuple[Any, ...], _Setting] = {}
     for index, file in enumerate(files):
         runs: dict[Column, int] = {}
-        for r in file.results:
-            if not isinstance(r, kind) or _not_timed(r):
-                continue
+        usable: list[EpochTimeResult | AccuracyResult] = [r for r in file.of_kind(kind) if not _not_timed(r)]
+        for r in usable:
             values = {number: step for number, step in _steps(r) if 1e-100 < step < 1e100}
             if not values:
                 continue

@@ -1,10 +1,8 @@
-"""A comparison as tables to read, as JSON, and as a page."""
+"""A comparison as tables to read and as JSON."""
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from resnet_bench.report.comparison import REFERENCE, AccuracyDifference, Comparison, Ratio, Row, short
@@ -196,19 +194,3 @@ def _accuracy_text(accuracy: AccuracyDifference | None) -> str:
 def _finite(value: Any) -> Any:
     """NaN and infinities of a machine's description as strings: JSON has no numbers for them."""
     return json.loads(json.dumps(value), parse_constant=str)
-
-
-def page(title: str, found: Sequence[Table]) -> str:
-    """Tables as one self-contained HTML document."""
-    style = (
-        ":root{color-scheme:light dark}body{font:1rem/1.5 system-ui,sans-serif;margin:1rem auto;max-width:80rem;"
-        "padding:0 1rem}figure{margin:2rem 0}.scroll{overflow-x:auto}table{border-collapse:collapse}"
-        "th,td{border-bottom:1px solid #8888;padding:.3rem .6rem;text-align:left;vertical-align:top}"
-    )
-    body = "\n".join(table.render("html") for table in found)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{html.escape(title)}</title>\n'
-        f"<style>{style}</style>\n</head>\n<body>\n<main>\n<h1>{html.escape(title)}</h1>\n{body}\n</main>\n</body>\n"
-        "</html>"
-    )
