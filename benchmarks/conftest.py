@@ -22,8 +22,8 @@ from resnet_bench.training import Training, set_deterministic
 
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {"epochs": 2, "train_images": 1000, "test_images": 500, "time_limit": 40.0},
-    "standard": {"epochs": 5, "train_images": 10_000, "test_images": 2000, "time_limit": 300.0},
-    "paper": {"time_limit": 1800.0},
+    "standard": {"epochs": 5, "train_images": 10_000, "test_images": 2000, "time_limit": 300.0, "explain": "baseline"},
+    "paper": {"time_limit": 1800.0, "explain": "baseline"},
 }
 """Sizes; what a profile does not name is the paper's (`resnet_bench.options`). An explicit option wins over it."""
 
@@ -39,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--architectures",
         help="Comma-separated networks, e.g. baseline,conv5x5,conv5x5-same.  [default: the study's five]",
+    )
+    group.addoption(
+        "--explain",
+        help="Comma-separated networks to explain step by step, as `resnet-bench explain` does; needs a C++ compiler.  "
+        "[default: none in quick, else baseline]",
     )
     for option in options.RUN_OPTIONS:
         default = "" if option.default is None else f"  [default: the profile's, else {option.default}]"
@@ -56,7 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_save_data = True  # pytest-benchmark would drop the raw values
-    with _user_errors():
+    with user_errors():
         config.stash[SUITE] = Suite(config)
 
 
@@ -80,10 +85,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "architecture" in metafunc.fixturenames:
         metafunc.parametrize("architecture", metafunc.config.stash[SUITE].architectures)
+    if "explained" in metafunc.fixturenames:
+        metafunc.parametrize("explained", metafunc.config.stash[SUITE].explained)
 
 
 @contextlib.contextmanager
-def _user_errors() -> Iterator[None]:
+def user_errors() -> Iterator[None]:
     """End the session with one sentence and exit status 2, as the command line does."""
     try:
         yield
@@ -99,17 +106,22 @@ def replay() -> float:
     return _replayed
 
 
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else []
+
+
 class Suite:
     """The session's options, data set, measurements and journal."""
 
     def __init__(self, config: pytest.Config) -> None:
         """Read and check the options; raises `UserError`."""
         self.config = config
-        asked = config.getoption("architectures")
-        self.architectures = [name.strip() for name in asked.split(",")] if asked else list(ARCHITECTURES)
-        for name in self.architectures:
-            architectures.get(name)
         profile = PROFILES[config.getoption("profile")]
+        self.architectures = _names(config.getoption("architectures")) or list(ARCHITECTURES)
+        explained = config.getoption("explain")
+        self.explained = _names(profile.get("explain") if explained is None else explained)
+        for name in (*self.architectures, *self.explained):
+            architectures.get(name)
         self.values = {}
         for option in options.RUN_OPTIONS:
             given = config.getoption(f"run_{option.name}")
@@ -203,7 +215,7 @@ class Suite:
         The first call measures all networks of the session, interleaved.
         """
         if self._epoch_times is None:
-            with _user_errors(), self.shown():
+            with user_errors(), self.shown():
                 self._epoch_times = self._measure_epoch_times(self.names(request))
         return self._epoch_times[architecture]
 
@@ -233,7 +245,7 @@ class Suite:
     def accuracy(self, request: pytest.FixtureRequest, architecture: str) -> Training:
         """The finished training of `architecture`; the first call trains all networks, interleaved by epoch."""
         if self._trainings is None:
-            with _user_errors(), self.shown():
+            with user_errors(), self.shown():
                 self.calibrate("start")
                 self._trainings = {name: self.training(name) for name in self.names(request)}
                 for training in self._trainings.values():
@@ -264,7 +276,7 @@ SUITE = pytest.StashKey[Suite]()
 @pytest.fixture(scope="session")
 def suite(pytestconfig: pytest.Config) -> Suite:
     suite = pytestconfig.stash[SUITE]
-    with _user_errors():
+    with user_errors():
         set_deterministic(suite.values["threads"])
     return suite
 

@@ -353,7 +353,7 @@ def measure_machine(format_: str, threads: int | None) -> None:
     "--time-limit", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, help="In seconds."
 )
 @click.option("--format", "format_", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
-def explain_step(architecture: str, time_limit: float, format_: str, **options: Any) -> None:
+def explain_step(architecture: str, time_limit: float, format_: Any, **options: Any) -> None:
     """Explain where the time of a training step of ARCHITECTURE goes.
 
     \b
@@ -364,6 +364,7 @@ def explain_step(architecture: str, time_limit: float, format_: str, **options: 
     """
     from resnet_bench import architectures, datasets, machine
     from resnet_bench import explain as explaining
+    from resnet_bench.report import explanation
     from resnet_bench.report.groups import machine_text
 
     chosen = architectures.get(architecture)
@@ -379,7 +380,7 @@ def explain_step(architecture: str, time_limit: float, format_: str, **options: 
     if format_ == "json":
         click.echo(json.dumps(result.model_dump(mode="json"), indent=2, ensure_ascii=False))
     else:
-        click.echo(explaining.table(result, machine_text(machine.describe())).render(format_))
+        click.echo(explanation.table(result, machine_text(machine.describe())).render(format_))
 
 
 def main(args: list[str] | None = None) -> Any:

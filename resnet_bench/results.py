@@ -1,9 +1,9 @@
 """Results as data: the one schema that every JSON file of the suite follows, written and read here.
 
 Two kinds of file hold them. `resnet-bench train --output` writes one `AccuracyResult`. `pytest benchmarks` writes
-pytest-benchmark's JSON, in which each benchmark's `extra_info` is one result (`parameters`, `epoch_time`,
-`accuracy` or `overhead`) and `machine_info["resnet_bench"]` is `resnet_bench.machine.describe()`. `docs/schema.md`
-lists every key.
+pytest-benchmark's JSON, in which each benchmark's `extra_info` is one result (`parameters`, `epoch_time`, `accuracy`,
+`overhead` or `explain`) and `machine_info["resnet_bench"]` is `resnet_bench.machine.describe()`. `docs/schema.md` lists
+every key.
 """
 
 from __future__ import annotations
@@ -190,7 +190,41 @@ class OverheadResult(Model):
     clocks_over_harness: Interval  # clocks on / clocks off
 
 
-Result = Annotated[ParametersResult | EpochTimeResult | AccuracyResult | OverheadResult, Field(discriminator="kind")]
+class Variant(Model):
+    """A step run one way: a row of `resnet-bench explain`."""
+
+    architecture: str
+    name: str  # e.g. `fused Adam`
+    change: str  # what differs from the row before
+    step_seconds: Interval  # mean over blocks
+    phases: PhaseSeconds  # per step
+    page_faults: Annotated[float, Field(ge=0)]  # per step
+    optimizer_bytes: Annotated[int, Field(ge=0)]  # per step, by count of what is read and written; see `explain`
+
+
+class ExplainResult(Model):
+    """Where the time of a step goes: from the plain step to the fastest, one change at a time."""
+
+    kind: Literal["explain"] = "explain"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    architecture: str
+    counterpart: str  # the network it is compared with, variant by variant
+    dataset: DatasetInfo
+    recipe: dict[str, Any]
+    seed: int
+    threads: Annotated[int, Field(ge=1)]
+    blocks: Annotated[int, Field(ge=2)]
+    variants: tuple[Variant, ...]  # the network's rows, then the counterpart's
+    dead_share: Fraction  # of hidden units that never answer, in the state that denormals were measured on
+    denormal_share: Fraction  # of that state's moments
+    denormals: tuple[Variant, ...]  # on that state: kept, flushed
+    warnings: tuple[str, ...]
+
+
+Result = Annotated[
+    ParametersResult | EpochTimeResult | AccuracyResult | OverheadResult | ExplainResult, Field(discriminator="kind")
+]
+
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
 
 

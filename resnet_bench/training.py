@@ -72,7 +72,7 @@ class Training:
         dataset: Dataset,
         recipe: Recipe,
         *,
-        engine: str = "reference",
+        engine: str | type[engines.Engine] = "reference",
         pipeline: str | None = None,
         seed: int = 0,
         workers: int = LOADER_WORKERS,
@@ -93,7 +93,7 @@ class Training:
             )
         if workers < 0:
             raise UserError(f"--workers is {workers}; give 0 or more.")
-        engine_class = engines.get(engine)
+        engine_class = engines.get(engine) if isinstance(engine, str) else engine
         self.architecture, self.dataset, self.recipe, self.seed, self.workers = (
             architecture, dataset, recipe, seed, workers,
         )  # fmt: skip

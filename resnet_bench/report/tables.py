@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from resnet_bench import paper
 from resnet_bench.architectures import millions
+from resnet_bench.report import explanation
 from resnet_bench.report.groups import (
     PAPER_TRAIN_IMAGES,
     EpochTime,
@@ -19,7 +20,7 @@ from resnet_bench.report.groups import (
     setting_text,
 )
 from resnet_bench.report.table import Table, significant
-from resnet_bench.results import Interval, ResultFile
+from resnet_bench.results import ExplainResult, Interval, ResultFile
 
 MISSING = "–"
 PAPER_CLASSES = 100
@@ -27,11 +28,16 @@ PAPER_BATCH_SIZE = 4
 
 
 def tables(files: Sequence[ResultFile]) -> list[Table]:
-    """Table 1 and Table 2 as in the paper, then one summary for each machine and data set among the results."""
+    """Table 1 and 2 as in the paper, a summary for each machine and data set, and what `explain` measured."""
     counts = parameter_counts(files)
     found = groups(files)
     summaries = [_summary(g, counts) for g in found] if found else [_counts_only(counts)] if counts else []
-    return [*(_paper_table(number, counts) for number in paper.TABLES), *summaries]
+    explained = [
+        explanation.table(result, machine_text(file.machine))
+        for file in files
+        for result in file.of_kind(ExplainResult)
+    ]
+    return [*(_paper_table(number, counts) for number in paper.TABLES), *summaries, *explained]
 
 
 def _paper_table(number: int, counts: dict[str, dict[int, int]]) -> Table:

@@ -1,0 +1,28 @@
+"""Where a step's time goes, from the paper's step to the engine `fast`, one change at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import Suite, replay, user_errors
+
+from resnet_bench import architectures
+from resnet_bench.explain import explain
+
+
+@pytest.mark.benchmark(group="explain", timer=replay)
+def test_explain(explained: str, suite: Suite, benchmark: Any) -> None:
+    """Rounds are the step times of the variants, plain first; everything else is in `extra_info`."""
+    v = suite.values
+    with suite.shown(), user_errors():
+        result = explain(
+            architectures.get(explained),
+            suite.dataset,
+            suite.recipe,
+            seed=v["seed"],
+            workers=v["workers"],
+            threads=v["threads"],
+            time_limit=suite.plan.time_limit,
+        )
+    suite.record(benchmark, result, [variant.step_seconds.estimate for variant in result.variants])
