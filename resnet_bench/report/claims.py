@@ -121,6 +121,7 @@ class _Setting:
     source: str
     units: dict[Column, dict[Unit, float]] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
+    doubtful: bool = False  # a measurement came with a warning, such as that of a busy machine
 
     def ratio(self, column: Column, base: Column) -> Interval:
         """Time of a step of `column` over that of `base`; paired by rounds where they share at least two."""
@@ -143,7 +144,9 @@ class _Setting:
         threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
         least = min(map(len, self.units.values()))
         what = "epochs of training" if self.source == "training" else f"{self.source} blocks"
-        return f"{least} {what} or more of each, {threads}, {self.dataset.name}, {model or 'unknown CPU'}"
+        return f"{least} {what} or more of each, {threads}, {self.dataset.name}, {model or 'unknown CPU'}" + (
+            ", doubtful times (see their warnings)" if self.doubtful else ""
+        )
 
 
 class _Results:
@@ -237,6 +240,7 @@ def _settings(files: Sequence[ResultFile], kind: type[EpochTimeResult] | type[Ac
             units = setting.units.setdefault(column, {})
             units |= {Unit(index, run, round_): value for round_, value in values.items()}
             setting.parameters[r.architecture] = r.parameters
+            setting.doubtful |= isinstance(r, EpochTimeResult) and bool(r.warnings)
     # What is nearest to the paper is quoted first.
     return sorted(found.values(), key=lambda s: (s.dataset.classes != CLASSES, s.dataset.synthetic))
 

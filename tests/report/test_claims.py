@@ -308,6 +308,12 @@ def test_a_drift_that_hits_both_networks_in_the_same_rounds_does_not_blur_their_
     assert judge(entries)["fc1-faster"].outcome == REPRODUCED
 
 
+def test_evidence_says_where_the_measurement_itself_was_doubtful(judge: Judge) -> None:
+    entries = times(baseline=57, fc1=7.5)
+    assert "doubtful" not in judge(entries)["fc1-faster"].evidence
+    assert "doubtful" in judge([{**entries[0], "warnings": ["busy"]}, entries[1]])["fc1-faster"].evidence
+
+
 def test_training_times_serve_where_nothing_else_was_timed(judge: Judge) -> None:
     entries = [
         e | {"epochs": [{**epoch, "train_seconds": seconds + 0.1 * epoch["epoch"]} for epoch in e["epochs"]]}
