@@ -6,26 +6,27 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from resnet_bench import architectures, datasets, engines, machine, options
 from resnet_bench.architectures import ARCHITECTURES
 from resnet_bench.datasets import Dataset
+from resnet_bench.engines import fast
 from resnet_bench.errors import UserError
 from resnet_bench.journal import Journal, left_behind
-from resnet_bench.measurement import EpochTime, Plan, measure_interleaved
+from resnet_bench.measurement import EpochTime, Plan, StoppedBy, measure_interleaved
 from resnet_bench.report.tables import tables
 from resnet_bench.results import EpochTimeResult, Result, ResultFile
 from resnet_bench.training import Training, set_deterministic
 
 PROFILES: dict[str, dict[str, Any]] = {
-    "quick": {"epochs": 2, "train_images": 1000, "test_images": 500, "time_limit": 40.0},
+    "quick": {"engine": "fast", "epochs": 2, "train_images": 1000, "test_images": 500, "time_limit": 20.0},
     "standard": {"epochs": 5, "train_images": 10_000, "test_images": 2000, "time_limit": 300.0, "explain": "baseline"},
     "paper": {"time_limit": 1800.0, "explain": "baseline"},
 }
-"""Sizes; what a profile does not name is the paper's (`resnet_bench.options`). An explicit option wins over it."""
+"""What a profile does not name is the paper's (`resnet_bench.options`). An explicit option wins over it."""
 
 ORDER = ("test_parameters", "test_epoch_time", "test_accuracy")
 """What takes longer comes later, so that the first results are there soon; anything else comes last."""
@@ -47,6 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     for option in options.RUN_OPTIONS:
         default = "" if option.default is None else f"  [default: the profile's, else {option.default}]"
+        if option.name == "engine":
+            default = "  Several, with commas, run side by side." + default
         group.addoption(option.flag, dest=f"run_{option.name}", type=option.type, help=option.help + default)
     group.addoption(
         "--epoch-mode",
@@ -67,8 +70,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     suite = config.stash[SUITE]
-    shown = {k: v for k, v in suite.values.items() if v is not None}
+    shown = {k: v for k, v in suite.values.items() if v is not None} | {"engine": ",".join(suite.engines)}
     lines = [f"resnet_bench: profile {config.getoption('profile')}, " + ", ".join(f"{k} {v}" for k, v in shown.items())]
+    if suite.engine_note:
+        lines.append(f"resnet_bench: engine {suite.engine_note}")
     for path in left_behind(suite.journal_folder):
         lines.append(
             f"resnet_bench: a session that was killed left {path}: `resnet-bench report` reads it; delete it after"
@@ -85,6 +90,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "architecture" in metafunc.fixturenames:
         metafunc.parametrize("architecture", metafunc.config.stash[SUITE].architectures)
+    if "engine" in metafunc.fixturenames:
+        metafunc.parametrize("engine", metafunc.config.stash[SUITE].engines)
     if "explained" in metafunc.fixturenames:
         metafunc.parametrize("explained", metafunc.config.stash[SUITE].explained)
 
@@ -110,6 +117,13 @@ def _names(text: str | None) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()] if text else []
 
 
+class Run(NamedTuple):
+    """One network trained by one engine."""
+
+    architecture: str
+    engine: str
+
+
 class Suite:
     """The session's options, data set, measurements and journal."""
 
@@ -133,10 +147,22 @@ class Suite:
         self.calibration: dict[str, Any] = {}
         self.recipe = options.recipe(self.values)
         self.plan = self._plan()
-        engines.get(self.values["engine"])
+        self.engines, self.engine_note = self._engines()
         self.load_before = machine.load_average()
-        self._epoch_times: dict[str, tuple[EpochTimeResult, list[float]]] | None = None
-        self._trainings: dict[str, Training] | None = None
+        self._epoch_times: dict[Run, tuple[EpochTimeResult, list[float]]] | None = None
+        self._trainings: dict[Run, Training] | None = None
+
+    def _engines(self) -> tuple[list[str], str]:
+        """The engines to run, and why where that is not what the profile names."""
+        names = _names(self.values["engine"])
+        for name in names:
+            engines.get(name)
+        if self.config.getoption("run_engine") is None and "fast" in names:
+            try:
+                fast.require_compiler()
+            except UserError as error:
+                return ["reference"], f"reference instead of fast. {error}"
+        return names, ""
 
     def _plan(self) -> Plan:
         if self.config.getoption("epoch_mode") == "full":
@@ -160,9 +186,10 @@ class Suite:
     def journal(self) -> Journal:
         return Journal(self.journal_folder, {"resnet_bench": self.machine_info})
 
-    def training(self, architecture: str) -> Training:
-        run = {name: self.values[name] for name in ("engine", "pipeline", "seed", "workers", "threads")}
-        return Training(architectures.get(architecture), self.dataset, self.recipe, **run)
+    def training(self, run: Run) -> Training:
+        settings = {name: self.values[name] for name in ("pipeline", "seed", "workers", "threads")}
+        architecture = architectures.get(run.architecture)
+        return Training(architecture, self.dataset, self.recipe, engine=run.engine, **settings)
 
     def calibrate(self, when: str) -> None:
         """Measure the machine, once at the `start` and once at the `end` of a session that times training."""
@@ -183,11 +210,11 @@ class Suite:
             reporter.ensure_newline()
             reporter.write_line(line)
 
-    def names(self, request: pytest.FixtureRequest) -> dict[str, str]:
-        """Networks that this session runs the requesting test function for: architecture → test name."""
+    def names(self, request: pytest.FixtureRequest) -> dict[Run, str]:
+        """What this session runs the requesting test function for, and the test's name for each."""
         function = request.function
-        items = [i for i in request.session.items if getattr(i, "function", None) is function]
-        return {item.callspec.params["architecture"]: item.nodeid for item in items}  # type: ignore[attr-defined]
+        items = [i for i in request.session.items if isinstance(i, pytest.Function) and i.function is function]
+        return {Run(*(str(i.callspec.params[key]) for key in Run._fields)): i.nodeid for i in items}
 
     def record(self, benchmark: Any, result: Result, seconds: Sequence[float]) -> None:
         """Give pytest-benchmark a result with its raw values, and write it down in the journal.
@@ -209,61 +236,56 @@ class Suite:
         benchmark.pedantic(advance, setup=rewind, rounds=len(seconds), iterations=1)
         self.journal.add(benchmark.fullname, benchmark.group, result, seconds)
 
-    def epoch_time(self, request: pytest.FixtureRequest, architecture: str) -> tuple[EpochTimeResult, list[float]]:
-        """Epoch time of `architecture`, and what each block says it is, in seconds.
+    def epoch_time(self, request: pytest.FixtureRequest, run: Run) -> tuple[EpochTimeResult, list[float]]:
+        """Epoch time of a run, and what each block says it is, in seconds.
 
         The first call measures all networks of the session, interleaved.
         """
         if self._epoch_times is None:
             with user_errors(), self.shown():
                 self._epoch_times = self._measure_epoch_times(self.names(request))
-        return self._epoch_times[architecture]
+        return self._epoch_times[run]
 
-    def _measure_epoch_times(self, names: dict[str, str]) -> dict[str, tuple[EpochTimeResult, list[float]]]:
+    def _measure_epoch_times(self, names: dict[Run, str]) -> dict[Run, tuple[EpochTimeResult, list[float]]]:
         busy = machine.busy_reason(self.load_before)
         self.calibrate("start")
         warnings = [busy] if busy else []
-        measurements = {name: EpochTime(partial(self.training, name), self.plan) for name in names}
+        measurements = {run: EpochTime(partial(self.training, run), self.plan) for run in names}
         calibration = machine.Calibration.model_validate(self.calibration["start"])
-        bounds = {
-            name: machine.step_bound(
-                architectures.get(name), self.recipe.batch_size, calibration, self.dataset.num_classes
-            ).seconds
-            for name in names
-        }
 
-        def result(name: str, stopped_by: Any = None) -> EpochTimeResult:
-            return measurements[name].result(stopped_by, warnings, bounds[name])
+        def result(run: Run, stopped_by: StoppedBy | None = None) -> EpochTimeResult:
+            architecture, classes = architectures.get(run.architecture), self.dataset.num_classes
+            bound = machine.step_bound(architecture, self.recipe.batch_size, calibration, classes)
+            return measurements[run].result(stopped_by, warnings, bound.seconds)
 
         def write_down() -> None:
-            for name, fullname in names.items():
-                self.journal.add(fullname, "epoch time", result(name), measurements[name].epoch_seconds())
+            for run, name in names.items():
+                self.journal.add(name, "epoch time", result(run), measurements[run].epoch_seconds())
 
         stopped_by = measure_interleaved(list(measurements.values()), self.plan, write_down)
-        return {name: (result(name, stopped_by), measurements[name].epoch_seconds()) for name in names}
+        return {run: (result(run, stopped_by), measurements[run].epoch_seconds()) for run in names}
 
-    def accuracy(self, request: pytest.FixtureRequest, architecture: str) -> Training:
-        """The finished training of `architecture`; the first call trains all networks, interleaved by epoch."""
+    def accuracy(self, request: pytest.FixtureRequest, run: Run) -> Training:
+        """The finished training of a run; the first call trains all networks, interleaved by epoch."""
         if self._trainings is None:
             with user_errors(), self.shown():
                 self.calibrate("start")
-                self._trainings = {name: self.training(name) for name in self.names(request)}
+                names = self.names(request)
+                self._trainings = {run: self.training(run) for run in names}
                 for training in self._trainings.values():
                     training.warm_up()
-                self._train_interleaved(self.names(request))
-        return self._trainings[architecture]
+                for _ in range(self.recipe.epochs):
+                    for run_, training in self._trainings.items():
+                        self._train_epoch(training, names[run_])
+        return self._trainings[run]
 
-    def _train_interleaved(self, names: dict[str, str]) -> None:
-        assert self._trainings is not None
-        for _ in range(self.recipe.epochs):
-            for name, training in self._trainings.items():
-                epoch = training.run_epoch()
-                self.say(
-                    f"{name} epoch {epoch.epoch}/{self.recipe.epochs}: loss {epoch.train_loss:.3f}, "
-                    f"accuracy {epoch.test_accuracy:.1%}, {epoch.train_seconds:.1f} s"
-                )
-                seconds = [e.train_seconds for e in training.results]
-                self.journal.add(names[name], "accuracy", training.result(), seconds)
+    def _train_epoch(self, training: Training, name: str) -> None:
+        epoch = training.run_epoch()
+        self.say(
+            f"{training.architecture.id} ({training.engine.name}) epoch {epoch.epoch}/{self.recipe.epochs}: "
+            f"loss {epoch.train_loss:.3f}, accuracy {epoch.test_accuracy:.1%}, {epoch.train_seconds:.1f} s"
+        )
+        self.journal.add(name, "accuracy", training.result(), [e.train_seconds for e in training.results])
 
     def results(self) -> ResultFile:
         """What this session has measured, as if read from its file."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Suite, replay
+from conftest import Run, Suite, replay
 
 
 @pytest.mark.benchmark(group="epoch time", timer=replay)
-def test_epoch_time(architecture: str, suite: Suite, benchmark: Any, request: pytest.FixtureRequest) -> None:
+def test_epoch_time(
+    architecture: str, engine: str, suite: Suite, benchmark: Any, request: pytest.FixtureRequest
+) -> None:
     """Each round is one block of steps, extrapolated to an epoch (`--epoch-mode full`: one whole epoch)."""
-    result, seconds = suite.epoch_time(request, architecture)
+    result, seconds = suite.epoch_time(request, Run(architecture, engine))
     suite.record(benchmark, result, seconds)

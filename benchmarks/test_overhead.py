@@ -17,7 +17,7 @@ from resnet_bench.timing import Clock, NoClock, mean_interval
 from resnet_bench.training import Training
 
 STEPS = 64  # a whole chunk of the vectorised pipeline at batch size 4
-ROUNDS = 24
+ROUNDS = 12
 NETWORK = "conv5x5"  # the shortest step, so the harness weighs most
 
 

@@ -31,7 +31,10 @@ RUN_OPTIONS = (
         "cifar100, cifar10, folder:PATH ({train,test}/<class>/*), synthetic, or auto: CIFAR-100 if it is there or can "
         "be fetched, else synthetic.",
     ),
-    Option("engine", str, "reference", "How a step is computed: reference is plain PyTorch, as the paper ran."),
+    Option(
+        "engine", str, "reference",
+        "How a step is computed: reference is plain PyTorch, as the paper ran; fast and fast-bf16 need a C++ compiler.",
+    ),
     Option("epochs", int, PAPER.epochs, "Epochs to train."),
     Option("train_images", int, None, "Train on this many images, stratified by class.  [default: all]"),
     Option("test_images", int, None, "Test on this many images, stratified by class.  [default: all]"),

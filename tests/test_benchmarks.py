@@ -113,7 +113,7 @@ def test_pytest_benchmark_compares_what_was_saved(session):
     compare = [sys.executable, "-m", "pytest_benchmark", f"--storage=file://{storage}", "compare"]
     done = subprocess.run(compare, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
-    assert "test_epoch_time[fc1]" in done.stdout
+    assert "test_epoch_time[fc1-reference]" in done.stdout
 
 
 def test_full_mode_times_whole_epochs(session, tmp_path):
@@ -140,7 +140,7 @@ def start_until(line, arguments):
 def test_killed_session_loses_only_the_benchmark_it_was_in(session, tmp_path):
     """The journal has the finished benchmarks and the finished epochs, and the next session names it."""
     images, *_ = session
-    process = start_until("conv5x5 epoch 1/50", (tmp_path, images, "--epochs", "50"))
+    process = start_until("conv5x5 (reference) epoch 1/50", (tmp_path, images, "--epochs", "50"))
     time.sleep(0.5)  # the journal is written right after the line
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -157,7 +157,7 @@ def test_killed_session_loses_only_the_benchmark_it_was_in(session, tmp_path):
 def test_interrupted_session_saves_what_is_finished(session, tmp_path):
     """Ctrl-C: exit status 130, the finished benchmarks saved."""
     images, *_ = session
-    process = start_until("fc1 epoch 1/50", (tmp_path, images, "--epochs", "50", "--benchmark-save=cut"))
+    process = start_until("fc1 (reference) epoch 1/50", (tmp_path, images, "--epochs", "50", "--benchmark-save=cut"))
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
