@@ -395,9 +395,12 @@ def main(args: list[str] | None = None) -> Any:
     except UserError as error:
         click.echo(f"resnet-bench: error: {error}", err=True)
         sys.exit(2)
-    except BrokenPipeError:  # the reader went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of the output has nowhere to go
+        if isinstance(error, BrokenPipeError):  # the reader went away, as `head` does
+            sys.exit(1)
+        click.echo(f"resnet-bench: error: cannot write the output: {error.strerror or error}", err=True)
+        sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("resnet-bench: interrupted", err=True)
         sys.exit(130)

@@ -23,12 +23,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import ValidationError
 
 from resnet_bench import statistics
 from resnet_bench.errors import UserError
+from resnet_bench.report.calibration import calibration, drift_text
 from resnet_bench.report.differences import Difference, differences, same_hardware
 from resnet_bench.report.groups import in_order
+from resnet_bench.report.table import short
 from resnet_bench.results import AccuracyResult, DatasetInfo, EpochTimeResult, Interval, ParametersResult, ResultFile
 from resnet_bench.statistics import LogMean
 
@@ -453,7 +454,7 @@ def _settings(pairs: Sequence[tuple[_Network, _Network]]) -> tuple[Difference, .
 def _notes(side: str, file: ResultFile) -> list[str]:
     """Marks on the runs of a file, each once, with the networks that it is for."""
     notes = []
-    if drifted := _drift(file.machine):
+    if drifted := drift_text(file.machine):
         notes.append(f"{side} drifted: between start and end of the run, {drifted}")
     marks: dict[str, dict[str, None]] = {}
     for r in file.results:
@@ -464,31 +465,6 @@ def _notes(side: str, file: ResultFile) -> list[str]:
             mark = f"{r.kind.replace('_', ' ')} run stopped early"
             marks.setdefault(mark, {})[short(r.architecture)] = None
     return notes + [f"{side}, {', '.join(names)}: {mark}" for mark, names in marks.items()]
-
-
-def _drift(machine: dict[str, Any]) -> str:
-    """`memory update 98 MB -20 %, gemm 1024 -15 %`; empty without drift or without two calibrations."""
-    start, end = _calibration(machine, "start"), _calibration(machine, "end")
-    if not start or not end or start.threads != end.threads:
-        return ""
-    from resnet_bench.machine import drift
-
-    changes = sorted(drift(start, end).items(), key=lambda change: -abs(change[1]))
-    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-    return ", ".join(f"{short(name)} {100 * change:+.0f} %" for name, change in changes[:3]) + more
-
-
-def _calibration(machine: dict[str, Any], when: str) -> Calibration | None:
-    """As the file has it; None where there is none that can be read."""
-    calibrations = machine.get("calibration")
-    if not isinstance(calibrations, dict) or not isinstance(calibrations.get(when), dict):
-        return None
-    from resnet_bench.machine import Calibration  # imports torch, which files without a calibration do not need
-
-    try:
-        return Calibration.model_validate(calibrations[when])
-    except ValidationError:
-        return None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -544,7 +520,7 @@ class _Explanations:
     """What the calibrations at the start of both runs predict; nothing where either is missing."""
 
     def __init__(self, base: ResultFile, other: ResultFile) -> None:
-        self.calibrations = _calibration(base.machine, "start"), _calibration(other.machine, "start")
+        self.calibrations = calibration(base.machine, "start"), calibration(other.machine, "start")
 
     def of(self, a: _Network, b: _Network, time: Ratio) -> Explanation | None:
         base, other = (self._bound(n, c) for n, c in zip((a, b), self.calibrations, strict=True))
@@ -620,12 +596,6 @@ def _plural(number: int, noun: str) -> str:
 
 def _names(networks: Sequence[_Network]) -> str:
     return short(", ".join(n.name for n in networks) or "none", 200)
-
-
-def short(value: Any, length: int = 40) -> str:
-    """A value from a file in a sentence: one line, not too long."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _float(number: int) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from resnet_bench.report.comparison import REFERENCE, AccuracyDifference, Comparison, Ratio, Row, short
+from resnet_bench.report.comparison import REFERENCE, AccuracyDifference, Comparison, Ratio, Row
 from resnet_bench.report.groups import machine_text
-from resnet_bench.report.table import Table
+from resnet_bench.report.table import Table, short
 
 
 def tables(comparison: Comparison) -> list[Table]:

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from resnet_bench import paper
 from resnet_bench.errors import UserError
-from resnet_bench.report.comparison import Comparison, Row, short
-from resnet_bench.report.table import Table
+from resnet_bench.report.comparison import Comparison, Row
+from resnet_bench.report.table import Table, short
 
 Metric = Literal["epoch_seconds", "accuracy"]
 METRICS: tuple[Metric, ...] = ("epoch_seconds", "accuracy")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from resnet_bench import paper
 from resnet_bench.architectures import millions
-from resnet_bench.report import explanation
+from resnet_bench.report import explanation, speed
+from resnet_bench.report.calibration import drift_text
 from resnet_bench.report.groups import (
     PAPER_TRAIN_IMAGES,
     EpochTime,
@@ -28,7 +29,7 @@ PAPER_BATCH_SIZE = 4
 
 
 def tables(files: Sequence[ResultFile]) -> list[Table]:
-    """Table 1 and 2 as in the paper, a summary for each machine and data set, and what `explain` measured."""
+    """Table 1 and 2 as in the paper; for each machine and data set a summary and the speed of a step; explanations."""
     counts = parameter_counts(files)
     found = groups(files)
     summaries = [_summary(g, counts) for g in found] if found else [_counts_only(counts)] if counts else []
@@ -37,7 +38,8 @@ def tables(files: Sequence[ResultFile]) -> list[Table]:
         for file in files
         for result in file.of_kind(ExplainResult)
     ]
-    return [*(_paper_table(number, counts) for number in paper.TABLES), *summaries, *explained]
+    speeds = [table for group in found if (table := speed.table(group))]
+    return [*(_paper_table(number, counts) for number in paper.TABLES), *summaries, *speeds, *explained]
 
 
 def _paper_table(number: int, counts: dict[str, dict[int, int]]) -> Table:
@@ -245,6 +247,8 @@ def _notes(group: Group, times: Sequence[EpochTime]) -> list[str]:
         )
     if any(t.low is None for t in times):
         notes.append("single value: too few blocks for an interval.")
+    if changes := drift_text(group.machine):
+        notes.append(f"The machine drifted between the start and the end of the run: {changes}.")
     warned: dict[str, list[str]] = {}
     for s in series:
         for warning in s.warnings:

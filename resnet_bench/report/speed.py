@@ -1,0 +1,112 @@
+"""How fast a step is: against the least time this machine allows, and against plain PyTorch in the same rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from resnet_bench import paper
+from resnet_bench.report.groups import Group, Series, dataset_text, machine_text
+from resnet_bench.report.table import Table, significant
+
+PLAIN = ("reference", "loader")
+"""Engine and pipeline of the plain script that every other is compared with."""
+
+
+def table(group: Group) -> Table | None:
+    """A row for each network and engine that was timed; a row for the five summed. None without epoch times."""
+    timed = [s for s in group.series if rounds(s)]
+    if not timed:
+        return None
+    rows = []
+    for s in timed:
+        steps = rounds(s)
+        bound, plain = s.step_bound(), _plain(timed, s)
+        middle = median(steps.values())
+        rows.append(
+            [
+                s.architecture,
+                s.engine,
+                str(s.setting["pipeline"]),
+                spread([t * 1e3 for t in steps.values()]),
+                significant(bound * 1e3) if bound else "–",
+                f"{bound / middle:.2f}" if bound else "–",
+                spread(ratios(rounds(plain), steps)) if plain else "–",
+            ]
+        )
+    rows += _summed(timed)
+    columns = ["Network", "Engine", "Pipeline", "Step (ms)", "Bound (ms)", "Bound / step", "Times faster than plain"]
+    caption = (
+        f"{dataset_text(group.dataset)}; {machine_text(group.machine)}. Median over interleaved blocks, in brackets "
+        "the lowest and the highest."
+    )
+    notes = [
+        "Bound: the least time a step can take here, from the bytes it must move and the operations it must do, at the "
+        "rates measured at the start of the session (`resnet-bench machine`).",
+        "Plain: the engine reference on the loader pipeline, as the paper ran; ratios are taken round by round.",
+    ]
+    return Table("Speed of a step, data included", columns, rows, caption, notes)
+
+
+def rounds(series: Series) -> dict[tuple[int, int], float]:
+    """Seconds of a step in each round: {(session, round): seconds}."""
+    return {(i, b.round): b.seconds / b.steps for i, r in enumerate(series.times) for b in r.blocks}
+
+
+def ratios(slow: Mapping[tuple[int, int], float], quick: Mapping[tuple[int, int], float]) -> list[float]:
+    """Round by round, how many times longer `slow` takes; only rounds that both have."""
+    return [slow[key] / quick[key] for key in slow if key in quick]
+
+
+def spread(values: Sequence[float]) -> str:
+    """`4.1 [3.9, 4.4]`: median, lowest, highest; `–` for none."""
+    if not values:
+        return "–"
+    middle = median(values)
+    low, high = (significant(v, middle) for v in (min(values), max(values)))
+    return f"{significant(middle)} [{low}, {high}]"
+
+
+def _plain(timed: Sequence[Series], series: Series) -> Series | None:
+    """The plain run of the same network with the same threads and recipe; None for the plain run itself."""
+    own = ("engine", "pipeline", "workers", "epochs")
+    setting = {k: v for k, v in series.setting.items() if k not in own}
+    for other in timed:
+        same = {k: v for k, v in other.setting.items() if k not in own} == setting
+        if other.architecture == series.architecture and same and _key(other) == PLAIN and _key(series) != PLAIN:
+            return other
+    return None
+
+
+def _key(series: Series) -> tuple[str, str]:
+    return series.engine, str(series.setting["pipeline"])
+
+
+def _summed(timed: Sequence[Series]) -> list[list[str]]:
+    """The study's five networks together, for each engine that ran them all beside the plain one."""
+    rows = []
+    for key in dict.fromkeys(_key(s) for s in timed):
+        ours = {s.architecture: s for s in timed if _key(s) == key}
+        if not set(paper.PUBLISHED) <= set(ours):
+            continue
+        sums = _sum([rounds(ours[name]) for name in paper.PUBLISHED])
+        plain = [_plain(timed, ours[name]) for name in paper.PUBLISHED]
+        faster = spread(ratios(_sum([rounds(p) for p in plain if p]), sums)) if all(plain) else "–"
+        bounds = [ours[name].step_bound() for name in paper.PUBLISHED]
+        bound = sum(b for b in bounds if b) if all(bounds) else None
+        rows.append(
+            [
+                "all five, summed",
+                *key,
+                spread([t * 1e3 for t in sums.values()]),
+                significant(bound * 1e3) if bound else "–",
+                f"{bound / median(sums.values()):.2f}" if bound and sums else "–",
+                faster,
+            ]
+        )
+    return rows
+
+
+def _sum(parts: Sequence[Mapping[tuple[int, int], float]]) -> dict[tuple[int, int], float]:
+    shared = set.intersection(*(set(p) for p in parts))
+    return {key: sum(p[key] for p in parts) for key in sorted(shared)}

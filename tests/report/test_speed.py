@@ -1,0 +1,70 @@
+"""Speed of a step, on hand-made results."""
+
+from samples import accuracy, epoch_time, save
+
+from resnet_bench import results
+from resnet_bench.report import speed
+from resnet_bench.report.groups import groups
+
+FIVE = ("baseline", "fc1", "fc3", "blocks2", "conv5x5")
+
+
+def table(path, entries):
+    (group,) = groups([results.read(save(path, entries))])
+    return speed.table(group)
+
+
+def both(architecture, plain, fast, **options):
+    """Epoch times of 12,500 steps, without noise, for the plain script and for `fast`."""
+    return [
+        epoch_time(architecture, plain, noise=0, **options),
+        epoch_time(architecture, fast, noise=0, engine="fast", pipeline="vectorized", workers=0, **options),
+    ]
+
+
+def test_ratio_to_plain_and_share_of_the_bound(tmp_path):
+    """500 s and 125 s for 12,500 steps: 40 and 10 ms, 4 times faster, 0.7 of a bound of 7 ms."""
+    plain, fast = table(tmp_path / "a.json", both("baseline", 500, 125, step_bound_seconds=0.007)).rows
+    assert plain[:3] == ["baseline", "reference", "loader"]
+    assert plain[4:] == ["7.00", "0.17", "–"]
+    assert fast[:3] == ["baseline", "fast", "vectorized"]
+    assert fast[4:] == ["7.00", "0.70", "4.00 [4.00, 4.00]"]
+
+
+def test_ratios_are_taken_round_by_round(tmp_path):
+    """Where the machine gets twice as slow half-way, times double and the ratio stays."""
+    drift = [1, 1, 1, 2, 2, 2]
+    plain, fast = table(tmp_path / "a.json", both("fc1", 500, 125, blocks=6, drift=drift)).rows
+    assert fast[-1] == "4.00 [4.00, 4.00]"
+    low, high = plain[3].split("[")[1].rstrip("]").split(", ")
+    assert float(high) == 2 * float(low)
+
+
+def test_sum_over_the_five(tmp_path):
+    """Sums of times, not means of ratios: (4·500 + 1000) / (4·125 + 250) = 4."""
+    entries = [e for name in FIVE[:4] for e in both(name, 500, 125)] + both("conv5x5", 1000, 250)
+    rows = [row for row in table(tmp_path / "a.json", entries).rows if row[0].startswith("all five")]
+    assert [row[1] for row in rows] == ["reference", "fast"]
+    assert rows[1][-1] == "4.00 [4.00, 4.00]"
+
+
+def test_no_sum_where_a_network_is_missing(tmp_path):
+    entries = [e for name in FIVE[:4] for e in both(name, 500, 125)]
+    assert all(not row[0].startswith("all five") for row in table(tmp_path / "a.json", entries).rows)
+
+
+def test_nothing_to_compare_with(tmp_path):
+    """Without a plain run, or a bound, there is a dash, never a number."""
+    (row,) = table(tmp_path / "a.json", both("fc1", 500, 125, step_bound_seconds=None)[1:]).rows
+    assert row[4:] == ["–", "–", "–"]
+
+
+def test_other_threads_are_not_the_plain_run(tmp_path):
+    """The plain script with one thread is nothing to compare two threads with."""
+    plain, fast = both("fc1", 500, 125)
+    rows = table(tmp_path / "a.json", [{**plain, "threads": 1}, fast]).rows
+    assert [row[-1] for row in rows] == ["–", "–"]
+
+
+def test_accuracy_runs_alone_have_no_table(tmp_path):
+    assert table(tmp_path / "a.json", [accuracy("fc1", [0.1] * 15)]) is None

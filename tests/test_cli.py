@@ -1,0 +1,175 @@
+"""The command line: what it prints, what it refuses, how it exits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from resnet_bench import results
+from resnet_bench.results import AccuracyResult
+
+
+def run(*arguments, **options):
+    command = [sys.executable, "-m", "resnet_bench.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def refused(done, message):
+    """Exit status 2, one line that says what is wrong, no traceback."""
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stdout
+
+
+@pytest.fixture
+def small(image_folder):
+    return ["--dataset", f"folder:{image_folder()}", "--epochs", "2", "--workers", "1"]
+
+
+def test_train_prints_a_line_an_epoch_and_writes_json(small, tmp_path):
+    """Clean in a pipe: no carriage returns, no control characters."""
+    output = tmp_path / "out.json"
+    done = run("train", "conv5x5", *small, "--output", output)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("conv5x5: 1,644,787 parameters, reference engine, loader pipeline")
+    assert [line.split()[1] for line in lines[1:]] == ["1/2", "2/2"]
+    assert "\r" not in done.stdout + done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    keys = {"architecture", "parameters", "engine", "dataset", "recipe", "seed", "machine", "epochs", "weights_sha256"}
+    assert keys <= set(json.loads(output.read_text()))
+    (result,) = results.read(output).results
+    assert isinstance(result, AccuracyResult)
+    assert result.complete
+
+
+def test_train_goes_on_from_its_checkpoint(small, tmp_path):
+    """The same command again trains nothing; one more epoch trains one."""
+    arguments = ["train", "conv5x5", *small, "--checkpoint", tmp_path / "run"]
+    first = run(*arguments, "--output", tmp_path / "a.json")
+    again = run(*arguments, "--output", tmp_path / "b.json")
+    assert first.returncode == again.returncode == 0
+    assert "going on from the checkpoint at epoch 3" in again.stdout
+    a, b = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert a["weights_sha256"] == b["weights_sha256"]
+    assert a["epochs"] == b["epochs"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "resnet50"], "There is no architecture 'resnet50'; choose one of baseline, fc1"),
+        (["train", "fc1", "--engine", "quantum"], "There is no engine 'quantum'; choose one of reference"),
+        (["train", "fc1", "--pipeline", "oil"], "There is no pipeline 'oil'"),
+        (["train", "fc1", "--batch-size", "0"], "--batch-size is 0; give at least 1"),
+        (["train", "fc1", "--batch-size", "25"], "--batch-size is 25, but there are only 24 training images"),
+        (["train", "fc1", "--batch-size", "four"], "--batch-size"),
+        (["train", "fc1", "--epochs", "0"], "--epochs is 0"),
+        (["train", "fc1", "--threads", "0"], "--threads is 0"),
+        (["train", "fc1", "--train-images", "25"], "25"),
+        (["train", "fc1", "--output", "/nowhere/out.json"], "There is no folder /nowhere"),
+        (["train", "conv5x5", "--lr", "1e30"], "train with a smaller --lr than 1e+30"),
+        (["train", "fc1", "--unheard-of"], "No such option"),
+        (["train"], "Missing argument"),
+        (["unheard-of"], "No such command"),
+    ],
+)
+def test_bad_input_to_train(small, arguments, message):
+    extra = small if len(arguments) > 1 and arguments[0] == "train" else []
+    refused(run(*arguments[:2], *extra, *arguments[2:]), message)
+
+
+@pytest.mark.parametrize("spec", ["imagenet", "folder:/nowhere", "folder:"])
+def test_bad_data_sets(spec):
+    refused(run("train", "fc1", "--dataset", spec), spec.partition(":")[2] or spec)
+
+
+def test_diverged_training_keeps_finished_epochs(small, tmp_path):
+    """JSON of an earlier run is not overwritten by a run that has nothing to say."""
+    output = tmp_path / "out.json"
+    output.write_text("precious")
+    refused(run("train", "conv5x5", *small, "--lr", "1e30", "--output", output), "loss")
+    assert output.read_text() == "precious"
+
+
+def test_interrupt(small, tmp_path):
+    """Ctrl-C after the first epoch: exit status 130, its result saved and marked incomplete."""
+    output = tmp_path / "out.json"
+    command = ["train", "conv5x5", *small, "--epochs", "1000", "--output", output, "--checkpoint", tmp_path / "run"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "resnet_bench.cli", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch  1"):
+            process.send_signal(signal.SIGINT)
+            break
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip() == "resnet-bench: interrupted"
+    (result,) = results.read(output).results
+    assert not result.complete
+    assert len(result.epochs) >= 1
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_full_disk_while_printing():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "resnet_bench.cli", "architectures"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("content", ["", '{"benchmarks": [{"extra', "[]", '{"benchmarks": []}'])
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_truncated_and_foreign_json(tmp_path, command, content):
+    path = tmp_path / "bad.json"
+    path.write_text(content)
+    refused(run(command, path, *([path] if command == "compare" else [])), "bad.json")
+
+
+def test_architectures_as_json():
+    """What scripts read: exact counts, and the published one as the paper prints it."""
+    networks = {d["architecture"]: d for d in json.loads(run("architectures", "--format", "json").stdout)}
+    assert networks["baseline"]["parameters"] == 8_942_524
+    assert networks["baseline"]["parameters_rounded"] == networks["baseline"]["published_parameters"] == "8.9M"
+    assert networks["blocks2"]["published_parameters"] is None
+    assert 0 < networks["conv5x5"]["fc_share"] < networks["blocks2"]["fc_share"] < 1
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    """As `| head` does."""
+    done = subprocess.run(
+        f"{sys.executable} -m resnet_bench.cli reconstruct --format json | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "architectures", "reconstruct", "report", "compare", "machine", "explain"]
+)
+def test_help_is_instant_and_teaches(command):
+    """Without importing torch, which takes seconds."""
+    code = (
+        "import sys; from resnet_bench.cli import cli; cli.main([sys.argv[1], '--help'], standalone_mode=False);"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+    assert len(done.stdout.splitlines()) > 6
