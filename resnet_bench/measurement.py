@@ -49,7 +49,7 @@ class Plan:
     mode: Mode = "sampled"
     precision: float = 0.03
     time_limit: float = 120.0
-    min_rounds: int = 5
+    min_rounds: int = 10
     max_rounds: int = 200
 
     def __post_init__(self) -> None:
