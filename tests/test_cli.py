@@ -5,16 +5,34 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
 from resnet_bench import results
+from resnet_bench.cli import main
 from resnet_bench.results import AccuracyResult
 
 
-def run(*arguments, **options):
-    command = [sys.executable, "-m", "resnet_bench.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+@dataclass
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs the command line in this process, which has torch imported already."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as exit_:
+            main([str(a) for a in arguments])
+        return Done(exit_.value.code or 0, *capsys.readouterr())
+
+    return call
 
 
 def refused(done, message):
@@ -30,7 +48,7 @@ def small(image_folder):
     return ["--dataset", f"folder:{image_folder()}", "--epochs", "2", "--workers", "1"]
 
 
-def test_train_prints_a_line_an_epoch_and_writes_json(small, tmp_path):
+def test_train_prints_a_line_an_epoch_and_writes_json(run, small, tmp_path):
     """Clean in a pipe: no carriage returns, no control characters."""
     output = tmp_path / "out.json"
     done = run("train", "conv5x5", *small, "--output", output)
@@ -47,7 +65,7 @@ def test_train_prints_a_line_an_epoch_and_writes_json(small, tmp_path):
     assert result.complete
 
 
-def test_train_goes_on_from_its_checkpoint(small, tmp_path):
+def test_train_goes_on_from_its_checkpoint(run, small, tmp_path):
     """The same command again trains nothing; one more epoch trains one."""
     arguments = ["train", "conv5x5", *small, "--checkpoint", tmp_path / "run"]
     first = run(*arguments, "--output", tmp_path / "a.json")
@@ -78,17 +96,17 @@ def test_train_goes_on_from_its_checkpoint(small, tmp_path):
         (["unheard-of"], "No such command"),
     ],
 )
-def test_bad_input_to_train(small, arguments, message):
+def test_bad_input_to_train(run, small, arguments, message):
     extra = small if len(arguments) > 1 and arguments[0] == "train" else []
     refused(run(*arguments[:2], *extra, *arguments[2:]), message)
 
 
 @pytest.mark.parametrize("spec", ["imagenet", "folder:/nowhere", "folder:"])
-def test_bad_data_sets(spec):
+def test_bad_data_sets(run, spec):
     refused(run("train", "fc1", "--dataset", spec), spec.partition(":")[2] or spec)
 
 
-def test_diverged_training_keeps_finished_epochs(small, tmp_path):
+def test_diverged_training_keeps_finished_epochs(run, small, tmp_path):
     """JSON of an earlier run is not overwritten by a run that has nothing to say."""
     output = tmp_path / "out.json"
     output.write_text("precious")
@@ -132,13 +150,13 @@ def test_full_disk_while_printing():
 
 @pytest.mark.parametrize("content", ["", '{"benchmarks": [{"extra', "[]", '{"benchmarks": []}'])
 @pytest.mark.parametrize("command", ["report", "compare"])
-def test_truncated_and_foreign_json(tmp_path, command, content):
+def test_truncated_and_foreign_json(run, tmp_path, command, content):
     path = tmp_path / "bad.json"
     path.write_text(content)
     refused(run(command, path, *([path] if command == "compare" else [])), "bad.json")
 
 
-def test_architectures_as_json():
+def test_architectures_as_json(run):
     """What scripts read: exact counts, and the published one as the paper prints it."""
     networks = {d["architecture"]: d for d in json.loads(run("architectures", "--format", "json").stdout)}
     assert networks["baseline"]["parameters"] == 8_942_524
