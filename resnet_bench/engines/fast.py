@@ -6,10 +6,9 @@ gradient as large as the weight, and passes over everything again and again in A
 outer products, is formed inside the update and never stored. A step is four stages:
 
     features  images → feature map    oneDNN's convolutions, channels-last; batch norm, ReLU and residual sums fused
-    head      feature map → loss      the FC layers, and the gradient with respect to each one's output
+    head      feature map → loss      the FC layers and their gradients, but the weights' own
               the backward pass of `features`, by autograd
-    update    Adam on the FC weights  gradient, both moments and weight in one pass
-              Adam on all other parameters, which are small, by torch's fused kernel
+    update    Adam on all parameters  gradient of an FC weight, moments and parameter in one pass
 
 The named ones are the functions below, compiled by `torch.compile`. An FC weight lies transposed, [inputs, outputs], in
 memory; the parameter is a view of that with the usual shape, so only its strides tell. In this order the input gradient
@@ -30,9 +29,8 @@ from typing import Any, cast
 
 import platformdirs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.adam import adam
 
 from resnet_bench.architectures import ResidualNetwork
 from resnet_bench.engines import base
@@ -86,8 +84,8 @@ def features(network: ResidualNetwork, images: Tensor) -> Tensor:
 
 def head(
     x: Tensor, labels: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
-) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor], Tensor]:
-    """FC layers, mean cross-entropy, and all of their gradients but those of the weights.
+) -> tuple[Tensor, Tensor, list[Tensor | tuple[Tensor, Tensor]]]:
+    """FC layers and mean cross-entropy, forward and backward.
 
     Args:
         x: feature map [batch, channels, size, size].
@@ -97,10 +95,9 @@ def head(
 
     Returns:
         loss: scalar.
-        inputs: of each layer, [batch, inputs].
-        gradients: of the loss with respect to each layer's output, [batch, outputs].
-        bias_gradients: [outputs] each.
         x_gradient: like `x`.
+        gradients: of each layer's weight and bias in turn; a weight's is the pair (the layer's input [batch, inputs],
+            the loss's gradient with respect to its output [batch, outputs]), whose `outer_product` it is.
     """
     inputs = [x.float().flatten(1)]
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
@@ -109,37 +106,43 @@ def head(
     targets = (labels[:, None] == torch.arange(log_probabilities.shape[1])).to(log_probabilities.dtype)
     loss = -(targets * log_probabilities).sum() / len(labels)
 
-    gradients = [(log_probabilities.exp() - targets) / len(labels)]
-    for weight, activation in zip(weights[:0:-1], inputs[:0:-1], strict=True):
-        gradients.insert(0, transposed_product(gradients[0], weight) * (activation > 0))
-    x_gradient = transposed_product(gradients[0], weights[0]).view_as(x).to(x.dtype)
-    return loss, inputs, gradients, [g.sum(0) for g in gradients], x_gradient
+    g = (log_probabilities.exp() - targets) / len(labels)
+    gradients: list[Tensor | tuple[Tensor, Tensor]] = []
+    for weight, x_in in zip(weights[:0:-1], inputs[:0:-1], strict=True):
+        gradients[:0] = [(x_in, g), g.sum(0)]
+        g = transposed_product(g, weight) * (x_in > 0)
+    gradients[:0] = [(inputs[0], g), g.sum(0)]
+    return loss, transposed_product(g, weights[0]).view_as(x).to(x.dtype), gradients
 
 
 def update(
-    weights: Sequence[Tensor],
+    parameters: Sequence[Tensor],
     exp_avgs: Sequence[Tensor],
     exp_avg_sqs: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    gradients: Sequence[Tensor],
+    gradients: Sequence[Tensor | tuple[Tensor, Tensor]],
     correction: Tensor,
     betas: tuple[float, float],
     eps: float,
 ) -> None:
-    """One Adam update of the FC weights, in place: `torch.optim.Adam`'s rule, with its placement of `eps`.
+    """One Adam update, in place: `torch.optim.Adam`'s rule, with its placement of `eps`.
 
     Args:
-        weights, exp_avgs, exp_avg_sqs: of each layer, [inputs, outputs].
-        inputs, gradients: as `head` returns them.
+        parameters, exp_avgs, exp_avg_sqs: the parameters and their moments; FC weights as [inputs, outputs].
+        gradients: of each parameter; of an FC weight, the pair whose `outer_product` the gradient is.
         correction: [2], lr / (1 - β₁ᵗ) and √(1 - β₂ᵗ) for step t; a tensor, since a number would be compiled in.
         betas, eps: Adam's constants.
     """
     step_size, root = correction
-    for weight, exp_avg, exp_avg_sq, x, g in zip(weights, exp_avgs, exp_avg_sqs, inputs, gradients, strict=True):
-        gradient = outer_product(x, g)
+    for parameter, exp_avg, exp_avg_sq, g in zip(parameters, exp_avgs, exp_avg_sqs, gradients, strict=True):
+        gradient = outer_product(*g) if isinstance(g, tuple) else g
         exp_avg.lerp_(gradient, 1 - betas[0])
         exp_avg_sq.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
-        weight.sub_(step_size * exp_avg / (exp_avg_sq.sqrt() / root + eps))
+        parameter.sub_(step_size * exp_avg / (exp_avg_sq.sqrt() / root + eps))
+
+
+def stored(parameter: Tensor) -> Tensor:
+    """A parameter, or what belongs to it, in the order of memory: FC weights transposed; and back again."""
+    return parameter.detach().t() if parameter.dim() == 2 else parameter.detach()
 
 
 def compiled(function: Callable[..., Any], options: dict[str, Any] | None = None) -> Callable[..., Any]:
@@ -180,20 +183,15 @@ class Engine(base.Engine):
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))  # what is compiled is kept for other processes
 
         network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        layers = [layer for layer in network.fc if isinstance(layer, nn.Linear)]
-        for layer in layers:
-            layer.weight.data = layer.weight.data.t().contiguous().t()
-        self.fc_weights = [layer.weight for layer in layers]
-        self.fc_biases = [layer.bias for layer in layers]
-        fc = {id(weight) for weight in self.fc_weights}
-        self.others: list[Tensor] = [parameter for parameter in network.parameters() if id(parameter) not in fc]
-
-        # Never asked to step: it holds the state in torch's form.
-        self.adam = torch.optim.Adam(network.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
         for parameter in network.parameters():
-            moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}  # with its strides
-            self.adam.state[parameter] = {"step": torch.tensor(0.0), **moments}
-
+            if parameter.dim() == 2:  # an FC weight
+                parameter.data = parameter.data.t().contiguous().t()
+        self.parameters = [stored(parameter) for parameter in network.parameters()]
+        self.exp_avgs = [torch.zeros_like(parameter) for parameter in self.parameters]  # and its strides
+        self.exp_avg_sqs = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self.steps = 0
+        self._convolutional = [*network.stem.parameters(), *network.blocks.parameters()]
+        self._fc = self.parameters[len(self._convolutional) :]  # weight, bias, weight, …
         self._compiled = compiled(features), compiled(head, SINGLE_PASS), compiled(update, SINGLE_PASS)
         self._warm = False
 
@@ -209,7 +207,7 @@ class Engine(base.Engine):
         if self._warm or len(images) != self.recipe.batch_size:
             return
         start = time.perf_counter()
-        network, optimizer = deepcopy(self.network.state_dict()), deepcopy(self.adam.state_dict())
+        network, optimizer = deepcopy(self.network.state_dict()), self.optimizer_state()
         with torch.random.fork_rng(devices=[]):
             self._step(images, labels, NoClock())
         self.network.load_state_dict(network)
@@ -224,67 +222,46 @@ class Engine(base.Engine):
         return self._step(images, labels, clock)
 
     def _step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
-        compiled_batch = len(images) == self.recipe.batch_size
-        run_features, run_head, run_update = self._compiled if compiled_batch else (features, head, update)
+        full = len(images) == self.recipe.batch_size
+        run_features, run_head, run_update = self._compiled if full else (features, head, update)
+        (beta1, beta2), lr, eps = self.recipe.betas, self.recipe.lr, self.recipe.eps
 
         with self.convolution_precision():
             x = run_features(self.network, images.contiguous(memory_format=torch.channels_last))
-        weights = [weight.detach().t() for weight in self.fc_weights]
         with torch.no_grad():
-            loss, inputs, gradients, bias_gradients, x_gradient = run_head(x.detach(), labels, weights, self.fc_biases)
+            loss, x_gradient, fc_gradients = run_head(x.detach(), labels, self._fc[::2], self._fc[1::2])
         clock.lap("forward")
 
-        for parameter in self.others:
-            parameter.grad = None
-        for bias, gradient in zip(self.fc_biases, bias_gradients, strict=True):
-            bias.grad = gradient
-        x.backward(x_gradient)
+        gradients = [*torch.autograd.grad(x, self._convolutional, x_gradient), *fc_gradients]
         clock.lap("backward")
 
+        self.steps += 1
+        correction = torch.tensor([lr / (1 - beta1**self.steps), (1 - beta2**self.steps) ** 0.5])
         with torch.no_grad():
-            self._update_fc(run_update, weights, inputs, gradients)
-            self._update_others()
+            run_update(self.parameters, self.exp_avgs, self.exp_avg_sqs, gradients, correction, (beta1, beta2), eps)
         clock.lap("optimizer")
         return cast(Tensor, loss)
 
-    def _update_fc(
-        self, run_update: Callable[..., Any], weights: list[Tensor], inputs: list[Tensor], gradients: list[Tensor]
-    ) -> None:
-        states = [self.adam.state[weight] for weight in self.fc_weights]
-        for state in states:
-            state["step"] += 1
-        (beta1, beta2), t = self.recipe.betas, states[0]["step"].item()
-        correction = torch.tensor([self.recipe.lr / (1 - beta1**t), (1 - beta2**t) ** 0.5])
-        moments = [[state[name].t() for state in states] for name in ("exp_avg", "exp_avg_sq")]
-        run_update(weights, *moments, inputs, gradients, correction, self.recipe.betas, self.recipe.eps)
-
-    def _update_others(self) -> None:
-        states = [self.adam.state[parameter] for parameter in self.others]
-        adam(
-            self.others,
-            [cast(Tensor, parameter.grad) for parameter in self.others],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            [state["step"] for state in states],
-            fused=True,
-            amsgrad=False,
-            beta1=self.recipe.betas[0],
-            beta2=self.recipe.betas[1],
-            lr=self.recipe.lr,
-            weight_decay=0.0,
-            eps=self.recipe.eps,
-            maximize=False,
-        )
-
     def optimizer_state(self) -> dict[str, Any]:
-        state = deepcopy(self.adam.state_dict())
-        for moments in state["state"].values():
-            moments.update({name: tensor.contiguous() for name, tensor in moments.items()})
-        return state
+        recipe = self.recipe
+        adam = torch.optim.Adam(self.network.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
+        moments = enumerate(zip(self.exp_avgs, self.exp_avg_sqs, strict=True))
+        state = {
+            i: {
+                "step": torch.tensor(float(self.steps)),
+                "exp_avg": stored(exp_avg).clone(memory_format=torch.contiguous_format),
+                "exp_avg_sq": stored(exp_avg_sq).clone(memory_format=torch.contiguous_format),
+            }
+            for i, (exp_avg, exp_avg_sq) in moments
+        }
+        return {
+            **adam.state_dict(),
+            "state": state if self.steps else {},
+        }  # torch's Adam has none before its first step
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Values only: this engine's strides stay, and before the first step of `reference` there are no values."""
-        for i, parameter in enumerate(self.network.parameters()):
-            for name, tensor in self.adam.state[parameter].items():
-                tensor.copy_(state["state"][i][name]) if i in state["state"] else tensor.zero_()
+        of = state["state"]
+        self.steps = int(of[0]["step"]) if of else 0
+        for i, (exp_avg, exp_avg_sq) in enumerate(zip(self.exp_avgs, self.exp_avg_sqs, strict=True)):
+            exp_avg.copy_(stored(of[i]["exp_avg"]) if of else torch.zeros(()))
+            exp_avg_sq.copy_(stored(of[i]["exp_avg_sq"]) if of else torch.zeros(()))

@@ -1,0 +1,422 @@
+"""The engine `fast`: each of its formulas against float64, and whole trainings against `reference`.
+
+Tolerances come from the rounding of float32, u = 2⁻²⁴. A sum of n products is within γ = n·u / (1 - n·u) of the exact
+one, relative to the sum of the products' magnitudes, in whatever order it is added up (Higham, Accuracy and Stability
+of Numerical Algorithms, section 3.1). What follows from a sum carries that error on, to first order; SLACK covers the
+rest. Where steps follow each other, training amplifies every rounding error, and the yardstick is `reference` itself:
+its own distance, in float32, from the same training in float64.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._inductor import config as inductor_config
+from torch.nn import functional as F
+
+from resnet_bench import architectures, engines
+from resnet_bench.architectures import Architecture, ResidualNetwork
+from resnet_bench.engines import fast, fast_bf16, reference
+from resnet_bench.errors import UserError
+from resnet_bench.recipe import Recipe
+from resnet_bench.timing import NoClock
+
+U = 2.0**-24  # unit roundoff of float32
+SLACK = 2  # second-order terms
+SMALL = Architecture("small", "", "", widths=(8, 8), strides=(2, 2), hidden=(20, 12))
+CLASSES = 5
+
+has_bf16 = any(torch.cpu.get_capabilities().get(name, False) for name in fast_bf16.INSTRUCTIONS)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A compile cache for this module alone, empty at first."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("inductor")
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
+        yield folder
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def batches(count: int, size: int = 4, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(size, 3, 32, 32, generator=generator), torch.randint(0, CLASSES, (size,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+def network() -> ResidualNetwork:
+    return architectures.build(SMALL, CLASSES, seed=0)
+
+
+def train(engine: engines.Engine, data: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """The losses, in the engine's precision."""
+    dtype = next(engine.network.parameters()).dtype
+    return torch.stack([engine.step(images.to(dtype), labels, NoClock()) for images, labels in data])
+
+
+def weights(engine: engines.Engine) -> Tensor:
+    return torch.cat([parameter.detach().double().flatten() for parameter in engine.network.parameters()])
+
+
+def everything(engine: engines.Engine) -> dict[str, Tensor]:
+    """All state that a step changes, by name."""
+    moments = {f"{i}.{k}": t for i, s in engine.optimizer_state()["state"].items() for k, t in s.items()}
+    return deepcopy({**engine.network.state_dict(), **moments})
+
+
+def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def as_run(function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
+    return fast.compiled(function, fast.SINGLE_PASS) if compiled else function
+
+
+SCRIPT = """
+import hashlib, sys, torch
+sys.path[:0] = [{folder!r}]
+import test_fast as t
+torch.use_deterministic_algorithms(True)
+engine = t.fast.Engine(t.network(), t.Recipe())
+t.train(engine, t.batches(10) + t.batches(1, size=2))
+state = t.everything(engine)
+print(hashlib.sha256(b"".join(state[k].contiguous().numpy().tobytes() for k in state)).hexdigest())
+"""
+
+
+def test_the_same_weights_in_every_process_with_cold_or_warm_cache(cache: Path) -> None:
+    # The first test of the module: it finds the cache empty, and what it compiles serves the others.
+    def run() -> str:
+        script = SCRIPT.format(folder=str(Path(__file__).parent))
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache)}
+        return subprocess.run(
+            [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True, timeout=300
+        ).stdout
+
+    cold, warm = run(), run()
+    assert cold == warm
+    assert len(cold.strip()) == 64
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("batch", "inputs", "outputs"), [(1, 40, 7), (4, 512, 33), (17, 40, 7)])
+def test_products_are_exact_within_the_rounding_of_a_sum(compiled: bool, batch: int, inputs: int, outputs: int) -> None:
+    x, g, weight = random(batch, inputs), random(batch, outputs, seed=1), random(inputs, outputs, seed=2)
+    for function, a, b, terms in (
+        (fast.product, x, weight, inputs),
+        (fast.transposed_product, g, weight, outputs),
+        (fast.outer_product, x, g, batch),
+    ):
+        # Dynamo compiles functions of Python's; an operator it takes as it is.
+        result = as_run(function, compiled and function is not fast.product)(a, b).double()
+        pair = {
+            fast.product: lambda a, b: a @ b,
+            fast.transposed_product: lambda a, b: a @ b.t(),
+            fast.outer_product: lambda a, b: a.t() @ b,
+        }[function]
+        bound = SLACK * terms * U * pair(a.double().abs(), b.double().abs())
+        assert ((result - pair(a.double(), b.double())).abs() <= bound).all(), function
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_head_gives_the_loss_and_gradients_of_autograd_in_float64(compiled: bool) -> None:
+    """Errors are followed layer by layer.
+
+    A product is off by |Δx||W| + γ|x||W|, and a softmax whose logits are off by δ by at most 2δ.
+    """
+    x, labels = random(4, 8, 4, 4), torch.tensor([0, 4, 4, 2])
+    sizes = [(128, 20), (20, 12), (12, CLASSES)]
+    w32 = [random(i, o, seed=o) / i**0.5 for i, o in sizes]
+    b32 = [random(o, seed=100 + o) for _, o in sizes]
+    loss, x_gradient, gradients = as_run(fast.head, compiled)(x, labels, w32, b32)
+
+    w64, b64 = [w.double() for w in w32], [b.double() for b in b32]
+    for parameter in (*w64, *b64):
+        parameter.requires_grad_()
+    x64 = x.double().requires_grad_()
+    out, errors = (
+        x64.flatten(1),
+        [torch.zeros(4, 128, dtype=torch.float64)],
+    )  # errors of the layers' inputs and the logits
+    for w, b in zip(w64, b64, strict=True):
+        rounding = (len(w) + 2) * U * (out.detach().abs() @ w.detach().abs() + b.detach().abs())
+        errors.append(errors[-1] @ w.detach().abs() + rounding)
+        out = out @ w + b
+        if w is not w64[-1]:
+            assert (out.abs() > errors[-1]).all()  # no unit is on in one precision and off in the other
+            out = torch.relu(out)
+    expected = F.cross_entropy(out, labels)
+    expected.backward()
+
+    delta = float(errors[-1].max()) + (CLASSES + 8) * U * (1 + float(out.detach().abs().max()))
+    assert abs(loss.double() - expected.detach()) <= SLACK * 2 * delta
+    g_error = torch.full((4, CLASSES), 2 * delta / 4 + 4 * U, dtype=torch.float64)
+    for k in (2, 1, 0):
+        x_in, g = (t.double() for t in gradients[2 * k])
+        weight_bound = x_in.abs().t() @ g_error + errors[k].t() @ g.abs() + 4 * U * (x_in.abs().t() @ g.abs())
+        assert ((x_in.t() @ g - w64[k].grad).abs() <= SLACK * weight_bound).all()
+        bias_bound = g_error.sum(0) + 4 * U * g.abs().sum(0)
+        assert ((gradients[2 * k + 1].double() - b64[k].grad).abs() <= SLACK * bias_bound).all()
+        w = w64[k].detach().abs()
+        g_error = g_error @ w.t() + (w.shape[1] + 1) * U * (g.abs() @ w.t())
+    assert x64.grad is not None
+    assert ((x_gradient.double() - x64.grad).abs() <= SLACK * g_error.view_as(x)).all()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_twenty_updates_follow_torch_adam_in_float64(compiled: bool) -> None:
+    """The bound is followed along the float64 run, to first order.
+
+    Each step rounds each operation once (8u covers them) and carries on the moments' errors, which the betas damp, and
+    the parameter's, which add up.
+    """
+    recipe = Recipe(lr=1e-2)
+    (beta1, beta2), eps = recipe.betas, recipe.eps
+    shapes = [(30, 7), (7,), (4, 3, 3, 3)]
+    p32 = [random(*s, seed=i) for i, s in enumerate(shapes)]
+    p32[2] = p32[2].contiguous(memory_format=torch.channels_last)
+    m32, v32 = [torch.zeros_like(p) for p in p32], [torch.zeros_like(p) for p in p32]
+    p64 = [p.double().requires_grad_() for p in p32]
+    adam = torch.optim.Adam(p64, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
+    p_error, m_error, v_error = ([torch.zeros_like(p).detach() for p in p64] for _ in range(3))
+    update = as_run(fast.update, compiled)
+    for t in range(1, 21):
+        pair = random(4, 30, seed=50 + t), random(4, 7, seed=100 + t)
+        rest = random(7, seed=150 + t), random(4, 3, 3, 3, seed=200 + t)  # the last one not in the parameter's order
+        correction = torch.tensor([recipe.lr / (1 - beta1**t), (1 - beta2**t) ** 0.5])
+        update(p32, m32, v32, [pair, *rest], correction, recipe.betas, eps)
+
+        magnitude = pair[0].double().abs().t() @ pair[1].double().abs()
+        gradients = [pair[0].double().t() @ pair[1].double(), rest[0].double(), rest[1].double()]
+        for p, g in zip(p64, gradients, strict=True):
+            p.grad = g
+        adam.step()
+        step_size, root = recipe.lr / (1 - beta1**t), (1 - beta2**t) ** 0.5
+        for i, (p, g) in enumerate(zip(p64, gradients, strict=True)):
+            m, v = adam.state[p]["exp_avg"], adam.state[p]["exp_avg_sq"]
+            g_error = 4 * U * magnitude if i == 0 else torch.zeros_like(g)
+            m_error[i] = beta1 * m_error[i] + (1 - beta1) * g_error + 8 * U * (m.abs() + g.abs())
+            v_error[i] = beta2 * v_error[i] + (1 - beta2) * 2 * g.abs() * g_error + 8 * U * v
+            denominator = v.sqrt() / root + eps
+            ratio = m.abs() / denominator
+            change = m_error[i] / denominator + ratio * (v_error[i] / (2 * v.sqrt() * root * denominator) + 8 * U)
+            p_error[i] = p_error[i] + step_size * change + U * p.detach().abs()
+            assert ((m32[i].double() - m).abs() <= SLACK * m_error[i]).all()
+            assert ((v32[i].double() - v).abs() <= SLACK * v_error[i]).all()
+            assert ((p32[i].double() - p.detach()).abs() <= SLACK * p_error[i]).all()
+
+
+def test_epsilon_stands_outside_the_root() -> None:
+    """For a gradient of the size of eps, which only shows where eps is added."""
+    p, gradient = torch.zeros(1), torch.tensor([1e-8])
+    reference_p = torch.zeros(1, requires_grad=True)
+    reference_p.grad = gradient.clone()
+    torch.optim.Adam([reference_p], lr=0.1).step()
+    correction = torch.tensor([0.1 / (1 - 0.9), (1 - 0.999) ** 0.5])
+    fast.update([p], [torch.zeros(1)], [torch.zeros(1)], [gradient], correction, (0.9, 0.999), 1e-8)
+    assert p.item() == pytest.approx(reference_p.item(), rel=100 * U)
+    assert p.item() == pytest.approx(-0.05, rel=1e-3)
+
+
+def perturbed(network: ResidualNetwork, seed: int) -> ResidualNetwork:
+    """Every weight off by at most one unit in the last place."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter *= 1 + (2 * torch.rand(parameter.shape, generator=generator) - 1) * 2 * U
+    return network
+
+
+def test_losses_of_200_steps_agree_with_reference_within_its_own_rounding() -> None:
+    """No formula bounds 200 steps: where an activation passes zero, training jumps on any difference.
+
+    What rounding does to this training is measured on `reference`: the distance from float64 of four runs whose weights
+    start within one unit in the last place. Up to each step `fast` may be 8 times as far as the farthest of them, and
+    8u of the loss.
+    """
+    data = batches(200)
+    exact = train(reference.Engine(network().double(), Recipe()), data)
+    starts = [network(), *(perturbed(network(), seed) for seed in range(3))]
+    runs = torch.stack([train(reference.Engine(start, Recipe()), data) for start in starts])
+    yardstick = (runs.double() - exact).abs().cummax(1).values.max(0).values
+    losses = train(fast.Engine(network(), Recipe()), data)
+    assert ((losses.double() - exact).abs() <= 8 * yardstick + 8 * U * exact).all()
+    assert yardstick[100] < 1e-4  # it is a yardstick at all
+
+
+@pytest.fixture(scope="module")
+def trained() -> fast.Engine:
+    """Six steps old; tests copy what they change."""
+    engine = fast.Engine(network(), Recipe())
+    train(engine, batches(6))
+    return engine
+
+
+def assert_close_to_float64(engine: engines.Engine, data: list[tuple[Tensor, Tensor]]) -> None:
+    """After `data`, the weights are not much farther from a float64 training than those of `reference` in float32.
+
+    8 times, for the different order of sums; and the rounding of the weights themselves.
+    """
+    exact, plain = reference.Engine(network().double(), Recipe()), reference.Engine(network(), Recipe())
+    train(exact, data)
+    train(plain, data)
+    target = weights(exact)
+    distance, yardstick = (weights(engine) - target).norm(), (weights(plain) - target).norm()
+    assert distance <= 8 * yardstick + U * target.norm()
+
+
+def test_a_smaller_last_batch_trains_like_reference() -> None:
+    data = [*batches(3), *batches(1, size=2, seed=1), *batches(2, seed=2), *batches(1, size=1, seed=3)]
+    # One image alone has no variance within a channel only where the feature map is 1×1; here it is 4×4.
+    engine = fast.Engine(network(), Recipe())
+    train(engine, data)
+    assert_close_to_float64(engine, data)
+
+
+def test_a_recipe_of_large_batches_takes_matrix_products_and_trains_like_reference() -> None:
+    data = batches(3, size=fast.UNROLLED_BATCH + 1)
+    engine = fast.Engine(network(), Recipe(batch_size=fast.UNROLLED_BATCH + 1))
+    train(engine, data)
+    assert_close_to_float64(engine, data)
+
+
+def test_steps_never_compile_again(trained: fast.Engine) -> None:
+    before = trained.compile_seconds
+    with torch.compiler.set_stance("fail_on_recompile"):
+        train(trained, [*batches(3, seed=7), *batches(1, size=3), *batches(1, size=2), *batches(2)])
+    assert trained.compile_seconds == before > 0
+
+
+def test_warm_up_leaves_all_state_as_it_was() -> None:
+    engine = fast.Engine(network(), Recipe())
+    data = batches(2)
+    for images, labels in batches(2, size=3):  # an engine that has moments, and has not been warmed up
+        engine.step(images, labels, NoClock())
+    before, generator = everything(engine), torch.get_rng_state()
+    assert engine.compile_seconds == 0
+    engine.warm_up(*data[0])
+    assert engine.compile_seconds > 0
+    assert_identical(everything(engine), before)
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_a_fresh_engine_has_the_optimizer_state_of_a_fresh_adam() -> None:
+    plain, engine = reference.Engine(network(), Recipe()), fast.Engine(network(), Recipe())
+    assert engine.optimizer_state() == plain.optimizer_state()
+    engine.load_optimizer_state(plain.optimizer_state())
+    assert engine.optimizer_state() == plain.optimizer_state()
+
+
+@pytest.mark.parametrize(("first", "second"), [("reference", "fast"), ("fast", "reference"), ("fast", "fast")])
+def test_a_checkpoint_of_one_engine_continues_in_the_other(first: str, second: str) -> None:
+    data = batches(8)
+    before = engines.get(first)(network(), Recipe())
+    train(before, data[:4])
+    after = engines.get(second)(network(), Recipe())
+    after.network.load_state_dict(deepcopy(before.network.state_dict()))
+    after.load_optimizer_state(deepcopy(before.optimizer_state()))
+    assert_identical(everything(after), everything(before))
+    train(after, data[4:])
+    assert_close_to_float64(after, data)
+    if first == second:
+        train(before, data[4:])
+        assert_identical(everything(after), everything(before))  # bit by bit
+
+
+def test_state_has_the_form_of_torch_adam(trained: fast.Engine) -> None:
+    plain = reference.Engine(network(), Recipe())
+    train(plain, batches(1))
+    mine, its = trained.optimizer_state(), plain.optimizer_state()
+    assert mine["param_groups"] == its["param_groups"]
+    assert mine["state"].keys() == its["state"].keys()
+    for i, state in its["state"].items():
+        assert mine["state"][i].keys() == state.keys()
+        for name, tensor in state.items():
+            assert mine["state"][i][name].shape == tensor.shape
+            assert mine["state"][i][name].is_contiguous()
+            assert mine["state"][i][name].dtype == tensor.dtype
+
+
+def test_a_state_that_was_handed_out_does_not_change(trained: fast.Engine) -> None:
+    state = trained.optimizer_state()
+    before = deepcopy(state)
+    train(trained, batches(1))
+    assert_identical(state["state"][0], before["state"][0])
+
+
+def test_taking_a_network_over_keeps_the_values_of_its_weights() -> None:
+    engine = fast.Engine(network(), Recipe())
+    assert_identical(engine.network.state_dict(), network().state_dict())
+
+
+def test_evaluation_gives_the_logits_of_the_plain_network(trained: fast.Engine) -> None:
+    """Both are runs of one network; each layer's sums, of at most 148 terms (the stem), are rounded."""
+    plain = network()
+    plain.load_state_dict(trained.network.state_dict())
+    images = random(6, 3, 32, 32)
+    expected = plain.double().eval()(images.double())
+    difference = (trained.logits(images).double() - expected).abs().max()
+    depth = 8  # layers with weights on the longest path
+    assert difference <= SLACK * depth * 150 * U * expected.abs().max()
+
+
+def test_the_compile_cache_is_the_users_own_unless_the_environment_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    monkeypatch.setattr(fast.platformdirs, "user_cache_path", lambda *_, **__: Path("/cache"))
+    fast.Engine(network(), Recipe())
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]) == Path("/cache/inductor")
+
+
+@pytest.mark.parametrize("name", ["fast", "fast-bf16"])
+def test_without_a_compiler_the_user_hears_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "fast-bf16":
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setenv("CXX", "no-such-compiler")  # read on Windows
+    without = inductor_config.patch({"cpp.cxx": (None, "no-such-compiler")})
+    with without, pytest.raises(UserError, match=r"install g\+\+ .* --engine reference"):
+        engines.get(name)(network(), Recipe())
+
+
+def test_what_cannot_be_compiled_is_an_error() -> None:
+    def breaks(x: Tensor) -> Tensor:
+        return x + len(open(os.devnull).read()) if x.sum() > 0 else x
+
+    with pytest.raises(Exception, match=r"(?i)graph break|data-dependent|unsupported"):
+        fast.compiled(breaks)(torch.ones(2))
+
+
+def test_bf16_asks_for_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    with pytest.raises(UserError, match="bfloat16 instructions"):
+        fast_bf16.Engine(network(), Recipe())
+
+
+@pytest.mark.skipif(not has_bf16, reason="this CPU has no bfloat16 instructions")
+def test_bf16_rounds_the_convolutions_and_nothing_else() -> None:
+    """The state stays float32, and the first loss is off by the rounding to 8 bits, though not by nothing.
+
+    5 layers with convolutions are on the longest path; in each, activations and weights are rounded.
+    """
+    data = batches(2)
+    engine, plain = fast_bf16.Engine(network(), Recipe()), fast.Engine(network(), Recipe())
+    losses, expected = train(engine, data), train(plain, data)
+    assert {tensor.dtype for tensor in everything(engine).values()} == {torch.float32, torch.int64}
+    assert losses.dtype == torch.float32
+    assert 0 < abs(losses[0] - expected[0]) <= 2 * 5 * 2.0**-8 * expected[0]
