@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
@@ -18,7 +19,7 @@ from resnet_bench.errors import UserError
 from resnet_bench.journal import Journal, left_behind
 from resnet_bench.measurement import EpochTime, Plan, StoppedBy, measure_interleaved
 from resnet_bench.report.tables import tables
-from resnet_bench.results import EpochTimeResult, Result, ResultFile
+from resnet_bench.results import EpochTimeResult, ParametersResult, Result, ResultFile
 from resnet_bench.training import Training, set_deterministic
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -64,6 +65,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_save_data = True  # pytest-benchmark would drop the raw values
+    target = config.option.benchmark_json and Path(config.option.benchmark_json)
+    if target and (target.is_file() or not target.exists()):  # it would cut off the old file before writing the new
+        config.stash[JSON] = target
+        config.option.benchmark_json = str(target.with_name(f".{target.name}.partial"))
     with user_errors():
         config.stash[SUITE] = Suite(config)
 
@@ -72,12 +77,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     suite = config.stash[SUITE]
     shown = {k: v for k, v in suite.values.items() if v is not None} | {"engine": ",".join(suite.engines)}
     lines = [f"resnet_bench: profile {config.getoption('profile')}, " + ", ".join(f"{k} {v}" for k, v in shown.items())]
-    if suite.engine_note:
-        lines.append(f"resnet_bench: engine {suite.engine_note}")
+    lines += [f"resnet_bench: {note}" for note in suite.notes]
     for path in left_behind(suite.journal_folder):
-        lines.append(
-            f"resnet_bench: a session that was killed left {path}: `resnet-bench report` reads it; delete it after"
-        )
+        lines.append(f"resnet_bench: a session that did not finish left {path}: `resnet-bench report` reads it")
     return lines
 
 
@@ -117,6 +119,19 @@ def _names(text: str | None) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()] if text else []
 
 
+_T = TypeVar("_T")
+
+
+def _or_error(measure: Callable[[], _T]) -> _T | Exception:
+    """The result, or the exception, so that what all tests share is neither measured again nor half there."""
+    try:
+        return measure()
+    except UserError:
+        raise
+    except Exception as error:
+        return error
+
+
 class Run(NamedTuple):
     """One network trained by one engine."""
 
@@ -147,22 +162,31 @@ class Suite:
         self.calibration: dict[str, Any] = {}
         self.recipe = options.recipe(self.values)
         self.plan = self._plan()
-        self.engines, self.engine_note = self._engines()
-        self.load_before = machine.load_average()
-        self._epoch_times: dict[Run, tuple[EpochTimeResult, list[float]]] | None = None
-        self._trainings: dict[Run, Training] | None = None
-
-    def _engines(self) -> tuple[list[str], str]:
-        """The engines to run, and why where that is not what the profile names."""
-        names = _names(self.values["engine"])
-        for name in names:
+        self.engines = _names(self.values["engine"])
+        self.notes: list[str] = []
+        for name in self.engines:
             engines.get(name)
-        if self.config.getoption("run_engine") is None and "fast" in names:
-            try:
-                fast.require_compiler()
-            except UserError as error:
-                return ["reference"], f"reference instead of fast. {error}"
-        return names, ""
+        self._check_compiler(
+            engine_asked=config.getoption("run_engine") is not None, explain_asked=explained is not None
+        )
+        set_deterministic(self.values["threads"])
+        self.load_before = machine.load_average()
+        self._epoch_times: dict[Run, tuple[EpochTimeResult, list[float]]] | Exception | None = None
+        self._trainings: dict[Run, Training] | Exception | None = None
+
+    def _check_compiler(self, engine_asked: bool, explain_asked: bool) -> None:
+        """Without a C++ compiler, leave out what the profile would run with it; what was asked for is an error."""
+        try:
+            fast.require_compiler()
+        except UserError as error:
+            if (engine_asked and any(e.startswith("fast") for e in self.engines)) or (explain_asked and self.explained):
+                raise
+            if "fast" in self.engines:
+                self.engines = ["reference"]
+                self.notes.append(f"engine reference instead of fast. {error}")
+            if self.explained:
+                self.explained = []
+                self.notes.append("no explanation of a step: it needs the engine fast.")
 
     def _plan(self) -> Plan:
         if self.config.getoption("epoch_mode") == "full":
@@ -172,7 +196,7 @@ class Suite:
     @cached_property
     def dataset(self) -> Dataset:
         v = self.values
-        with self.shown():
+        with user_errors(), self.shown():
             return datasets.load(
                 v["dataset"], train_images=v["train_images"], test_images=v["test_images"], seed=v["seed"]
             )
@@ -243,41 +267,52 @@ class Suite:
         """
         if self._epoch_times is None:
             with user_errors(), self.shown():
-                self._epoch_times = self._measure_epoch_times(self.names(request))
+                self._epoch_times = _or_error(lambda: self._measure_epoch_times(self.names(request)))
+        if isinstance(self._epoch_times, Exception):
+            raise self._epoch_times
         return self._epoch_times[run]
 
     def _measure_epoch_times(self, names: dict[Run, str]) -> dict[Run, tuple[EpochTimeResult, list[float]]]:
-        busy = machine.busy_reason(self.load_before)
+        self.dataset.info()  # load it now, so that no network is charged for it
+        warnings = [w for w in (machine.busy_reason(self.load_before),) if w]
         self.calibrate("start")
-        warnings = [busy] if busy else []
         measurements = {run: EpochTime(partial(self.training, run), self.plan) for run in names}
         calibration = machine.Calibration.model_validate(self.calibration["start"])
 
         def result(run: Run, stopped_by: StoppedBy | None = None) -> EpochTimeResult:
             architecture, classes = architectures.get(run.architecture), self.dataset.num_classes
-            bound = machine.step_bound(architecture, self.recipe.batch_size, calibration, classes)
-            return measurements[run].result(stopped_by, warnings, bound.seconds)
+            bound = None  # the calibration is in float32, which says nothing about other numerics
+            if engines.get(run.engine).precision == "float32":
+                bound = machine.step_bound(architecture, self.recipe.batch_size, calibration, classes).seconds
+            return measurements[run].result(stopped_by, warnings, bound, self.load_before)
 
         def write_down() -> None:
             for run, name in names.items():
                 self.journal.add(name, "epoch time", result(run), measurements[run].epoch_seconds())
 
         stopped_by = measure_interleaved(list(measurements.values()), self.plan, write_down)
+        if busy := machine.busy_reason():
+            warnings.append(busy.replace("at the start", "at the end"))
         return {run: (result(run, stopped_by), measurements[run].epoch_seconds()) for run in names}
 
     def accuracy(self, request: pytest.FixtureRequest, run: Run) -> Training:
         """The finished training of a run; the first call trains all networks, interleaved by epoch."""
         if self._trainings is None:
             with user_errors(), self.shown():
-                self.calibrate("start")
-                names = self.names(request)
-                self._trainings = {run: self.training(run) for run in names}
-                for training in self._trainings.values():
-                    training.warm_up()
-                for _ in range(self.recipe.epochs):
-                    for run_, training in self._trainings.items():
-                        self._train_epoch(training, names[run_])
+                self._trainings = _or_error(lambda: self._train(self.names(request)))
+        if isinstance(self._trainings, Exception):
+            raise self._trainings
         return self._trainings[run]
+
+    def _train(self, names: dict[Run, str]) -> dict[Run, Training]:
+        self.calibrate("start")
+        trainings = {run: self.training(run) for run in names}
+        for training in trainings.values():
+            training.warm_up()
+        for _ in range(self.recipe.epochs):
+            for run, training in trainings.items():
+                self._train_epoch(training, names[run])
+        return trainings
 
     def _train_epoch(self, training: Training, name: str) -> None:
         epoch = training.run_epoch()
@@ -293,14 +328,13 @@ class Suite:
 
 
 SUITE = pytest.StashKey[Suite]()
+JSON = pytest.StashKey[Path]()
+"""Where `--benchmark-json` is to go once it is complete."""
 
 
 @pytest.fixture(scope="session")
 def suite(pytestconfig: pytest.Config) -> Suite:
-    suite = pytestconfig.stash[SUITE]
-    with user_errors():
-        set_deterministic(suite.values["threads"])
-    return suite
+    return pytestconfig.stash[SUITE]
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
@@ -333,19 +367,35 @@ def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> N
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[None]:
     """Around pytest-benchmark's saving: calibrate once more before it; remove the journal only after it."""
     suite = session.config.stash[SUITE]
-    if _interrupted:
+    finished = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    interrupted = _interrupted
+    if "start" in suite.calibration and finished:
+        try:
+            suite.calibrate("end")
+        except KeyboardInterrupt:
+            interrupted = True
+    if interrupted:
         session.exitstatus = 130  # what a shell reports after Ctrl-C; pytest's own would be 2
-    if "start" in suite.calibration and exitstatus == pytest.ExitCode.OK:
-        suite.calibrate("end")
+    saved = True
+    target, partial_json = session.config.stash.get(JSON, None), session.config.option.benchmark_json
     try:
         yield
+        if target and Path(partial_json).exists():
+            os.replace(partial_json, target)
+            suite.say(f"resnet_bench: that is, complete, {target}")
     except OSError as error:
         session.exitstatus = 2
-        kept = f" What was measured is kept in {suite.journal.path}." if suite.journal.results else ""
-        suite.say(f"resnet_bench: error: cannot save the results: {error.strerror}; free space and try again.{kept}")
+        saved = False
+        suite.say(f"resnet_bench: error: cannot save the results: {error.strerror}; free space and try again.")
+        if target:
+            Path(partial_json).unlink(missing_ok=True)
+    if "journal" not in vars(suite):
         return
-    if "journal" in vars(suite) and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    worthless = all(isinstance(result, ParametersResult) for result in suite.journal.results)
+    if saved and (finished or worthless):
         suite.journal.remove()
+    else:
+        suite.say(f"resnet_bench: what was measured is kept in {suite.journal.path}")
 
 
 @pytest.hookimpl(trylast=True)

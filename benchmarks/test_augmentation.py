@@ -26,7 +26,7 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("how", ["loader", "vectorized"])
 @pytest.mark.usefixtures("one_thread")
 def test_augmentation(how: str, suite: Suite, benchmark: Any) -> None:
-    """Draws included; `extra_info` says how many images a round augments."""
+    """A round augments `CHUNK_IMAGES` images (or all, of fewer), draws included."""
     dataset, recipe = suite.dataset, suite.recipe
     indices = np.arange(min(CHUNK_IMAGES, len(dataset.train)))
     images = dataset.train.images[: len(indices)]
@@ -41,5 +41,4 @@ def test_augmentation(how: str, suite: Suite, benchmark: Any) -> None:
         return augment_images(images, draw(recipe, 0, 1, indices), recipe, mean_tensor, std_tensor)
 
     functions: dict[str, Callable[[], torch.Tensor]] = {"loader": one_by_one, "vectorized": at_once}
-    benchmark.extra_info["images"] = len(indices)
     assert benchmark(functions[how]).shape == (len(indices), 3, 32, 32)

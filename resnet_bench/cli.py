@@ -5,6 +5,7 @@ torch takes seconds to import, so commands import what they need when they run a
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -399,7 +400,8 @@ def main(args: list[str] | None = None) -> Any:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of the output has nowhere to go
         if isinstance(error, BrokenPipeError):  # the reader went away, as `head` does
             sys.exit(1)
-        click.echo(f"resnet-bench: error: cannot write the output: {error.strerror or error}", err=True)
+        where = error.filename or ("the output" if error.errno == errno.ENOSPC else "the system")
+        click.echo(f"resnet-bench: error: {where}: {error.strerror or error}.", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("resnet-bench: interrupted", err=True)

@@ -75,7 +75,7 @@ class Change:
 
 
 CHANGES = (
-    Change("plain", "what the paper ran: 2 loader workers, default Adam", reference.Engine, "loader", 76),
+    Change("plain", "what the paper ran: loader with worker processes, default Adam", reference.Engine, "loader", 76),
     Change("vectorized data", "augmentation of whole chunks, no workers", reference.Engine, "vectorized", 76),
     Change("fused Adam", "one pass of Adam over the parameters instead of seven", FusedAdam, "vectorized", 32),
     Change(
@@ -130,7 +130,7 @@ def explain(
         recipe=recipe.as_dict(),
         seed=seed,
         threads=threads,
-        blocks=len(measurements[0].blocks),
+        workers=workers,
         variants=tuple(
             _variant(a, c.name, c.sentence, m.blocks, c.bytes_per_parameter * m.training.parameters)
             for (a, c), m in zip(pairs, measurements, strict=True)
@@ -144,11 +144,13 @@ def explain(
 
 def _variant(architecture: Architecture, name: str, change: str, blocks: Sequence[Block], bytes_: int) -> Variant:
     steps = sum(b.steps for b in blocks)
+    seconds = [b.seconds / b.steps for b in blocks]
     return Variant(
         architecture=architecture.id,
         name=name,
         change=change,
-        step_seconds=mean_interval([b.seconds / b.steps for b in blocks]),
+        step_seconds=mean_interval(seconds),
+        block_seconds=tuple(seconds),
         phases=PhaseSeconds(
             **{p: sum(getattr(b.phases, p) for b in blocks) / steps for p in PhaseSeconds.model_fields}
         ),

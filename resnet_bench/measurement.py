@@ -80,7 +80,6 @@ class EpochTime:
             self._run(max(self._skipped_steps, 2))
         self.startup_seconds = self.training.startup_seconds
         self.peak_memory_bytes = peak.bytes
-        self.load_average_before = machine.load_average()
 
     def _run(self, steps: int) -> None:
         """Train without timing; opens the next epoch where this one has too few steps left for a block."""
@@ -131,7 +130,11 @@ class EpochTime:
         )
 
     def result(
-        self, stopped_by: StoppedBy | None, warnings: Sequence[str] = (), step_bound_seconds: float | None = None
+        self,
+        stopped_by: StoppedBy | None,
+        warnings: Sequence[str] = (),
+        step_bound_seconds: float | None = None,
+        load_average_before: float | None = None,
     ) -> EpochTimeResult:
         """What is known so far; `stopped_by` None says that the measurement was cut off."""
         training = self.training
@@ -147,7 +150,7 @@ class EpochTime:
             epoch_seconds=self.interval(),
             step_bound_seconds=step_bound_seconds,
             peak_memory_bytes=self.peak_memory_bytes,
-            load_average_before=self.load_average_before,
+            load_average_before=load_average_before,
             load_average_after=machine.load_average(),
             warnings=tuple(warnings),
         )

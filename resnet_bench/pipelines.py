@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -55,6 +56,11 @@ class _AugmentedImages(data.Dataset[tuple[Tensor, int]]):
         return image, self.labels[index]
 
 
+def _ignore_interrupt(worker: int) -> None:
+    """Ctrl-C reaches the workers too; they end when the training, which finishes its step, closes them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _loader(
     dataset: Dataset, recipe: Recipe, seed: int, epoch: int, order: np.ndarray, workers: int
 ) -> Iterator[Batch]:
@@ -64,6 +70,7 @@ def _loader(
         recipe.batch_size,
         sampler=order.tolist(),
         num_workers=workers,
+        worker_init_fn=_ignore_interrupt,
         generator=torch.Generator(),  # the loader draws a seed for its workers: not from the global generator
     )
     return (tuple(batch) for batch in loader)

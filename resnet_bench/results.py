@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from scipy import stats
 
 from resnet_bench.errors import UserError
@@ -28,6 +28,7 @@ SCHEMA_VERSION: Literal[1] = 1
 Seconds = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=1, le=10**15)]  # what a float can hold exactly
 Loss = float
 
 
@@ -45,6 +46,13 @@ class Interval(Model):
     high: float
     confidence: Fraction = 0.95
     method: str
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Interval:
+        slack = 1e-9 * max(abs(self.estimate), abs(self.low), abs(self.high))  # of the rounding behind the ends
+        if not self.low - slack <= self.estimate <= self.high + slack:
+            raise ValueError("the estimate lies outside its interval")
+        return self
 
     @property
     def relative(self) -> float:
@@ -115,6 +123,7 @@ class AccuracyResult(_Run):
     """A training: `complete` is false where it stopped before the recipe's last epoch."""
 
     kind: Literal["accuracy"] = "accuracy"
+    mixed: bool = False  # resumed from another engine, pipeline or thread count: times of epochs do not compare
     complete: bool
     epochs: tuple[EpochResult, ...]
     final_accuracy: Interval | None  # Wilson interval of the last epoch; None before the first
@@ -130,8 +139,8 @@ class Block(Model):
     """Consecutive steps timed as one: the raw value behind an estimate. In mode `full`, a whole epoch."""
 
     round: Annotated[int, Field(ge=0)]
-    steps: Annotated[int, Field(ge=1)]
-    seconds: Seconds
+    steps: Count
+    seconds: Annotated[float, Field(gt=0)]
     phases: PhaseSeconds
     page_faults: Annotated[int, Field(ge=0)]
 
@@ -146,9 +155,9 @@ class EpochTimeResult(_Run):
     complete: bool  # false in a journal that was cut off
     mode: Literal["sampled", "full"]
     stopped_by: Literal["precision", "time-limit", "rounds"] | None
-    steps_per_epoch: Annotated[int, Field(ge=1)]
+    steps_per_epoch: Count
     warmup_steps: Annotated[int, Field(ge=0)]
-    startup_seconds: Seconds  # from the start of an epoch to its first batch
+    startup_seconds: Seconds  # what opening an epoch's pipeline costs before its first step
     blocks: tuple[Block, ...]
     epoch_seconds: Interval | None  # None for fewer than two blocks
     step_bound_seconds: Seconds | None = None  # least time a step can take here: `machine.step_bound`
@@ -184,8 +193,10 @@ class OverheadResult(Model):
     schema_version: Literal[1] = SCHEMA_VERSION
     architecture: str
     engine: str
-    steps: Annotated[int, Field(ge=1)]  # of one block
-    blocks: Annotated[int, Field(ge=2)]
+    steps: Count  # of one block
+    bare_seconds: tuple[Seconds, ...]  # block by block
+    harness_seconds: tuple[Seconds, ...]
+    clocks_seconds: tuple[Seconds, ...]
     harness_over_bare: Interval  # harness with clocks off / bare PyTorch loop
     clocks_over_harness: Interval  # clocks on / clocks off
 
@@ -197,6 +208,7 @@ class Variant(Model):
     name: str  # e.g. `fused Adam`
     change: str  # what differs from the row before
     step_seconds: Interval  # mean over blocks
+    block_seconds: tuple[Seconds, ...]  # per step, block by block: the raw values
     phases: PhaseSeconds  # per step
     page_faults: Annotated[float, Field(ge=0)]  # per step
     optimizer_bytes: Annotated[int, Field(ge=0)]  # per step, by count of what is read and written; see `explain`
@@ -213,7 +225,7 @@ class ExplainResult(Model):
     recipe: dict[str, Any]
     seed: int
     threads: Annotated[int, Field(ge=1)]
-    blocks: Annotated[int, Field(ge=2)]
+    workers: Annotated[int, Field(ge=0)]  # of the plain variant's loader
     variants: tuple[Variant, ...]  # the network's rows, then the counterpart's
     dead_share: Fraction  # of hidden units that never answer, in the state that denormals were measured on
     denormal_share: Fraction  # of that state's moments

@@ -38,6 +38,8 @@ CHECKPOINT_FILE = "checkpoint.pt"
 def set_deterministic(threads: int | None = None) -> int:
     """Ask torch for deterministic algorithms and set the threads of an operation; returns the number in use."""
     torch.use_deterministic_algorithms(True)
+    # by default that also fills every new tensor, a debugging aid which changes no result and which no script pays for
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if threads is not None:
         if threads < 1:
             raise UserError(f"--threads is {threads}; give at least 1.")
@@ -61,9 +63,11 @@ class Training:
         epoch: the epoch in progress, from 1.
         step: steps of it that are done.
         clock: seconds per phase, of the epoch in progress.
-        startup_seconds: from opening the pipeline of the latest epoch to its first batch.
+        startup_seconds: what opening the latest epoch cost before its first step; with the loader, until its workers
+            had the first batch.
         results: one for each finished epoch.
         resumed: whether a checkpoint was taken up.
+        mixed: whether it came from another engine, pipeline or thread count, so that times of epochs do not compare.
     """
 
     def __init__(
@@ -111,7 +115,7 @@ class Training:
         self._batches: Iterator[pipelines.Batch] | None = None
         self._checkpoint = checkpoint / CHECKPOINT_FILE if checkpoint else None
         self._checkpoint_seconds = checkpoint_minutes * 60
-        self.resumed = False
+        self.resumed = self.mixed = False
         if self._checkpoint is not None:
             _make_folder(self._checkpoint.parent)
             if self._checkpoint.exists():
@@ -131,17 +135,19 @@ class Training:
             UserError: for a loss that is not finite; the checkpoint, written before, stays as it is.
         """
         self.clock.start()
-        opened = time.perf_counter() if self._batches is None else None
+        opening = self._batches is None
+        begun = time.perf_counter() if opening else 0.0
         if self._batches is None:
             self._batches = pipelines.batches(
                 self.pipeline, self.dataset, self.recipe, self.seed, self.epoch, start=self.step, workers=self.workers
             )
+            self.startup_seconds = time.perf_counter() - begun
         batch = next(self._batches, None)
         if batch is None:
             return None
         self.clock.lap("data")
-        if opened is not None:
-            self.startup_seconds = time.perf_counter() - opened
+        if opening and self.pipeline == "loader":  # its workers have to start before there is a first batch
+            self.startup_seconds = time.perf_counter() - begun
         loss = float(self.engine.step(*batch, self.clock))
         self.step += 1
         if not math.isfinite(loss):
@@ -188,7 +194,10 @@ class Training:
                 if self._checkpoint:
                     self._save()
                 raise KeyboardInterrupt
-            return self._finish_epoch()
+            result = self._finish_epoch()
+            if interrupted.is_set():  # during the evaluation: the epoch is complete and saved
+                raise KeyboardInterrupt
+            return result
 
     def _finish_epoch(self) -> EpochResult:
         begun = time.perf_counter()
@@ -264,6 +273,7 @@ class Training:
         tested = len(self.dataset.test)
         return AccuracyResult(
             **self.run_info(),
+            mixed=self.mixed,
             complete=len(self.results) >= self.recipe.epochs,
             epochs=tuple(self.results),
             final_accuracy=None if final is None else wilson_interval(round(final * tested), tested),
@@ -283,6 +293,9 @@ class Training:
             "seed": self.seed,
         }
 
+    def _setting(self) -> dict[str, Any]:
+        return {"engine": self.engine.name, "pipeline": self.pipeline, "threads": self.threads}
+
     def _save(self) -> None:
         assert self._checkpoint is not None
         if not all(bool(p.isfinite().all()) for p in self.engine.network.parameters()):
@@ -291,7 +304,8 @@ class Training:
         state = {
             "format": CHECKPOINT_FORMAT,
             "identity": self._identity(),
-            "engine": self.engine.name,
+            "setting": self._setting(),
+            "mixed": self.mixed,
             "network": {name: tensor.contiguous() for name, tensor in self.engine.network.state_dict().items()},
             "optimizer": self.engine.optimizer_state(),
             "epoch": self.epoch,
@@ -331,6 +345,7 @@ class Training:
         self.clock.seconds = state["phases"]
         self.results = [EpochResult(**r) for r in state["results"]]
         self.resumed = True
+        self.mixed = state["mixed"] or state["setting"] != self._setting()
 
 
 def _make_folder(folder: Path) -> None:

@@ -22,11 +22,13 @@ class Engine(ABC):
     Attributes:
         name: as in `--engine` and in every table.
         pipeline: the data pipeline it runs on unless told otherwise (`loader` or `vectorized`).
+        precision: of the numbers that its arithmetic runs on, where that is not `float32` throughout.
         compile_seconds: time spent compiling so far; 0 for an engine that compiles nothing.
     """
 
     name: ClassVar[str]
     pipeline: ClassVar[str] = "loader"
+    precision: ClassVar[str] = "float32"
 
     def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
         """Take `network` over; raises `UserError` where this machine cannot run the engine."""

@@ -22,6 +22,7 @@ INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")
 
 class Engine(fast.Engine):
     name = "fast-bf16"
+    precision = "bfloat16"
 
     def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
         capabilities = torch.cpu.get_capabilities()

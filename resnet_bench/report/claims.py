@@ -250,7 +250,7 @@ def _steps(r: EpochTimeResult | AccuracyResult) -> list[tuple[int, float]]:
     if isinstance(r, EpochTimeResult):
         return [(b.round, b.seconds / min(b.steps, 10**15)) for b in r.blocks]
     steps = -(-r.dataset.train_images // Recipe().batch_size)
-    return [(e.epoch, e.train_seconds / min(steps, 10**15)) for e in r.epochs]
+    return [(e.epoch, e.train_seconds / min(steps, 10**15)) for e in r.epochs if not r.mixed]
 
 
 def _not_timed(r: EpochTimeResult | AccuracyResult) -> str:

@@ -314,7 +314,7 @@ class _Network:
 def _epoch_seconds(result: EpochTimeResult | AccuracyResult) -> Iterable[tuple[int, float]]:
     """(round, what it says an epoch takes); of a training, its epochs are the rounds."""
     if isinstance(result, AccuracyResult):
-        return ((e.epoch, e.train_seconds) for e in result.epochs)
+        return ((e.epoch, e.train_seconds) for e in result.epochs if not result.mixed)
     if result.mode == "full":
         return ((b.round, b.seconds) for b in result.blocks)
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from resnet_bench import paper
 from resnet_bench.report.table import Table
 from resnet_bench.results import ExplainResult, PhaseSeconds, Variant
 
@@ -22,36 +23,60 @@ def dominating(result: ExplainResult) -> Variant:
 
 def sentences(result: ExplainResult) -> list[str]:
     """What dominates; how much of the ratio of the two networks is the architecture's; what denormals cost."""
-    rows, others = of(result, result.architecture), of(result, result.counterpart)
+    rows = of(result, result.architecture)
     first, last, most = rows[0], rows[-1], dominating(result)
     before = rows[rows.index(most) - 1]
     share = (before.step_seconds.estimate - most.step_seconds.estimate) / (
         first.step_seconds.estimate - last.step_seconds.estimate
     )
-    plain, fastest = (rows[i].step_seconds.estimate / others[i].step_seconds.estimate for i in (0, len(rows) - 1))
-    optimizer = rows[0].phases.optimizer / rows[0].step_seconds.estimate
+    optimizer = first.phases.optimizer / first.step_seconds.estimate
     kept, flushed = (v.step_seconds.estimate for v in result.denormals)
     return [
         f"From plain to fast, a step of {result.architecture} gets "
         f"{first.step_seconds.estimate / last.step_seconds.estimate:.1f} times faster; {most.name} ({most.change}) is "
         f"{share:.0%} of what is saved.",
         f"In the plain step the optimiser takes {optimizer:.0%} of the time.",
-        f"Plain, a step of {result.architecture} takes {plain:.2f} times as long as one of {result.counterpart}; with "
-        f"the implementation out of the way (fast), {fastest:.2f} times: that much is the architecture, and the "
-        f"remaining factor {plain / fastest:.2f} is how the plain step is implemented.",
+        _against_counterpart(result),
         f"With {result.dead_share:.0%} of the first FC layer's units dead, {result.denormal_share:.0%} of Adam's "
         f"moments are denormal numbers; keeping them instead of flushing them to 0 makes the step "
         f"{kept / flushed:.2f} times as long.",
     ]
 
 
+def ratios(result: ExplainResult) -> dict[str, float]:
+    """For each variant, the network's step time over its counterpart's."""
+    others = {v.name: v.step_seconds.estimate for v in of(result, result.counterpart)}
+    return {v.name: v.step_seconds.estimate / others[v.name] for v in of(result, result.architecture)}
+
+
+def _against_counterpart(result: ExplainResult) -> str:
+    """How much of the ratio of the two networks each change takes away; what is left is the architecture's."""
+    found = ratios(result)
+    names = list(found)
+    factors = {after: found[before] / found[after] for before, after in pairwise(names)}
+    ours, theirs = (paper.PUBLISHED.get(name) for name in (result.architecture, result.counterpart))
+    published = ""
+    if ours and theirs:
+        published = (
+            f" (published: {ours.epoch_minutes:g} against {theirs.epoch_minutes:g} minutes, "
+            f"{ours.epoch_minutes / theirs.epoch_minutes:.2f} times, on other hardware)"
+        )
+    parts = ", ".join(f"{name} {factor:.2f}" for name, factor in factors.items())
+    return (
+        f"Plain, a step of {result.architecture} takes {found[names[0]]:.2f} times as long as one of "
+        f"{result.counterpart}{published}. That ratio is a product: factors that each change takes away ({parts}), "
+        f"which are how the step is implemented, and {found[names[-1]]:.2f}, which is left in the fastest step and is "
+        f"the architecture."
+    )
+
+
 def table(result: ExplainResult, machine_text: str = "") -> Table:
     """The rows of both networks and of the denormals, with what each change saves."""
-    rows = []
-    for group in (of(result, result.architecture), of(result, result.counterpart), list(result.denormals)):
+    rows, rows_of, d = [], of(result, result.architecture), result.dataset
+    for group in (rows_of, of(result, result.counterpart), list(result.denormals)):
         for i, v in enumerate(group):
             saved = group[i - 1].step_seconds.estimate - v.step_seconds.estimate if i else None
-            t = v.step_seconds
+            t, ratio = v.step_seconds, ratios(result)[v.name] if group is rows_of else None
             rows.append(
                 [
                     v.architecture,
@@ -61,15 +86,24 @@ def table(result: ExplainResult, machine_text: str = "") -> Table:
                     *(f"{getattr(v.phases, p) * 1e3:.2f}" for p in PhaseSeconds.model_fields),
                     f"{v.optimizer_bytes / 1e6:.0f}",
                     f"{v.page_faults:,.0f}",
+                    "" if ratio is None else f"{ratio:.2f}",
                 ]
             )
-    d = result.dataset
     caption = (
         f"{d.name}, {d.train_images:,} training images, batch size {result.recipe['batch_size']}, {result.threads} "
-        f"threads{', ' + machine_text if machine_text else ''}. Milliseconds a step with 95 % intervals, "
-        f"{result.blocks} interleaved blocks; saved: against the row before."
+        f"threads, {result.workers} loader workers{', ' + machine_text if machine_text else ''}. Milliseconds a step "
+        f"with 95 % intervals, {len(rows_of[0].block_seconds)} interleaved blocks; saved: against the row before."
     )
-    columns = ["network", "step", "ms", "saved", *PhaseSeconds.model_fields, "optimizer MB", "page faults"]
+    columns = [
+        "network",
+        "step",
+        "ms",
+        "saved",
+        *PhaseSeconds.model_fields,
+        "optimizer MB",
+        "page faults",
+        f"over {result.counterpart}",
+    ]
     explained = [f"{v.name}: {v.change}." for v in (*of(result, result.architecture), *result.denormals)]
     notes = [*explained, *sentences(result), *result.warnings]
     return Table(f"Where a step of {result.architecture} goes", columns, rows, caption, notes)

@@ -216,7 +216,7 @@ def _pair_figure(group: Group, baseline: Series, variant: Series, several: bool)
     label = group.label(baseline) if several else ""
     pair = (baseline, variant)
     scale = group.dataset.train_images / PAPER_TRAIN_IMAGES
-    seconds = [e.train_seconds for s in pair for r in s.accuracies for e in r.epochs]
+    seconds = [e.train_seconds for s in pair for r in s.accuracies if not r.mixed for e in r.epochs]
     published = [paper.PUBLISHED[s.architecture].epoch_minutes * 60 * scale for s in pair]
     unit, unit_name = _time_unit(seconds)
     scaled = "" if scale == 1 else f" (published: scaled to {group.dataset.train_images:,} images)"

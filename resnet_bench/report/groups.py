@@ -92,9 +92,10 @@ class Series:
         Over several results it is their mean with its Student-t interval: sessions differ by more than blocks do.
         """
         measured = [r for r in self.times if r.blocks]
+        measured = [r for r in measured if r.mode == "full"] or measured  # whole epochs need no extrapolation
         if not measured:
             return self._training_time()
-        source = " and ".join(sorted({r.mode for r in measured}))
+        source = measured[0].mode
         steps = sum(b.steps for r in measured for b in r.blocks)
         if len(measured) > 1:
             mean = mean_of([_seconds(r) for r in measured])
@@ -104,7 +105,7 @@ class Series:
         return EpochTime(_seconds(measured[0]), low, high, source, 1, steps)
 
     def _training_time(self) -> EpochTime | None:
-        seconds = [e.train_seconds for r in self.accuracies for e in r.epochs]
+        seconds = [e.train_seconds for r in self.accuracies if not r.mixed for e in r.epochs]
         if not seconds:
             return None
         mean = mean_of(seconds)
@@ -148,8 +149,9 @@ class Series:
 
     def seconds_by_epoch(self) -> list[tuple[int, Interval]]:
         """(epoch, training seconds) with the interval over seeds; for one seed `low` and `high` are the value."""
-        shared = min((len(r.epochs) for r in self.accuracies), default=0)
-        return [(i + 1, mean_of([r.epochs[i].train_seconds for r in self.accuracies])) for i in range(shared)]
+        timed = [r for r in self.accuracies if not r.mixed]
+        shared = min((len(r.epochs) for r in timed), default=0)
+        return [(i + 1, mean_of([r.epochs[i].train_seconds for r in timed])) for i in range(shared)]
 
 
 @dataclass(frozen=True)

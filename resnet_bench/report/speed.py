@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import mean, median
 
 from resnet_bench import paper
 from resnet_bench.report.groups import Group, Series, dataset_text, machine_text
 from resnet_bench.report.table import Table, significant
+from resnet_bench.results import EpochTimeResult
 
 PLAIN = ("reference", "loader")
 """Engine and pipeline of the plain script that every other is compared with."""
@@ -46,6 +47,30 @@ def table(group: Group) -> Table | None:
         "Plain: the engine reference on the loader pipeline, as the paper ran; ratios are taken round by round.",
     ]
     return Table("Speed of a step, data included", columns, rows, caption, notes)
+
+
+def modes(group: Group) -> Table | None:
+    """What sampled blocks said of an epoch against whole epochs, where a network was measured both ways."""
+    rows = []
+    for s in group.series:
+        full, sampled = (
+            [value for r in s.times if r.mode == mode for value in _epoch_seconds(r)] for mode in ("full", "sampled")
+        )
+        if full and sampled:
+            means = mean(full), mean(sampled)
+            rows.append([s.architecture, s.engine, *(spread(v) for v in (full, sampled)), f"{means[1] / means[0]:.3f}"])
+    if not rows:
+        return None
+    columns = ["Network", "Engine", "Whole epochs (s)", "Sampled (s)", "Sampled / whole"]
+    caption = f"{dataset_text(group.dataset)}; {machine_text(group.machine)}. Median, lowest, highest; ratio of the means."
+    return Table("Sampled against whole epochs", columns, rows, caption)
+
+
+def _epoch_seconds(result: EpochTimeResult) -> list[float]:
+    """What each block says an epoch takes."""
+    if result.mode == "full":
+        return [b.seconds for b in result.blocks]
+    return [result.startup_seconds + result.steps_per_epoch * b.seconds / b.steps for b in result.blocks]
 
 
 def rounds(series: Series) -> dict[tuple[int, int], float]:

@@ -38,7 +38,7 @@ def tables(files: Sequence[ResultFile]) -> list[Table]:
         for file in files
         for result in file.of_kind(ExplainResult)
     ]
-    speeds = [table for group in found if (table := speed.table(group))]
+    speeds = [table for group in found for make in (speed.table, speed.modes) if (table := make(group))]
     return [*(_paper_table(number, counts) for number in paper.TABLES), *summaries, *speeds, *explained]
 
 
@@ -180,6 +180,8 @@ def _marks(series: Series, group: Group) -> str:
             marks.append(f"stopped early: epoch {reached} of {planned}")
         elif planned != paper.EPOCHS:
             marks.append(f"{planned} epoch{'s' if planned != 1 else ''}")
+        if any(r.mixed for r in series.accuracies):
+            marks.append("resumed under another setting")
         if series.stopped:
             marks.append(f"{series.stopped} stopped run{'s' if series.stopped != 1 else ''} left out")
     if series.warnings:
@@ -222,7 +224,10 @@ def _notes(group: Group, times: Sequence[EpochTime]) -> list[str]:
         )
     sources = {t.source for t in times}
     if any("sampled" in source for source in sources):
-        notes.append("sampled: the epoch's time is extrapolated from blocks of steps spread over real training.")
+        reach = max(
+            r.warmup_steps + sum(b.steps for b in r.blocks) for s in series for r in s.times if r.mode == "sampled"
+        )
+        notes.append(f"sampled: extrapolated from blocks of steps among the first {reach:,} steps of real training.")
     if any("full" in source for source in sources):
         notes.append("full: whole epochs were timed.")
     if "training" in sources:

@@ -68,3 +68,21 @@ def test_other_threads_are_not_the_plain_run(tmp_path):
 
 def test_accuracy_runs_alone_have_no_table(tmp_path):
     assert table(tmp_path / "a.json", [accuracy("fc1", [0.1] * 15)]) is None
+
+
+def test_sampled_against_whole_epochs(tmp_path):
+    """One network measured both ways: the ratio of the means, and the summary takes the whole epochs."""
+    sampled = epoch_time("fc1", 110, noise=0)
+    full = epoch_time("fc1", 100, noise=0, mode="full", startup_seconds=0)
+    blocks = [{**b, "steps": 12_500, "seconds": 100.0} for b in full["blocks"]]
+    (group,) = groups([results.read(save(tmp_path / "a.json", [sampled, {**full, "blocks": blocks}]))])
+    (row,) = speed.modes(group).rows
+    assert row[:3] == ["fc1", "reference", "100 [100, 100]"]
+    assert row[-1] == "1.100"
+    assert group.series[0].epoch_time().seconds == 100
+    assert group.series[0].epoch_time().source == "full"
+
+
+def test_one_way_alone_has_no_such_table(tmp_path):
+    (group,) = groups([results.read(save(tmp_path / "a.json", [epoch_time("fc1", 110)]))])
+    assert speed.modes(group) is None
