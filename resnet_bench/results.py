@@ -25,7 +25,7 @@ from resnet_bench.errors import UserError
 
 SCHEMA_VERSION: Literal[1] = 1
 
-Seconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 30 years; keeps sums and ratios of nonsense finite
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1, le=10**15)]  # what a float can hold exactly
@@ -140,7 +140,7 @@ class Block(Model):
 
     round: Annotated[int, Field(ge=0)]
     steps: Count
-    seconds: Annotated[float, Field(gt=0)]
+    seconds: Annotated[float, Field(ge=1e-9, le=1e9)]
     phases: PhaseSeconds
     page_faults: Annotated[int, Field(ge=0)]
 
