@@ -382,7 +382,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
         yield
         if target and Path(partial_json).exists():
             os.replace(partial_json, target)
-            suite.say(f"resnet_bench: that is, complete, {target}")
+            suite.say(f"resnet_bench: now complete as {target}")
     except OSError as error:
         session.exitstatus = 2
         saved = False
