@@ -62,7 +62,8 @@ def modes(group: Group) -> Table | None:
     if not rows:
         return None
     columns = ["Network", "Engine", "Whole epochs (s)", "Sampled (s)", "Sampled / whole"]
-    caption = f"{dataset_text(group.dataset)}; {machine_text(group.machine)}. Median, lowest, highest; ratio of the means."
+    where = f"{dataset_text(group.dataset)}; {machine_text(group.machine)}"
+    caption = f"{where}. Median, lowest and highest; the ratio is of the means."
     return Table("Sampled against whole epochs", columns, rows, caption)
 
 
