@@ -6,6 +6,8 @@ nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "tests"]
 
+IN_PARALLEL = ("-n", "auto", "--dist", "loadfile")  # the tests use one thread each
+
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -24,7 +26,7 @@ def quick(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The suite's own tests."""
     session.install("-e", ".[figures]", *groups("test"))
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *IN_PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -40,4 +42,4 @@ def lint(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The tests with the lowest versions that pyproject.toml declares."""
     session.install("--resolution", "lowest-direct", "-e", ".[figures]", *groups("test"))
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *IN_PARALLEL, *session.posargs)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # One thread, here and in child processes: the networks in the tests are too small to share, and threads that wait for
 # each other are slow where something else runs. Before torch is imported, which reads it.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.pop("PYTEST_XDIST_WORKER", None)  # in child processes pytest-benchmark would switch itself off
 
 import numpy as np
 import pytest
@@ -27,6 +29,14 @@ def image_set(count: int, classes: int, seed: int) -> ImageSet:
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8))
     return ImageSet(images, torch.from_numpy(rng.integers(0, classes, count)))
+
+
+@pytest.fixture(autouse=True)
+def _answer_interrupts() -> Iterator[None]:
+    """Also where the tests run as a shell's background job, which ignores Ctrl-C, as do the processes it starts."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.fixture(scope="session")
