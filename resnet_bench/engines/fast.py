@@ -148,17 +148,12 @@ def stored(parameter: Tensor) -> Tensor:
 def compiled(function: Callable[..., Any], options: dict[str, Any] | None = None) -> Callable[..., Any]:
     """`function` compiled for the shapes of its arguments; what cannot be compiled is an error, never run otherwise.
 
-    A copy of the function is compiled, because Dynamo keeps what it compiled by code object, for all engines of a
-    process and up to a limit. So each engine has its own, calls it with tensors of one shape only, and can leave out
-    the guards that would check that in every call and take up to 5 % of a step.
+    A copy of the function is compiled, because Dynamo counts what it compiled per code object, up to a limit that the
+    engines of one process would otherwise share.
     """
     assert isinstance(function, FunctionType)
     copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
-    unguarded = {"guard_filter_fn": lambda guards: [False] * len(guards)}
-    return cast(
-        Callable[..., Any],
-        torch.compile(copy, fullgraph=True, dynamic=False, options={**(options or {}), **unguarded}),
-    )
+    return cast(Callable[..., Any], torch.compile(copy, fullgraph=True, dynamic=False, options=options or {}))
 
 
 def require_compiler() -> None:
