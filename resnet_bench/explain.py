@@ -53,8 +53,8 @@ class GradientNeverStored(fast.Engine):
 
     def __init__(self, network: architectures.ResidualNetwork, recipe: Recipe) -> None:
         super().__init__(network, recipe)
-        _, head, update = self._compiled
-        self._compiled = fast.features, head, update
+        _, head, _, update = self._compiled
+        self._compiled = fast.features, head, fast.features_backward, update
 
 
 @dataclass(frozen=True)

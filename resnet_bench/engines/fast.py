@@ -5,15 +5,15 @@ the step costs as many passes over the weight and Adam's two moments as are made
 gradient as large as the weight, and passes over everything again and again in Adam; here the gradient, a sum of `batch`
 outer products, is formed inside the update and never stored. A step is four stages:
 
-    features  images → feature map    oneDNN's convolutions, channels-last; batch norm, ReLU and residual sums fused
-    head      feature map → loss      the FC layers and their gradients, but the weights' own
-              the backward pass of `features`, by autograd
-    update    Adam on all parameters  gradient of an FC weight, moments and parameter in one pass
+    features           images → feature map     oneDNN's convolutions, channels-last; the rest fused around them
+    head               feature map → loss       the FC layers and their gradients, but the weights' own
+    features_backward  gradients of features    without autograd, whose book-keeping takes its time in every step
+    update             Adam, all parameters     gradient of an FC weight, moments and parameter in one pass
 
-The named ones are the functions below, compiled by `torch.compile`. An FC weight lies transposed, [inputs, outputs], in
-memory; the parameter is a view of that with the usual shape, so only its strides tell. In this order the input gradient
-is a sum along rows and the update one walk through memory. docs/fast-engine.md has the bounds, the measurements, and
-what did not help.
+They are the functions below and in `_features.py`, compiled by `torch.compile`. An FC weight lies transposed, [inputs,
+outputs], in memory; the parameter is a view of that with the usual shape, so only its strides tell. In this order the
+input gradient is a sum along rows and the update one walk through memory. docs/fast-engine.md has the bounds, the
+measurements, and what did not help.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import functools
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from types import FunctionType
 from typing import Any, cast
@@ -34,12 +33,16 @@ from torch.nn import functional as F
 
 from resnet_bench.architectures import ResidualNetwork
 from resnet_bench.engines import base
+from resnet_bench.engines._features import features, features_backward
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
 from resnet_bench.timing import Clock, NoClock
 
 UNROLLED_BATCH = 16
 """Up to this batch size sums over the batch are written out and cost one pass; above, they are matrix products."""
+
+# Sums of products are not at memory speed unless multiplied and added in one instruction, which rounds once less too.
+FUSED_MULTIPLY_ADD = {"cpp.enable_floating_point_contract_flag": "fast"}
 
 # One pass over the weight needs the whole update in one loop. Inductor's defaults would first store the weight
 # gradient, because both moments read it.
@@ -75,11 +78,6 @@ def outer_product(x: Tensor, g: Tensor) -> Tensor:
     if len(x) > UNROLLED_BATCH or not torch.compiler.is_compiling():
         return x.t() @ g
     return functools.reduce(torch.add, [x[i][:, None] * g[i] for i in range(len(x))])
-
-
-def features(network: ResidualNetwork, images: Tensor) -> Tensor:
-    """images [batch, 3, 32, 32] → feature map [batch, channels, size, size]."""
-    return cast(Tensor, network.blocks(network.stem(images)))
 
 
 def head(
@@ -148,12 +146,15 @@ def stored(parameter: Tensor) -> Tensor:
 def compiled(function: Callable[..., Any], options: dict[str, Any] | None = None) -> Callable[..., Any]:
     """`function` compiled for the shapes of its arguments; what cannot be compiled is an error, never run otherwise.
 
-    A copy of the function is compiled, because Dynamo counts what it compiled per code object, up to a limit that the
-    engines of one process would otherwise share.
+    A copy of the function is compiled, because Dynamo keeps what it compiled by code object, for all engines of a
+    process and up to a limit. So each engine has its own, calls it with tensors of one shape only, and leaves out the
+    guards that would check that again in every call.
     """
     assert isinstance(function, FunctionType)
     copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
-    return cast(Callable[..., Any], torch.compile(copy, fullgraph=True, dynamic=False, options=options or {}))
+    unguarded = {"guard_filter_fn": lambda guards: [False] * len(guards)}
+    chosen: dict[str, Any] = {**FUSED_MULTIPLY_ADD, **unguarded, **(options or {})}
+    return cast(Callable[..., Any], torch.compile(copy, fullgraph=True, dynamic=False, options=chosen))
 
 
 def require_compiler() -> None:
@@ -175,6 +176,7 @@ class Engine(base.Engine):
 
     name = "fast"
     pipeline = "vectorized"
+    convolution_dtype = torch.float32
 
     def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
         super().__init__(network, recipe)
@@ -190,14 +192,11 @@ class Engine(base.Engine):
         self.exp_avgs = [torch.zeros_like(parameter) for parameter in self.parameters]  # and its strides
         self.exp_avg_sqs = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = 0
-        self._convolutional = [*network.stem.parameters(), *network.blocks.parameters()]
-        self._fc = self.parameters[len(self._convolutional) :]  # weight, bias, weight, …
-        self._compiled = compiled(features), compiled(head, SINGLE_PASS), compiled(update, SINGLE_PASS)
+        self._fc = self.parameters[-len(list(network.fc.parameters())) :]  # weight, bias, weight, …
+        self._compiled = (
+            compiled(features), compiled(head, SINGLE_PASS), compiled(features_backward), compiled(update, SINGLE_PASS),
+        )  # fmt: skip
         self._warm = False
-
-    def convolution_precision(self) -> AbstractContextManager[Any]:
-        """The context that `features` runs in."""
-        return nullcontext()
 
     def warm_up(self, images: Tensor, labels: Tensor) -> None:
         """Compile for batches of `recipe.batch_size` by a step that is undone; for other sizes there is nothing to do.
@@ -221,24 +220,25 @@ class Engine(base.Engine):
             clock.start()  # compiling belongs to no phase
         return self._step(images, labels, clock)
 
+    @torch.no_grad()
     def _step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
         full = len(images) == self.recipe.batch_size
-        run_features, run_head, run_update = self._compiled if full else (features, head, update)
+        run_features, run_head, run_features_backward, run_update = (
+            self._compiled if full else (features, head, features_backward, update)
+        )
         (beta1, beta2), lr, eps = self.recipe.betas, self.recipe.lr, self.recipe.eps
 
-        with self.convolution_precision():
-            x = run_features(self.network, images.contiguous(memory_format=torch.channels_last))
-        with torch.no_grad():
-            loss, x_gradient, fc_gradients = run_head(x.detach(), labels, self._fc[::2], self._fc[1::2])
+        images = images.contiguous(memory_format=torch.channels_last)
+        x, saved = run_features(self.network, images, self.convolution_dtype)
+        loss, g, fc_gradients = run_head(x, labels, self._fc[::2], self._fc[1::2])
         clock.lap("forward")
 
-        gradients = [*torch.autograd.grad(x, self._convolutional, x_gradient), *fc_gradients]
+        gradients = [*run_features_backward(self.network, g, saved), *fc_gradients]
         clock.lap("backward")
 
         self.steps += 1
         correction = torch.tensor([lr / (1 - beta1**self.steps), (1 - beta2**self.steps) ** 0.5])
-        with torch.no_grad():
-            run_update(self.parameters, self.exp_avgs, self.exp_avg_sqs, gradients, correction, (beta1, beta2), eps)
+        run_update(self.parameters, self.exp_avgs, self.exp_avg_sqs, gradients, correction, (beta1, beta2), eps)
         clock.lap("optimizer")
         return cast(Tensor, loss)
 

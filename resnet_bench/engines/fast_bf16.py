@@ -1,13 +1,10 @@
 """`fast` with the convolutions in bfloat16: about half their time on CPUs that have the instructions, other numerics.
 
-Autocast rounds the inputs and weights of the convolutions to bfloat16 (8 bits of precision, not 24); products are still
-added up in float32. Weights, batch-norm statistics, FC layers and Adam stay float32.
+As with autocast, inputs and weights of the convolutions are rounded to bfloat16 (8 bits of precision, not 24); products
+are still added up in float32. Weights, batch-norm statistics, FC layers and Adam stay float32.
 """
 
 from __future__ import annotations
-
-from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 
@@ -23,6 +20,7 @@ INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")
 class Engine(fast.Engine):
     name = "fast-bf16"
     precision = "bfloat16"
+    convolution_dtype = torch.bfloat16
 
     def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
         capabilities = torch.cpu.get_capabilities()
@@ -31,6 +29,3 @@ class Engine(fast.Engine):
                 "This CPU has no bfloat16 instructions, which --engine fast-bf16 needs; take --engine fast."
             )
         super().__init__(network, recipe)
-
-    def convolution_precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cpu", dtype=torch.bfloat16)
