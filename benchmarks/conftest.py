@@ -17,7 +17,7 @@ from resnet_bench.datasets import Dataset
 from resnet_bench.engines import fast
 from resnet_bench.errors import UserError
 from resnet_bench.journal import Journal, left_behind
-from resnet_bench.measurement import EpochTime, Plan, StoppedBy, measure_interleaved
+from resnet_bench.measurement import EpochTime, Plan, StoppedBy, measure_both, measure_interleaved
 from resnet_bench.report.tables import tables
 from resnet_bench.results import EpochTimeResult, ParametersResult, Result, ResultFile
 from resnet_bench.training import Training, set_deterministic
@@ -54,13 +54,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(option.flag, dest=f"run_{option.name}", type=option.type, help=option.help + default)
     group.addoption(
         "--epoch-mode",
-        choices=["sampled", "full"],
+        choices=["sampled", "full", "both"],
         default="sampled",
-        help="sampled extrapolates an epoch's time from blocks of steps; full times whole epochs.  [default: sampled]",
+        help="sampled extrapolates an epoch's time from blocks of steps; full times whole epochs; both measures blocks "
+        "in the course of whole epochs, to hold one against the other.  [default: sampled]",
     )
     group.addoption("--precision", type=float, default=3.0, help="sampled stops at ± this many percent.  [default: 3]")
     group.addoption("--time-limit", type=float, help="sampled stops after this many seconds.  [default: the profile's]")
-    group.addoption("--rounds", type=int, default=2, help="Epochs that full times of each network.  [default: 2]")
+    group.addoption(
+        "--rounds", type=int, default=2, help="Epochs that full and both time of each network.  [default: 2]"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -92,8 +95,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "architecture" in metafunc.fixturenames:
         metafunc.parametrize("architecture", metafunc.config.stash[SUITE].architectures)
-    if "engine" in metafunc.fixturenames:
-        metafunc.parametrize("engine", metafunc.config.stash[SUITE].engines)
+    suite = metafunc.config.stash[SUITE]
+    if "mode" in metafunc.fixturenames:
+        runs = [(engine, mode) for engine in suite.engines for mode in suite.plans]
+        ids = [engine if len(suite.plans) == 1 else f"{engine}-{mode}" for engine, mode in runs]
+        metafunc.parametrize(("engine", "mode"), runs, ids=ids)
+    elif "engine" in metafunc.fixturenames:
+        metafunc.parametrize("engine", suite.engines)
     if "explained" in metafunc.fixturenames:
         metafunc.parametrize("explained", metafunc.config.stash[SUITE].explained)
 
@@ -133,10 +141,11 @@ def _or_error(measure: Callable[[], _T]) -> _T | Exception:
 
 
 class Run(NamedTuple):
-    """One network trained by one engine."""
+    """One network trained by one engine; `mode` is how its epoch time is measured, empty in other benchmarks."""
 
     architecture: str
     engine: str
+    mode: str = ""
 
 
 class Suite:
@@ -156,12 +165,12 @@ class Suite:
             given = config.getoption(f"run_{option.name}")
             self.values[option.name] = given if given is not None else profile.get(option.name, option.default)
         time_limit = config.getoption("time_limit")
-        self._time_limit = profile["time_limit"] if time_limit is None else time_limit
+        self.time_limit = profile["time_limit"] if time_limit is None else time_limit
         storage = config.getoption("benchmark_storage")
         self.journal_folder = Path(storage.removeprefix("file://")) / "journal"
         self.calibration: dict[str, Any] = {}
         self.recipe = options.recipe(self.values)
-        self.plan = self._plan()
+        self.plans = self._plans()
         self.engines = _names(self.values["engine"])
         self.notes: list[str] = []
         for name in self.engines:
@@ -188,10 +197,14 @@ class Suite:
                 self.explained = []
                 self.notes.append("no explanation of a step: it needs the engine fast.")
 
-    def _plan(self) -> Plan:
-        if self.config.getoption("epoch_mode") == "full":
-            return Plan("full", max_rounds=self.config.getoption("rounds"))
-        return Plan("sampled", precision=self.config.getoption("precision") / 100, time_limit=self._time_limit)
+    def _plans(self) -> dict[str, Plan]:
+        """How epoch time is measured in each mode that is asked for."""
+        asked, precision = self.config.getoption("epoch_mode"), self.config.getoption("precision") / 100
+        plans = {
+            "full": Plan("full", max_rounds=self.config.getoption("rounds")),
+            "sampled": Plan("sampled", precision=precision, time_limit=self.time_limit),
+        }
+        return plans if asked == "both" else {asked: plans[asked]}
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -238,7 +251,7 @@ class Suite:
         """What this session runs the requesting test function for, and the test's name for each."""
         function = request.function
         items = [i for i in request.session.items if isinstance(i, pytest.Function) and i.function is function]
-        return {Run(*(str(i.callspec.params[key]) for key in Run._fields)): i.nodeid for i in items}
+        return {Run(**{str(key): str(value) for key, value in i.callspec.params.items()}): i.nodeid for i in items}
 
     def record(self, benchmark: Any, result: Result, seconds: Sequence[float]) -> None:
         """Give pytest-benchmark a result with its raw values, and write it down in the journal.
@@ -276,7 +289,10 @@ class Suite:
         self.dataset.info()  # load it now, so that no network is charged for it
         warnings = [w for w in (machine.busy_reason(self.load_before),) if w]
         self.calibrate("start")
-        measurements = {run: EpochTime(partial(self.training, run), self.plan) for run in names}
+        pairs = [(run, run._replace(mode="sampled")) for run in names if run.mode == "full"]
+        if len(self.plans) > 1 and {run for pair in pairs for run in pair} != set(names):
+            raise UserError("--epoch-mode both needs the two tests of each network; select by network, not by mode.")
+        measurements = {run: EpochTime(partial(self.training, run), self.plans[run.mode]) for run in names}
         calibration = machine.Calibration.model_validate(self.calibration["start"])
 
         def result(run: Run, stopped_by: StoppedBy | None = None) -> EpochTimeResult:
@@ -290,7 +306,13 @@ class Suite:
             for run, name in names.items():
                 self.journal.add(name, "epoch time", result(run), measurements[run].epoch_seconds())
 
-        stopped_by = measure_interleaved(list(measurements.values()), self.plan, write_down)
+        stopped_by: StoppedBy
+        if len(self.plans) > 1:
+            both = [(measurements[full], measurements[sampled]) for full, sampled in pairs]
+            stopped_by = measure_both(both, self.plans["full"].max_rounds, write_down)
+        else:
+            (plan,) = self.plans.values()
+            stopped_by = measure_interleaved(list(measurements.values()), plan, write_down)
         if busy := machine.busy_reason():
             warnings.append(busy.replace("at the start", "at the end"))
         return {run: (result(run, stopped_by), measurements[run].epoch_seconds()) for run in names}

@@ -10,8 +10,8 @@ from conftest import Run, Suite, replay
 
 @pytest.mark.benchmark(group="epoch time", timer=replay)
 def test_epoch_time(
-    architecture: str, engine: str, suite: Suite, benchmark: Any, request: pytest.FixtureRequest
+    architecture: str, engine: str, mode: str, suite: Suite, benchmark: Any, request: pytest.FixtureRequest
 ) -> None:
-    """Each round is one block of steps, extrapolated to an epoch (`--epoch-mode full`: one whole epoch)."""
-    result, seconds = suite.epoch_time(request, Run(architecture, engine))
+    """Each round is one block of steps, extrapolated to an epoch; in mode `full`, one whole epoch."""
+    result, seconds = suite.epoch_time(request, Run(architecture, engine, mode))
     suite.record(benchmark, result, seconds)

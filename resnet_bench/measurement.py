@@ -2,7 +2,7 @@
 
 In mode `full` a round times one whole epoch of each network. In mode `sampled` it times a block of consecutive steps
 of each, after a few that are not timed; rounds go on until every network's mean is known well enough, and the epoch
-is extrapolated from the mean step.
+is extrapolated from the mean step. `measure_both` holds the two against each other.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ except ImportError:  # Windows
 
 Mode = Literal["sampled", "full"]
 StoppedBy = Literal["precision", "time-limit", "rounds"]
+
+PIECES = 50
+"""Of a whole epoch, when sampled blocks are measured in between: short against the minutes in which machines drift."""
 
 LOADER_BLOCK_STEPS = 24
 LOADER_WARMUP_STEPS = 12  # beyond the batches that the workers prepared while other networks were being timed
@@ -90,8 +93,8 @@ class EpochTime:
             training.train_step()
         self.warmup_steps += steps
 
-    def measure(self, round_: int) -> Block:
-        """Time the block of a round."""
+    def measure(self, round_: int, pieces: int = 1, between: Callable[[], object] = lambda: None) -> Block:
+        """Time the block of a round, if asked in several pieces, with a call of `between` before each but the first."""
         training = self.training
         if self.plan.mode == "full":
             training.close_epoch()
@@ -100,15 +103,17 @@ class EpochTime:
             steps = self._block_steps
             self._run(self._skipped_steps)
         training.clock = clock = Clock()
-        faults, begun = _page_faults(), time.perf_counter()
-        done = sum(training.train_step() is not None for _ in range(steps))
-        seconds = time.perf_counter() - begun
+        done, seconds, faults = 0, 0.0, 0
+        for piece in range(pieces):
+            if piece:
+                between()
+            of_piece = steps * (piece + 1) // pieces - steps * piece // pieces
+            faults_before, begun = _page_faults(), time.perf_counter()
+            done += sum(training.train_step() is not None for _ in range(of_piece))
+            seconds += time.perf_counter() - begun
+            faults += _page_faults() - faults_before
         block = Block(
-            round=round_,
-            steps=done,
-            seconds=seconds,
-            phases=PhaseSeconds(**clock.seconds),
-            page_faults=_page_faults() - faults,
+            round=round_, steps=done, seconds=seconds, phases=PhaseSeconds(**clock.seconds), page_faults=faults
         )
         self.blocks.append(block)
         return block
@@ -176,6 +181,33 @@ def measure_interleaved(
                 return "precision"
             if time.perf_counter() - begun > plan.time_limit and round_ > 0:  # one block alone has no interval
                 return "time-limit"
+    return "rounds"
+
+
+def measure_both(
+    pairs: Sequence[tuple[EpochTime, EpochTime]], rounds: int, after_round: Callable[[], None] = lambda: None
+) -> StoppedBy:
+    """Whole epochs and, between their pieces, sampled blocks of the same network: does sampling tell the truth?
+
+    Measured one after the other, the two would differ by whatever the machine's speed did in the meantime.
+
+    Args:
+        pairs: of each network, the measurement in mode `full` and the one in mode `sampled`.
+        rounds: whole epochs of each network.
+    """
+    with tqdm(
+        total=rounds * len(pairs) * PIECES, desc="epoch time (both)", unit=" pieces", disable=None, leave=False
+    ) as bar:
+        for round_ in range(rounds):
+            for full, sampled in pairs:
+
+                def block(sampled: EpochTime = sampled) -> None:
+                    sampled.measure(len(sampled.blocks))
+                    bar.update()
+
+                full.measure(round_, min(PIECES, full.training.steps_per_epoch), block)
+                block()
+            after_round()
     return "rounds"
 
 

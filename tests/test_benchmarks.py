@@ -125,6 +125,21 @@ def test_full_mode_times_whole_epochs(session, tmp_path):
         assert [b.steps for b in result.blocks] == [6, 6, 6]
 
 
+def test_both_modes_in_one_session(session, tmp_path):
+    """Two results of each network, and the table that holds them against each other."""
+    images, *_ = session
+    done = run(tmp_path, images, "--epoch-mode", "both", "--rounds", "1", "-k", "epoch_time", "--benchmark-save=x")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = results.read(saved_files(tmp_path)[0]).of_kind(EpochTimeResult)
+    assert [(r.architecture, r.mode) for r in found] == [
+        (name, mode) for name in ("fc1", "conv5x5") for mode in ("full", "sampled")
+    ]
+    assert "Sampled against whole epochs" in done.stdout
+    selected = run(tmp_path, images, "--epoch-mode", "both", "-k", "epoch_time and sampled")
+    assert selected.returncode == 2
+    assert "select by network, not by mode" in selected.stdout + selected.stderr
+
+
 def start_until(line, arguments):
     """Start a session and return it when it has printed a line with these words."""
     process = subprocess.Popen(

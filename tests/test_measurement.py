@@ -6,7 +6,7 @@ from scipy import stats
 from resnet_bench import measurement
 from resnet_bench.architectures import Architecture
 from resnet_bench.errors import UserError
-from resnet_bench.measurement import EpochTime, Plan, measure_interleaved
+from resnet_bench.measurement import EpochTime, Plan, measure_both, measure_interleaved
 from resnet_bench.recipe import Recipe
 from resnet_bench.timing import PHASES, Clock, mean_interval
 from resnet_bench.training import Training
@@ -63,6 +63,26 @@ def test_full_times_whole_epochs(dataset, batch_size):
     assert result.complete
     assert result.mode == "full"
     assert result.epoch_seconds.low <= result.epoch_seconds.estimate <= result.epoch_seconds.high
+
+
+@pytest.mark.parametrize("batch_size", [1, 42])
+@pytest.mark.parametrize("pipeline", ["vectorized", "loader"])
+def test_sampled_blocks_in_the_course_of_whole_epochs(dataset, monkeypatch, batch_size, pipeline):
+    """Whole epochs are complete and leave the sampled blocks' time out; every piece is followed by a block."""
+    monkeypatch.setattr(measurement, "PIECES", 5)
+    steps = math.ceil(42 / batch_size)
+    full = EpochTime(build(dataset, pipeline, batch_size), Plan("full", max_rounds=2))
+    sampled = EpochTime(build(dataset, pipeline, batch_size), Plan())
+    begun = measurement.time.perf_counter()
+    rounds = []
+    assert measure_both([(full, sampled)], 2, lambda: rounds.append(len(sampled.blocks))) == "rounds"
+    total = measurement.time.perf_counter() - begun
+    assert [b.steps for b in full.blocks] == [steps, steps]
+    assert rounds == [min(5, steps), 2 * min(5, steps)]
+    assert [b.round for b in sampled.blocks] == list(range(rounds[-1]))
+    assert sum(b.seconds for b in (*full.blocks, *sampled.blocks)) < total
+    for block in full.blocks:
+        assert sum(getattr(block.phases, p) for p in PHASES) <= block.seconds
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 42])
