@@ -211,7 +211,11 @@ class Suite:
         v = self.values
         with user_errors(), self.shown():
             return datasets.load(
-                v["dataset"], train_images=v["train_images"], test_images=v["test_images"], seed=v["seed"]
+                v["dataset"],
+                train_images=v["train_images"],
+                test_images=v["test_images"],
+                seed=v["seed"],
+                at_most=[s for s in datasets.SPLITS if self.config.getoption(f"run_{s}_images") is None],
             )
 
     @cached_property
@@ -271,7 +275,12 @@ class Suite:
 
         benchmark.extra_info.update(result.model_dump(mode="json"))
         benchmark.pedantic(advance, setup=rewind, rounds=len(seconds), iterations=1)
-        self.journal.add(benchmark.fullname, benchmark.group, result, seconds)
+        self.write_down(benchmark.fullname, benchmark.group, result, seconds)
+
+    def write_down(self, name: str, group: str, result: Result, seconds: Sequence[float]) -> None:
+        """Write a result into the journal; where that fails, the session ends with a sentence."""
+        with user_errors():
+            self.journal.add(name, group, result, seconds)
 
     def epoch_time(self, request: pytest.FixtureRequest, run: Run) -> tuple[EpochTimeResult, list[float]]:
         """Epoch time of a run, and what each block says it is, in seconds.
@@ -414,7 +423,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
     if "journal" not in vars(suite):
         return
     worthless = all(isinstance(result, ParametersResult) for result in suite.journal.results)
-    if saved and (finished or worthless):
+    if saved and (exitstatus == pytest.ExitCode.OK or worthless):  # what failed half-way is in the journal only
         suite.journal.remove()
     else:
         suite.say(f"resnet_bench: what was measured is kept in {suite.journal.path}")

@@ -171,7 +171,7 @@ def train(
     type=click.Choice(["text", "markdown", "latex", "csv"]),
     default="text",
     show_default=True,
-    help="How to print the tables. csv has heads and rows only, with a blank line between tables.",
+    help="How to print the tables. csv has a line with title and caption, then heads and rows, and a blank line between tables.",
 )
 @click.option(
     "--figures",

@@ -13,7 +13,7 @@ import tarfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -160,7 +160,14 @@ class _Whole:
     synthetic: bool = False
 
 
-def load(spec: str, *, train_images: int | None = None, test_images: int | None = None, seed: int = 0) -> Dataset:
+def load(
+    spec: str,
+    *,
+    train_images: int | None = None,
+    test_images: int | None = None,
+    seed: int = 0,
+    at_most: Collection[str] = (),
+) -> Dataset:
     """Load a data set, or a stratified subset of it that `seed` fixes.
 
     Args:
@@ -170,6 +177,7 @@ def load(spec: str, *, train_images: int | None = None, test_images: int | None 
         train_images: how many training images to use; all by default.
         test_images: how many test images to use; all by default.
         seed: decides which images a subset holds, and nothing else.
+        at_most: splits (`train`, `test`) of which fewer images will do where the set has no more.
 
     Raises:
         UserError: unknown data set, missing or damaged files, more images asked for than there are.
@@ -189,6 +197,8 @@ def load(spec: str, *, train_images: int | None = None, test_images: int | None 
     sets, subset = {}, False
     for split, count in zip(SPLITS, (train_images, test_images), strict=True):
         labels = whole.splits[split].labels
+        if count is not None and split in at_most:
+            count = min(count, len(labels))
         if count is not None and not 1 <= count <= len(labels):
             raise UserError(
                 f"--{split}-images is {count}; give a number from 1 to {len(labels)}, as many as {whole.name} has."

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 from pytest_benchmark.stats import Stats
 
+from resnet_bench.errors import UserError
 from resnet_bench.results import Result, write_json
 
 
@@ -24,7 +25,12 @@ class Journal:
     """Entries by benchmark name, in `folder`, in a file of this process."""
 
     def __init__(self, folder: Path, machine_info: dict[str, Any]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"Cannot make the folder {folder} for the journal: {error.strerror}; give another --benchmark-storage."
+            ) from None
         started = datetime.now(timezone.utc)
         self.path = folder / f"{started:%Y%m%dT%H%M%SZ}-{os.getpid()}.json"
         self._head = {"machine_info": machine_info, "commit_info": {}, "datetime": started.isoformat(), "version": ""}

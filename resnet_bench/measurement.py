@@ -58,7 +58,9 @@ class Plan:
     def __post_init__(self) -> None:
         if self.max_rounds < 1:
             raise UserError(f"--rounds is {self.max_rounds}; give at least 1.")
-        if self.time_limit <= 0:
+        if not self.precision >= 0:  # nor NaN
+            raise UserError(f"--precision is {self.precision * 100:g}; give a number of percent, 0 or more.")
+        if not self.time_limit > 0:
             raise UserError(f"--time-limit is {self.time_limit}; give a number of seconds above 0.")
 
 
@@ -189,7 +191,8 @@ def measure_both(
 ) -> StoppedBy:
     """Whole epochs and, between their pieces, sampled blocks of the same network: does sampling tell the truth?
 
-    Measured one after the other, the two would differ by whatever the machine's speed did in the meantime.
+    Measured one after the other, the two would differ by whatever the machine's speed did in the meantime. With the
+    loader, its workers prepare up to four batches while a piece's end is waited for, of some 250 in a piece.
 
     Args:
         pairs: of each network, the measurement in mode `full` and the one in mode `sampled`.

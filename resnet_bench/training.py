@@ -97,6 +97,8 @@ class Training:
             )
         if workers < 0:
             raise UserError(f"--workers is {workers}; give 0 or more.")
+        if not 0 <= seed < 2**64:
+            raise UserError(f"--seed is {seed}; give a number from 0 to 2⁶⁴ - 1.")
         engine_class = engines.get(engine) if isinstance(engine, str) else engine
         self.architecture, self.dataset, self.recipe, self.seed, self.workers = (
             architecture, dataset, recipe, seed, workers,
@@ -338,6 +340,11 @@ class Training:
                     f"The checkpoint in {self._checkpoint.parent} is of another {key} ({found.get(key)}, not {value}); "
                     "give the same options as before or another --checkpoint folder."
                 )
+        if len(state["results"]) > self.recipe.epochs:
+            raise UserError(
+                f"The checkpoint in {self._checkpoint.parent} is {len(state['results'])} epochs old, but --epochs is "
+                f"{self.recipe.epochs}; give as many epochs or more, or another --checkpoint folder."
+            )
         self.engine.network.load_state_dict(state["network"])
         self.engine.load_optimizer_state(state["optimizer"])
         self.epoch, self.step = state["epoch"], state["step"]

@@ -70,9 +70,9 @@ class Table:
         return "\n".join([r"\begin{table}", rf"\caption{{{caption}}}", body, r"\end{table}"])
 
     def _csv(self) -> str:
-        """Heads and rows only: captions and notes would be no data. Rows carry their marks."""
+        """Title and caption in a line of their own, then heads and rows. Notes are left out; rows carry their marks."""
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows([self.columns, *self.rows])
+        csv.writer(out, lineterminator="\n").writerows([[self.title, self.caption], self.columns, *self.rows])
         return out.getvalue().rstrip("\n")
 
     def _html(self) -> str:
