@@ -26,8 +26,6 @@ def test_parameters(architecture: str, suite: Suite, benchmark: Any) -> None:
         published_parameters=published.parameters if published else None,
     )
     benchmark.extra_info.update(result.model_dump(mode="json"))
-    suite.write_down(
-        benchmark.fullname, benchmark.group, result, benchmark.stats.stats.data if benchmark.stats else []
-    )
+    suite.write_down(benchmark.fullname, benchmark.group, result, benchmark.stats.stats.data if benchmark.stats else [])
     if published and published.parameters:
         assert architectures.millions(count) == published.parameters

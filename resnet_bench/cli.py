@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -90,6 +91,20 @@ def _options_named(*names: str) -> Callable[[Callable[..., None]], Callable[...,
     return add
 
 
+def _require_writable(output: Path) -> None:
+    """Find out before hours of training whether its result can be written."""
+    if not output.parent.is_dir():
+        raise UserError(
+            f"There is no folder {output.parent} to write {output.name} to; make it or give another --output."
+        )
+    try:
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        raise UserError(
+            f"Cannot write to the folder {output.parent}: {error.strerror}; give another --output."
+        ) from None
+
+
 @cli.command()
 @click.argument("architecture")
 @_options_named(*(o.name for o in RUN_OPTIONS))
@@ -124,10 +139,8 @@ def train(
     from resnet_bench.training import Training
 
     chosen, recipe = architectures.get(architecture), recipe_of(options)
-    if output is not None and not output.parent.is_dir():
-        raise UserError(
-            f"There is no folder {output.parent} to write {output.name} to; make it or give another --output."
-        )
+    if output is not None:
+        _require_writable(output)
     dataset = datasets.load(
         options["dataset"],
         train_images=options["train_images"],
@@ -171,7 +184,7 @@ def train(
     type=click.Choice(["text", "markdown", "latex", "csv"]),
     default="text",
     show_default=True,
-    help="How to print the tables. csv has a line with title and caption, then heads and rows, and a blank line between tables.",
+    help="How to print the tables. csv: title and caption in a line, then heads and rows; a blank line between tables.",
 )
 @click.option(
     "--figures",

@@ -29,6 +29,9 @@ Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 30 years; keeps sums and rati
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1, le=10**15)]  # what a float can hold exactly
+NonNegativeCount = Annotated[int, Field(ge=0, le=10**15)]
+ClassCount = Annotated[int, Field(ge=2, le=10**15)]
+Finite = Annotated[float, Field(ge=-1e300, le=1e300)]  # milliseconds and per cent of it are finite too
 Loss = float
 
 
@@ -41,9 +44,9 @@ class Model(BaseModel):
 class Interval(Model):
     """An estimate with its interval: `estimate` lies in [`low`, `high`]; `method` says how it was made."""
 
-    estimate: float
-    low: float
-    high: float
+    estimate: Finite
+    low: Finite
+    high: Finite
     confidence: Fraction = 0.95
     method: str
 
@@ -74,9 +77,9 @@ class DatasetInfo(Model):
     name: str
     synthetic: bool
     subset: bool  # fewer images than the data set has
-    train_images: Annotated[int, Field(ge=1)]
-    test_images: Annotated[int, Field(ge=1)]
-    classes: Annotated[int, Field(ge=2)]
+    train_images: Count
+    test_images: Count
+    classes: ClassCount
     sha256: Sha256
     mean: tuple[float, float, float]  # per channel, of the training images, in [0, 1]
     std: tuple[float, float, float]
@@ -94,7 +97,7 @@ class PhaseSeconds(Model):
 class EpochResult(Model):
     """One epoch: training, then evaluation on the whole test set. `train_loss` is the mean over the images."""
 
-    epoch: Annotated[int, Field(ge=1)]
+    epoch: Count
     train_seconds: Seconds
     eval_seconds: Seconds
     train_loss: Loss
@@ -108,14 +111,14 @@ class _Run(Model):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     architecture: str
-    parameters: Annotated[int, Field(ge=1)]
+    parameters: Count
     engine: str
     pipeline: Literal["loader", "vectorized"]
     dataset: DatasetInfo
     recipe: dict[str, Any]  # `Recipe.as_dict()`
     seed: int
-    threads: Annotated[int, Field(ge=1)]
-    workers: Annotated[int, Field(ge=0)]
+    threads: Count
+    workers: NonNegativeCount
     compile_seconds: Seconds = 0.0  # never part of an epoch's time
 
 
@@ -138,11 +141,11 @@ class AccuracyResult(_Run):
 class Block(Model):
     """Consecutive steps timed as one: the raw value behind an estimate. In mode `full`, a whole epoch."""
 
-    round: Annotated[int, Field(ge=0)]
+    round: NonNegativeCount
     steps: Count
     seconds: Annotated[float, Field(ge=1e-9, le=1e9)]
     phases: PhaseSeconds
-    page_faults: Annotated[int, Field(ge=0)]
+    page_faults: NonNegativeCount
 
 
 class EpochTimeResult(_Run):
@@ -156,12 +159,12 @@ class EpochTimeResult(_Run):
     mode: Literal["sampled", "full"]
     stopped_by: Literal["precision", "time-limit", "rounds"] | None
     steps_per_epoch: Count
-    warmup_steps: Annotated[int, Field(ge=0)]
+    warmup_steps: NonNegativeCount
     startup_seconds: Seconds  # what opening an epoch's pipeline costs before its first step
     blocks: tuple[Block, ...]
     epoch_seconds: Interval | None  # None for fewer than two blocks
     step_bound_seconds: Seconds | None = None  # least time a step can take here: `machine.step_bound`
-    peak_memory_bytes: Annotated[int, Field(ge=0)] | None  # most that training this network added to the process
+    peak_memory_bytes: NonNegativeCount | None  # most that training this network added to the process
     load_average_before: float | None  # over one minute; None where the system has none
     load_average_after: float | None
     warnings: tuple[str, ...]  # why this number should be doubted; empty where nothing was noticed
@@ -179,10 +182,10 @@ class ParametersResult(Model):
     kind: Literal["parameters"] = "parameters"
     schema_version: Literal[1] = SCHEMA_VERSION
     architecture: str
-    parameters: Annotated[int, Field(ge=1)]
-    num_classes: Annotated[int, Field(ge=2)]
-    fc_parameters: Annotated[int, Field(ge=0)]
-    multiply_accumulates: Annotated[int, Field(ge=1)]
+    parameters: Count
+    num_classes: ClassCount
+    fc_parameters: NonNegativeCount
+    multiply_accumulates: Count
     published_parameters: str | None
 
 
@@ -210,8 +213,8 @@ class Variant(Model):
     step_seconds: Interval  # mean over blocks
     block_seconds: tuple[Seconds, ...]  # per step, block by block: the raw values
     phases: PhaseSeconds  # per step
-    page_faults: Annotated[float, Field(ge=0)]  # per step
-    optimizer_bytes: Annotated[int, Field(ge=0)]  # per step, by count of what is read and written; see `explain`
+    page_faults: Annotated[float, Field(ge=0, le=1e15)]  # per step
+    optimizer_bytes: NonNegativeCount  # per step, by count of what is read and written; see `explain`
 
 
 class ExplainResult(Model):
@@ -224,13 +227,26 @@ class ExplainResult(Model):
     dataset: DatasetInfo
     recipe: dict[str, Any]
     seed: int
-    threads: Annotated[int, Field(ge=1)]
-    workers: Annotated[int, Field(ge=0)]  # of the plain variant's loader
+    threads: Count
+    workers: NonNegativeCount  # of the plain variant's loader
     variants: tuple[Variant, ...]  # the network's rows, then the counterpart's
     dead_share: Fraction  # of hidden units that never answer, in the state that denormals were measured on
     denormal_share: Fraction  # of that state's moments
     denormals: tuple[Variant, ...]  # on that state: kept, flushed
     warnings: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _explains(self) -> ExplainResult:
+        names = [[v.name for v in self.variants if v.architecture == a] for a in (self.architecture, self.counterpart)]
+        if len(names[0]) < 2 or names[0] != names[1]:
+            raise ValueError("the variants are not the same two or more of both networks")
+        if len(self.denormals) != 2:
+            raise ValueError("the steps with denormals are not two")
+        if any(v.step_seconds.estimate <= 0 for v in (*self.variants, *self.denormals)):
+            raise ValueError("a step takes no time")
+        if "batch_size" not in self.recipe:
+            raise ValueError("the recipe lacks its batch size")
+        return self
 
 
 Result = Annotated[

@@ -7,6 +7,7 @@ section 4): the resampled variance lacks a factor n/(n-1), and a normal quantile
 are mended by stretching the percentiles' distance from the estimate by √(n/(n-1)) · t/z, with Welch's degrees of
 freedom for t.
 In simulation the 95 % interval then covers in 95 to 98 % of cases, from 2 units a side on (`tests/test_statistics.py`).
+The proportion of several runs is treated alike: their scatter counts with Student's t (`effective_trials`).
 """
 
 from __future__ import annotations
@@ -147,11 +148,19 @@ def proportion_difference(proportion: float, trials: float, base: float, base_tr
 def effective_trials(proportions: Sequence[float], trials: float) -> float:
     """How many independent trials several runs with `trials` each are worth, given how far the runs lie apart.
 
-    Runs that scatter more than binomial sampling explains count for less (their summed trials divided by the
-    overdispersion, as in Rao and Scott 1992); runs that scatter less count in full.
+    Runs that scatter more than binomial sampling explains count for less: their summed trials are divided by the
+    overdispersion, as in Rao and Scott 1992. Few runs hardly tell how far runs scatter, so a normal quantile z over
+    these trials would give too short an interval; the trials times (z/t)² make it as long as Student's t with
+    `runs - 1` degrees of freedom does (Korn and Graubard 1998). Never do they count for more than they have. A single
+    run says nothing of how runs scatter and counts in full.
     """
-    total = float(len(proportions)) * trials
+    runs = len(proportions)
+    total = float(runs) * trials
     mean = float(np.mean(proportions))
-    if len(proportions) < 2 or mean in (0.0, 1.0):
+    sampling = mean * (1 - mean) / trials
+    if runs < 2 or sampling == 0:
         return total
-    return total / max(1.0, float(np.var(proportions, ddof=1)) / (mean * (1 - mean) / trials))
+    overdispersion = float(np.var(proportions, ddof=1)) / sampling
+    quantile = 0.5 + CONFIDENCE / 2
+    stretch = float(stats.t.ppf(quantile, runs - 1) / stats.norm.ppf(quantile))
+    return total / max(1.0, overdispersion * stretch**2)

@@ -203,6 +203,51 @@ def test_bad_input(session, tmp_path, arguments, message):
     assert "Traceback" not in output
 
 
+def test_sizes_of_the_profile_are_as_many_as_there_are(session, tmp_path):
+    """`quick` trains on 1,000 images; a folder of 24 is enough, because nobody asked for more."""
+    images, *_ = session
+    asked = command(tmp_path, images, "-k", "epoch_time", "--benchmark-save=x")
+    place = asked.index("--train-images")
+    done = subprocess.run(asked[:place] + asked[place + 4 :], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for result in results.read(saved_files(tmp_path)[0]).of_kind(EpochTimeResult):
+        assert (result.dataset.train_images, result.dataset.test_images, result.dataset.subset) == (24, 24, False)
+
+
+def test_a_storage_that_cannot_be_written_is_one_sentence(session, tmp_path):
+    images, *_ = session
+    (tmp_path / "file").touch()
+    done = run(tmp_path / "file", images, "-k", "parameters")
+    output = done.stdout + done.stderr
+    assert done.returncode == 2
+    assert "for the journal: Not a directory; give another --benchmark-storage." in output
+    assert "Traceback" not in output
+
+
+BREAKS = """
+from resnet_bench.training import Training
+run_epoch = Training.run_epoch
+def breaks(self, *arguments):
+    if self.epoch == 2:
+        raise RuntimeError("a worker died")
+    return run_epoch(self, *arguments)
+Training.run_epoch = breaks
+"""
+
+
+def test_what_an_error_cuts_off_stays_in_the_journal(session, tmp_path):
+    """The file has the finished benchmarks only; the finished epochs are in the journal, which is named."""
+    images, *_ = session
+    (tmp_path / "breaks.py").write_text(BREAKS)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    asked = command(tmp_path / "storage", images, "-p", "breaks", "-k", "parameters or accuracy", "--benchmark-save=x")
+    done = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1
+    (journal,) = (tmp_path / "storage" / "journal").glob("*.json")
+    assert f"what was measured is kept in {journal}" in done.stdout
+    assert [len(r.epochs) for r in results.read(journal).of_kind(AccuracyResult)] == [1, 1]
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_full_disk_while_saving(session, tmp_path):
     """What was measured is kept in the journal, and the sentence says where."""

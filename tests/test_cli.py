@@ -114,6 +114,17 @@ def test_diverged_training_keeps_finished_epochs(run, small, tmp_path):
     assert output.read_text() == "precious"
 
 
+def test_output_that_cannot_be_written_is_found_out_before_training(run, small, tmp_path, monkeypatch):
+    """Not after hours of it."""
+
+    def refuse(*, dir):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("resnet_bench.cli.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("resnet_bench.datasets.load", lambda *_, **__: pytest.fail("went on"))
+    refused(run("train", "fc1", *small, "--output", tmp_path / "a.json"), "Permission denied; give another --output.")
+
+
 def test_interrupt(small, tmp_path):
     """Ctrl-C after the first epoch: exit status 130, its result saved and marked incomplete."""
     output = tmp_path / "out.json"

@@ -170,6 +170,14 @@ def test_an_impossible_number_of_images_is_an_error(image_folder: Callable[..., 
         datasets.load(f"folder:{image_folder()}", train_images=count)
 
 
+def test_fewer_images_will_do_where_at_most_so_many_are_asked_for(image_folder: Callable[..., Path]) -> None:
+    path = f"folder:{image_folder()}"
+    dataset = datasets.load(path, train_images=1000, test_images=10, at_most=["train", "test"])
+    assert (len(dataset.train), len(dataset.test)) == (24, 10)
+    with pytest.raises(UserError, match="--test-images is 13"):
+        datasets.load(path, train_images=1000, test_images=13, at_most=["train"])
+
+
 def test_an_impossible_number_of_test_images_names_that_option(image_folder: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match="--test-images is 13; give a number from 1 to 12,"):
         datasets.load(f"folder:{image_folder()}", test_images=13)

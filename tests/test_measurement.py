@@ -145,7 +145,14 @@ def test_stops_at_the_time_limit(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("bad", "message"), [({"max_rounds": 0}, "--rounds is 0"), ({"time_limit": 0}, "--time-limit is 0")]
+    ("bad", "message"),
+    [
+        ({"max_rounds": 0}, "--rounds is 0"),
+        ({"time_limit": 0}, "--time-limit is 0"),
+        ({"time_limit": math.nan}, "--time-limit is nan"),
+        ({"precision": -0.01}, "--precision is -1;"),
+        ({"precision": math.nan}, "--precision is nan"),
+    ],
 )
 def test_plans_that_make_no_sense(bad, message):
     with pytest.raises(UserError, match=message):

@@ -96,6 +96,31 @@ def test_results_that_break_the_schema(tmp_path, change, where):
         results.read(path)
 
 
+MODELS = [m for m in vars(results).values() if isinstance(m, type) and issubclass(m, results.Model)]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: m.__name__)
+def test_every_count_is_bounded(model):
+    """A float holds it exactly, so nothing that reads results has to think of overflow. A seed is no count."""
+    for key, described in model.model_json_schema().get("properties", {}).items():
+        for kind in (described, *described.get("anyOf", ())):
+            if kind.get("type") == "integer" and "const" not in kind and key != "seed":
+                assert kind.get("maximum") == 10**15, key
+
+
+@pytest.mark.parametrize("value", [10**15 + 1, 10**400])
+def test_a_count_beyond_floating_point_is_refused(tmp_path, value):
+    path = saved(tmp_path / "a.json", [{**PARAMETERS.model_dump(mode="json"), "parameters": value}])
+    with pytest.raises(UserError, match=r"does not follow the schema at .*parameters"):
+        results.read(path)
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308])
+def test_an_interval_stays_finite_in_other_units(value):
+    with pytest.raises(ValidationError):
+        Interval(estimate=0, low=min(value, 0), high=max(value, 0), method="x")
+
+
 def test_other_schema_versions_are_refused_by_name(tmp_path):
     path = saved(tmp_path / "a.json", [{**PARAMETERS.model_dump(mode="json"), "schema_version": 99}])
     with pytest.raises(UserError, match="has schema version 99, this release reads version 1"):

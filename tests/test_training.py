@@ -155,6 +155,42 @@ def test_killed_run_goes_on_to_the_same_weights(dataset, expected, tmp_path):
     assert weights_sha256(again.engine.network) == expected
 
 
+TWO_THREADS = """
+import sys
+sys.path[:0] = [{tests!r}]
+import torch
+from conftest import image_set
+from resnet_bench.architectures import get
+from resnet_bench.datasets import Dataset
+from resnet_bench.recipe import Recipe
+from resnet_bench.training import Training, weights_sha256
+images = Dataset("random", image_set(42, 5, 0), image_set(20, 5, 1), tuple("abcde"), synthetic=True, subset=False)
+run = Training(get("conv5x5"), images, Recipe(), engine={engine!r}, threads=2)
+for _ in range(6):
+    run.train_step()
+assert torch.get_num_threads() == 2
+print(weights_sha256(run.engine.network))
+"""
+
+
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+def test_same_weights_in_every_process_with_two_threads_too(engine):
+    """A network of the study, not a toy; the other tests run with one thread."""
+    code = TWO_THREADS.format(tests=os.path.dirname(__file__), engine=engine)
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+
+    def run():
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    first, second = run(), run()
+    assert first == second
+    assert len(first) == 64
+
+
 def test_finished_run_is_not_trained_again(dataset, expected, tmp_path):
     train(dataset, pipeline="vectorized", checkpoint=tmp_path)
     again = Training(SMALL, dataset, RECIPE, checkpoint=tmp_path)
@@ -169,6 +205,13 @@ def test_more_epochs_go_on_from_a_finished_run(dataset, tmp_path):
     longer = train(dataset, pipeline="vectorized", checkpoint=tmp_path, recipe=Recipe(epochs=3))
     direct = train(dataset, pipeline="vectorized", recipe=Recipe(epochs=3))
     assert weights_sha256(longer.engine.network) == weights_sha256(direct.engine.network)
+
+
+def test_fewer_epochs_than_are_done_are_refused(dataset, tmp_path):
+    """The result would hold more epochs than its recipe says."""
+    train(dataset, pipeline="vectorized", checkpoint=tmp_path)
+    with pytest.raises(UserError, match=r"is 2 epochs old, but --epochs is 1"):
+        train(dataset, pipeline="vectorized", checkpoint=tmp_path, recipe=Recipe(epochs=1))
 
 
 @pytest.mark.parametrize(
@@ -248,6 +291,8 @@ def test_full_disk_while_saving_a_checkpoint(dataset, tmp_path, monkeypatch):
         ({"recipe": Recipe(batch_size=43)}, "--batch-size is 43, but there are only 42 training images"),
         ({"workers": -1}, "--workers is -1"),
         ({"threads": 0}, "--threads is 0"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"seed": 2**64}, "--seed is 18446744073709551616"),
         ({"engine": "quantum"}, "no engine 'quantum'; choose one of reference"),
         ({"pipeline": "oil"}, "no pipeline 'oil'; choose one of loader, vectorized"),
     ],

@@ -2,16 +2,17 @@
 
 How a time is judged:
 
-- The values are what each block says an epoch takes; with several runs of a network in a file, each run's mean. They
-  are resampled for each file on its own, a round of all networks at once (`resnet_bench.statistics`), and the ratio of
-  the means gets an interval. The intervals of all networks hold together with 95 %, so that looking at five networks
-  does not find differences that are none. A difference is significant where the interval leaves out 1. A network with
-  fewer than two values in either file is «cannot tell».
+- The values are what each block says an epoch takes; with several runs of a network in a file, each run's mean. Where
+  a network was measured in both modes, one mode that both files have is compared. The values are resampled for each
+  file on its own, a round of all networks at once (`resnet_bench.statistics`), and the ratio of the means gets an
+  interval. The intervals of all networks hold together with 95 %, so that looking at five networks does not find
+  differences that are none. A difference is significant where the interval leaves out 1. A network with fewer than two
+  values in either file is «cannot tell».
 - On one kind of machine the verdict is on the ratio of times. Across machines it is on the ratio variant/baseline
   within each machine, which carries over; the ratio of times is only explained: the part that follows from the measured
   calibrations (the ratio of `machine.step_bound`) and the rest. Calibration never enters a verdict.
-- Accuracy: difference of proportions over the test images after the last epoch that all runs reached, seeds pooled,
-  with Newcombe's interval.
+- Accuracy: difference of proportions over the test images after the last epoch that all runs reached, with Newcombe's
+  interval. Seeds are pooled, each run once, and how far they lie apart widens the interval by Student's t.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 Verdict = Literal["faster", "slower", "no significant difference", "cannot tell"]
 REFERENCE = "baseline"  # the network that the others are set against within a machine
+SETTINGS = ("threads", "pipeline", "workers")  # of a run; runs that differ in one are no sample of one thing
+MODES = ("sampled", "full")  # of measuring an epoch's time; the first that both files have, for its many blocks
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -92,21 +95,26 @@ class Explanation:
     resource: str
     unexplained: Ratio
 
-    def describe(self, measured: float) -> str:
-        """`2.10× faster; 1.90× expected from memory bandwidth; 1.11× unexplained`.
+    def describe(self, time: Ratio) -> str:
+        """`2.10× faster; 1.90× expected from memory bandwidth; 1.11× unexplained`, `time` being the measured ratio.
 
-        A factor that goes against the measured direction says so.
+        A factor that goes against the measured direction says so; where no direction is significant the verdict stands
+        in its place, and every factor says its own.
         """
-        direction = _direction(measured)
+        if time.interval is None:
+            return str(time)
+        measured = time.interval.estimate
+        significant = time.verdict in ("faster", "slower")
 
         def factor(ratio: float) -> str:
-            opposite = _direction(ratio) != direction and times(ratio) != "1.00×"
-            return times(ratio) + (f" {_direction(ratio)}" if opposite else "")
+            unsaid = not significant or _direction(ratio) != time.verdict
+            return times(ratio) + (f" {_direction(ratio)}" if unsaid and times(ratio) != "1.00×" else "")
 
+        whole = f"{times(measured)} {time.verdict}" if significant else str(time)
         rest = f"{factor(measured / self.expected)} unexplained"
         if self.unexplained.verdict == "no significant difference":
             rest += " (within noise)"
-        return f"{times(measured)} {direction}; {factor(self.expected)} expected from {self.resource}; {rest}"
+        return f"{whole}; {factor(self.expected)} expected from {self.resource}; {rest}"
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,7 @@ class AccuracyDifference:
         base, other: mean test accuracy over the seeds after `epoch`.
         seeds: how many runs in BASE and in OTHER.
         interval: of the difference.
+        cut_off: the file whose runs stopped early while those of the other one are complete.
     """
 
     base: float
@@ -124,6 +133,7 @@ class AccuracyDifference:
     seeds: tuple[int, int]
     epoch: int
     interval: Interval
+    cut_off: Literal["base", "other"] | None = None
 
     @property
     def verdict(self) -> Literal["higher", "lower", "no significant difference"]:
@@ -195,7 +205,7 @@ class Comparison:
         geometric_mean: of the ratios of time over the networks; None where no network has one.
         missing: networks and quantities that only one file has.
         differences: of software, settings and hardware, most suspicious first.
-        notes: marks on the runs: drift, busy machine, stopped early.
+        notes: marks on the runs: drift, busy machine, stopped early; and which of them were left out.
     """
 
     base: ResultFile
@@ -220,21 +230,22 @@ def compare(base: ResultFile, other: ResultFile, *, force: bool = False, seed: i
         seed: of the resampling; the same files and seed give the same intervals.
 
     Raises:
-        UserError: data set, subset size or recipe of a network differ, or a file mixes runs that do not belong
-            together, and not `force`; or the files have no network in common.
+        UserError: data set, subset size, recipe or mode of measuring of a network differ, or a file mixes runs that do
+            not belong together, and not `force`; or the files have no network in common.
     """
     mine, theirs = _networks(base), _networks(other)
-    pairs = _pairs(mine, theirs)
-    if not pairs:
+    held = _pairs(mine, theirs)
+    if not held:
         raise UserError(
             f"{base.path} and {other.path} have no network in common that ran with the same engine "
             f"({_names(mine)} against {_names(theirs)}); give runs that share at least one."
         )
+    pairs = [_counted_once(*_in_one_mode(a, b)) for a, b in held]
     refusals = [_refusals(a, b) for a, b in pairs]
     if any(refusals) and not force:
         raise UserError(
             f"{other.path} cannot be compared with {base.path}: {_listed(pairs, refusals)}; "
-            "give runs on the same data with the same recipe, or --force to compare all the same."
+            "give runs on the same data with the same settings, or --force to compare all the same."
         )
 
     same_machine = same_hardware(base.machine, other.machine)
@@ -272,15 +283,15 @@ def compare(base: ResultFile, other: ResultFile, *, force: bool = False, seed: i
         same_machine=same_machine,
         rows=tuple(rows),
         geometric_mean=Ratio(statistics.mean_of(told).ratio()) if told else None,
-        missing=_missing(mine, theirs, pairs),
+        missing=_missing(mine, theirs, held),
         differences=(*settings, *(d for d in machines if same_threads or d.key != "threads.intraop")),
-        notes=(*_notes("base", base), *_notes("other", other)),
+        notes=(*_notes("base", base), *_notes("other", other), *_left_out(held, pairs)),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Network:
-    """The runs of one network with one engine in one file; the engine is empty where only parameters are known."""
+    """The runs of one network with one engine in one file, each once; no engine where only parameters are known."""
 
     architecture: str
     engine: str
@@ -295,6 +306,15 @@ class _Network:
     @property
     def name(self) -> str:
         return f"{self.architecture} ({self.engine})" if self.engine else self.architecture
+
+    @property
+    def modes(self) -> set[str]:
+        """In which modes its epoch time was measured; none where its times are those of a training's epochs."""
+        return {r.mode for r in self.times if isinstance(r, EpochTimeResult)}
+
+    def in_mode(self, mode: str) -> _Network:
+        """Without the epoch times that were measured in another mode."""
+        return replace(self, times=tuple(r for r in self.times if not isinstance(r, EpochTimeResult) or r.mode == mode))
 
     @functools.cached_property
     def values(self) -> dict[int, float]:
@@ -338,13 +358,35 @@ def _networks(file: ResultFile) -> list[_Network]:
             found.append(
                 _Network(
                     *key,
-                    times=tuple(r for r in times if (r.architecture, r.engine) == key),
-                    trainings=tuple([r for r in own if r.complete] or own),
+                    times=_distinct(r for r in times if (r.architecture, r.engine) == key),
+                    trainings=_one_of_each_seed([r for r in own if r.complete] or own),
                     parameters=next((r.parameters for r in runs if (r.architecture, r.engine) == key), None)
                     or counts.get(architecture),
                 )
             )
     return found
+
+
+def _distinct(runs: Iterable[Any]) -> tuple[Any, ...]:
+    """A result that a file holds twice, to the last figure, was measured once."""
+    kept: list[Any] = []
+    for r in runs:
+        if r not in kept:
+            kept.append(r)
+    return tuple(kept)
+
+
+def _one_of_each_seed(trainings: Iterable[AccuracyResult]) -> tuple[AccuracyResult, ...]:
+    """The run of each seed that got furthest: a seed run again is no further sample of what seeds give."""
+
+    def again(r: AccuracyResult, kept: AccuracyResult) -> bool:
+        return all(getattr(r, what) == getattr(kept, what) for what in ("seed", "dataset", "recipe", *SETTINGS))
+
+    found: list[AccuracyResult] = []
+    for r in sorted(trainings, key=lambda r: -len(r.epochs)):
+        if not any(again(r, kept) for kept in found):
+            found.append(r)
+    return tuple(found)
 
 
 def _pairs(mine: Sequence[_Network], theirs: Sequence[_Network]) -> list[tuple[_Network, _Network]]:
@@ -356,6 +398,29 @@ def _pairs(mine: Sequence[_Network], theirs: Sequence[_Network]) -> list[tuple[_
         for b in theirs
         if a.architecture == b.architecture and (one_each or a.engine == b.engine or not (a.engine and b.engine))
     ]
+
+
+def _in_one_mode(a: _Network, b: _Network) -> tuple[_Network, _Network]:
+    """Both with the epoch times of one mode that both have; as they are where they have none in common.
+
+    A file of `--epoch-mode both` has two results for one run, which are no sample of runs.
+    """
+    for mode in MODES:
+        if all(mode in n.modes for n in (a, b) if n.modes):
+            return a.in_mode(mode), b.in_mode(mode)
+    return a, b
+
+
+def _counted_once(a: _Network, b: _Network) -> tuple[_Network, _Network]:
+    """A training that both files hold counts in BASE alone, or in OTHER alone where OTHER has no more than these.
+
+    Where both hold just the same trainings, they are what was asked to be compared.
+    """
+    mine = [r for r in a.trainings if r not in b.trainings]
+    theirs = [r for r in b.trainings if r not in a.trainings]
+    if theirs:
+        return a, replace(b, trainings=tuple(theirs))
+    return (replace(a, trainings=tuple(mine)) if mine else a), b
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -379,6 +444,8 @@ def _refusals(a: _Network, b: _Network) -> tuple[str, ...]:
                 if key not in ignored and recipe.get(key) != their_recipe.get(key)
             ]
             reasons += [f"recipe: {', '.join(unlike)}"] if unlike else []
+    if a.modes and b.modes and not a.modes & b.modes:
+        reasons.append(f"epoch time measured {' and '.join(a.modes)} against {' and '.join(b.modes)}")
     return tuple(dict.fromkeys(reasons))
 
 
@@ -401,7 +468,7 @@ def _data_differences(mine: DatasetInfo, theirs: DatasetInfo) -> list[str]:
 def _mixed(side: str, runs: Sequence[EpochTimeResult | AccuracyResult]) -> list[str]:
     """Runs of one network that a file holds under several settings are no sample of one thing."""
     reasons = []
-    for what in ("threads", "pipeline", "workers"):
+    for what in SETTINGS:
         values = sorted({getattr(r, what) for r in runs})
         if len(values) > 1:
             reasons.append(f"{side} mixes runs with {what} {' and '.join(short(v) for v in values)}")
@@ -465,6 +532,22 @@ def _notes(side: str, file: ResultFile) -> list[str]:
             mark = f"{r.kind.replace('_', ' ')} run stopped early"
             marks.setdefault(mark, {})[short(r.architecture)] = None
     return notes + [f"{side}, {', '.join(names)}: {mark}" for mark, names in marks.items()]
+
+
+def _left_out(held: Sequence[tuple[_Network, _Network]], compared: Sequence[tuple[_Network, _Network]]) -> list[str]:
+    """What the files hold and the comparison does not use, each once, with the networks that it is for."""
+    marks: dict[tuple[str, str], dict[str, None]] = {}
+    for whole_pair, used_pair in zip(held, compared, strict=True):
+        for side, whole, used in zip(("base", "other"), whole_pair, used_pair, strict=True):
+            found = []
+            if whole.modes != used.modes:
+                mode, rest = (" and ".join(modes) for modes in (used.modes, whole.modes - used.modes))
+                found.append(f"epoch times of mode {mode} are compared, those of mode {rest} left out")
+            if len(whole.trainings) != len(used.trainings):
+                found.append("trainings that both files hold are left out here")
+            for mark in found:
+                marks.setdefault((side, mark), {})[short(whole.architecture)] = None
+    return [f"{side}, {', '.join(names)}: {mark}" for (side, mark), names in marks.items()]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -566,7 +649,15 @@ def _accuracy(a: _Network, b: _Network) -> AccuracyDifference | None:
     epoch = min(len(r.epochs) for r in (*a.trainings, *b.trainings))
     (base, base_trials), (other, trials) = (_proportion(n.trainings, epoch) for n in (a, b))
     interval = statistics.proportion_difference(other, trials, base, base_trials)
-    return AccuracyDifference(base, other, (len(a.trainings), len(b.trainings)), epoch, interval)
+    seeds = len(a.trainings), len(b.trainings)
+    return AccuracyDifference(base, other, seeds, epoch, interval, _cut_off(a, b))
+
+
+def _cut_off(a: _Network, b: _Network) -> Literal["base", "other"] | None:
+    mine, theirs = (all(r.complete for r in n.trainings) for n in (a, b))
+    if mine == theirs:
+        return None
+    return "other" if mine else "base"
 
 
 def _proportion(trainings: Sequence[AccuracyResult], epoch: int) -> tuple[float, float]:

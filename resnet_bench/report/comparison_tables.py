@@ -28,7 +28,10 @@ def tables(comparison: Comparison) -> list[Table]:
     columns["parameters"] = [_parameters_text(r.parameters) for r in c.rows]
     if any(r.accuracy for r in c.rows):
         columns["accuracy"] = [_accuracy_text(r.accuracy) for r in c.rows]
-        caption += "Accuracy: difference over the test images with Newcombe's 95 % interval, seeds pooled."
+        caption += (
+            "Accuracy: difference over the test images with Newcombe's 95 % interval, seeds pooled, their scatter with "
+            "Student's t."
+        )
     if any(r.refused for r in c.rows):
         columns["not comparable (--force)"] = ["; ".join(r.refused) or "–" for r in c.rows]
     rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
@@ -91,7 +94,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
     - `geometric_mean`: like `time`; null without times.
     - `missing`: a list of `architecture`, `engine`, `metric` (null where the network is missing), `file` it is not in.
     - `differences`: a list of `key`, `base`, `other`, most suspicious first.
-    - `notes`: drift, busy machine, runs that stopped early.
+    - `notes`: drift, busy machine, runs that stopped early, results that were left out.
     """
     c = comparison
     return {
@@ -169,9 +172,7 @@ def _row_name(row: Row, several_engines: bool) -> str:
 
 
 def _explained(row: Row) -> str:
-    if not row.explanation or not row.time or not row.time.interval:
-        return "–"
-    return row.explanation.describe(row.time.interval.estimate)
+    return row.explanation.describe(row.time) if row.explanation and row.time else "–"
 
 
 def _seconds_text(seconds: float | None) -> str:

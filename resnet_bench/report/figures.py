@@ -75,6 +75,7 @@ _SETTINGS: dict[Any, Any] = {
     "lines.markersize": 5,
     "legend.frameon": False,
     "svg.fonttype": "path",  # looks the same wherever it is opened
+    "text.parse_math": False,  # names come from files: their dollar signs are no formulas
 }
 
 
@@ -212,57 +213,94 @@ def _against_baseline(variant: str) -> Callable[[Group], list[Figure]]:
 
 
 def _pair_figure(group: Group, baseline: Series, variant: Series, several: bool) -> Figure:
+    """Two panels; only that of the accuracy where no run of either network has times that compare."""
     number, name = paper.PUBLISHED[variant.architecture].figure, variant.architecture
     label = group.label(baseline) if several else ""
     pair = (baseline, variant)
     scale = group.dataset.train_images / PAPER_TRAIN_IMAGES
-    seconds = [e.train_seconds for s in pair for r in s.accuracies if not r.mixed for e in r.epochs]
-    published = [paper.PUBLISHED[s.architecture].epoch_minutes * 60 * scale for s in pair]
-    unit, unit_name = _time_unit(seconds)
-    scaled = "" if scale == 1 else f" (published: scaled to {group.dataset.train_images:,} images)"
+    times = _PairTimes(tuple(s for s in pair if s.timed_trainings), scale)
 
     def draw(canvas: Canvas) -> None:
-        left, right = canvas.subplots(1, 2)
+        left, *right = canvas.subplots(1, 2 if times.timed else 1, squeeze=False)[0]
         last = max(paper.EPOCHS, *(e for s in pair for e, _ in s.accuracy_by_epoch()))
         for s in pair:
             _curve(left, s, [(e, _scaled(i, 100)) for e, i in s.accuracy_by_epoch()])
-            _curve(right, s, [(e, _scaled(i, 1 / unit)) for e, i in s.seconds_by_epoch()])
-            _published_lines(left, right, s.architecture, scale / unit)
+            _published_accuracy(left, s.architecture)
         left.set(xlabel="epoch", ylabel="test accuracy (%)", title="Accuracy per epoch")
-        right.set(xlabel="epoch", ylabel=f"training time of the epoch ({unit_name})", title=f"Time per epoch{scaled}")
         left.set_ylim(bottom=0)
-        _time_axis(right, [v / unit for v in (*seconds, *published)])
-        for axes in (left, right):
+        for axes in right:
+            times.draw(axes, group.dataset.train_images)
+        for axes in (left, *right):
             axes.set_xlim(0.5, last + 0.5)
-            axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[attr-defined]
+            axes.xaxis.get_major_locator().set_params(integer=True)
         canvas.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
     ends = "; ".join(
         f"{s.architecture} ends at {100 * s.accuracy_by_epoch()[-1][1].estimate:.1f} % after epoch "
-        f"{s.accuracy_by_epoch()[-1][0]} (published peak {100 * paper.PUBLISHED[s.architecture].peak_accuracy:.0f} %) "
-        f"and takes {significant(_mean(s) / unit)} {unit_name} an epoch (published {significant(p / unit)} {unit_name}"
-        f"{'' if scale == 1 else ', scaled to the images in use'})"
-        for s, p in zip(pair, published, strict=True)
+        f"{s.accuracy_by_epoch()[-1][0]} (published peak {100 * paper.PUBLISHED[s.architecture].peak_accuracy:.0f} %)"
+        f"{times.text(s)}"
+        for s in pair
     )
     notes = [_interval_text(pair)]
-    if scale != 1:
+    if times.timed and scale != 1:
         notes.append(
             f"Published times are scaled from {PAPER_TRAIN_IMAGES:,} to {group.dataset.train_images:,} images an epoch."
         )
     notes += [f"{s.architecture} stopped early." for s in pair if not s.complete]
+    notes += [_resumed_text(s) for s in pair if len(s.timed_trainings) < len(s.accuracies)]
     notes.append(
         f"Dotted: published ({paper.MACHINE}, CIFAR-100, {paper.EPOCHS} epochs); the paper prints peaks and times, "
         "drawn as lines, and some final accuracies, drawn as larger hollow points at the last epoch."
     )
+    shows = "Two line charts, test accuracy and training time" if times.timed else "Line chart of the test accuracy"
     return Figure(
         name=f"figure-{number}{'-' + _slug(label) if label else ''}",
         title=f"Figure {number}: {name} against baseline{f' ({label})' if label else ''}",
-        alt=f"Two line charts, test accuracy and training time for each epoch: {ends}.",
+        alt=f"{shows} for each epoch: {ends}.",
         caption=" ".join([_about(group, pair), *notes]),
         context=_context(group),
         height=4.6,
         draw=draw,
     )
+
+
+@dataclass(frozen=True)
+class _PairTimes:
+    """The panel of times beside the accuracies.
+
+    Attributes:
+        timed: those of the two networks that have runs whose times compare; none, one or both.
+        scale: the images of an epoch over those of the paper's, by which the published times are multiplied.
+    """
+
+    timed: tuple[Series, ...]
+    scale: float
+
+    @property
+    def seconds(self) -> list[float]:
+        return [e.train_seconds for s in self.timed for r in s.timed_trainings for e in r.epochs]
+
+    def published(self, series: Series) -> float:
+        """The published seconds of an epoch."""
+        return paper.PUBLISHED[series.architecture].epoch_minutes * 60 * self.scale
+
+    def text(self, series: Series) -> str:
+        """` and takes 57 min an epoch (published 57 min)`; empty for a network without times."""
+        if series not in self.timed:
+            return ""
+        unit, name = _time_unit(self.seconds)
+        scaled = "" if self.scale == 1 else ", scaled to the images in use"
+        published = f"published {significant(self.published(series) / unit)} {name}{scaled}"
+        return f" and takes {significant(_mean(series) / unit)} {name} an epoch ({published})"
+
+    def draw(self, axes: Axes, train_images: int) -> None:
+        unit, name = _time_unit(self.seconds)
+        for s in self.timed:
+            _curve(axes, s, [(e, _scaled(i, 1 / unit)) for e, i in s.seconds_by_epoch()])
+            _published_line(axes, s.architecture, self.published(s) / unit)
+        scaled = "" if self.scale == 1 else f" (published: scaled to {train_images:,} images)"
+        axes.set(xlabel="epoch", ylabel=f"training time of the epoch ({name})", title=f"Time per epoch{scaled}")
+        _time_axis(axes, [v / unit for v in (*self.seconds, *map(self.published, self.timed))])
 
 
 def _curve(axes: Axes, series: Series, points: Sequence[tuple[int, tuple[float, float, float]]]) -> None:
@@ -276,18 +314,28 @@ def _curve(axes: Axes, series: Series, points: Sequence[tuple[int, tuple[float, 
     axes.plot(epochs, value, color=color, marker=marker, linestyle=line, label=label)
 
 
-def _published_lines(accuracy: Axes, time: Axes, architecture: str, factor: float) -> None:
-    """The published values as dotted lines that begin with a hollow marker; the time is multiplied by `factor`."""
-    color, marker, _ = _style(architecture)
+def _published_accuracy(axes: Axes, architecture: str) -> None:
+    """The published peak as a line, the final accuracy, where the paper prints one, as a point at the last epoch."""
+    published = paper.PUBLISHED[architecture]
+    if published.final_accuracy:
+        final = 100 * published.final_accuracy
+        axes.plot([paper.EPOCHS], [final], markersize=8, zorder=4, **_published_style(architecture))
+    _published_line(axes, architecture, 100 * published.peak_accuracy)
+
+
+def _published_line(axes: Axes, architecture: str, value: float) -> None:
+    """A published value as a dotted line that begins with a hollow marker; its label names all published ones."""
     published = paper.PUBLISHED[architecture]
     label = f"{architecture}, published: peak {100 * published.peak_accuracy:.0f} %, {published.epoch_minutes:g} min"
-    style: dict[str, Any] = {"color": color, "marker": marker, "markerfacecolor": "white", "clip_on": False}
-    line = {**style, "linestyle": PUBLISHED_LINE, "linewidth": 1.6, "markevery": [0]}
     if published.final_accuracy:
         label += f", final {100 * published.final_accuracy:.0f} %"
-        accuracy.plot([paper.EPOCHS], [100 * published.final_accuracy], markersize=8, zorder=4, **style)
-    for axes, value in ((accuracy, 100 * published.peak_accuracy), (time, published.epoch_minutes * 60 * factor)):
-        axes.plot([0, 1], [value, value], transform=axes.get_yaxis_transform(), label=label, **line)
+    line = {"linestyle": PUBLISHED_LINE, "linewidth": 1.6, "markevery": [0], **_published_style(architecture)}
+    axes.plot([0, 1], [value, value], transform=axes.get_yaxis_transform(), label=label, **line)
+
+
+def _published_style(architecture: str) -> dict[str, Any]:
+    color, marker, _ = _style(architecture)
+    return {"color": color, "marker": marker, "markerfacecolor": "white", "clip_on": False}
 
 
 def _parameters_against_time(group: Group) -> list[Figure]:
@@ -354,11 +402,12 @@ def _parameters_against_time(group: Group) -> list[Figure]:
 
 
 def _step_by_phase(group: Group) -> list[Figure]:
-    bars = [(s, p) for s in group.series if (p := s.step_phases())]
-    if not bars:
+    parts = [(s, p, max(s.step_seconds() or 0, sum(p.values()))) for s in group.series if (p := s.step_phases())]
+    parts = [part for part in parts if part[2] > 0]  # a damaged file may say that whole epochs take no time
+    if not parts:
         raise _Lacking("it needs epoch-time results")
-    totals = [max(s.step_seconds() or 0, sum(p.values())) for s, p in bars]
-    for (_, p), total in zip(bars, totals, strict=True):
+    bars, totals = [(s, p) for s, p, _ in parts], [total for _, _, total in parts]
+    for _, p, total in parts:
         rest = total - sum(p.values())
         p["other"] = rest if rest > 0.01 * total else 0.0
     shown = [k for k in PHASES if any(p[k] for _, p in bars)]
@@ -467,8 +516,8 @@ def _time_axis(axes: Axes, values: Sequence[float], log: bool = False) -> None:
     """From 0, or logarithmic where the largest is over eight times the smallest."""
     positive = [v for v in values if v > 0]
     if positive and (log or max(positive) > 8 * min(positive)):
+        axes.set_ylim(min(positive) / 1.6, max(positive) * 1.6)  # first: an absurd interval would overflow autoscaling
         axes.set_yscale("log")
-        axes.set_ylim(min(positive) / 1.6, max(positive) * 1.6)
         _plain_log(axes.yaxis, positive)
     else:
         axes.set_ylim(0, 1.1 * max(values, default=1.0) or 1.0)
@@ -493,6 +542,13 @@ def _mean(series: Series) -> float:
     return sum(i.estimate for _, i in points) / len(points)
 
 
+def _resumed_text(series: Series) -> str:
+    """Which runs the times leave out."""
+    left_out, runs = len(series.accuracies) - len(series.timed_trainings), len(series.accuracies)
+    which = f"{left_out} of {runs} runs" if left_out < runs else "every run" if runs > 1 else "the run"
+    return f"Times leave out {which} of {series.architecture}, resumed under another engine, pipeline or thread count."
+
+
 def _interval_text(pair: Sequence[Series]) -> str:
     """What the bands are, for each network where they differ."""
     seeds = [len(s.accuracies) for s in pair]
@@ -515,7 +571,8 @@ def _context(group: Group) -> str:
     kinds = [k for k, is_it in (("synthetic", data.synthetic), ("subset", data.subset)) if is_it and k != data.name]
     kind = f" ({', '.join(kinds)})" if kinds else ""
     machine = machine_text(group.machine).split(",")[0]
-    return f"{data.name}{kind}, {data.train_images:,} training images, {data.classes} classes, on {machine}"
+    text = f"{data.name}{kind}, {data.train_images:,} training images, {data.classes} classes, on {machine}"
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)  # halves of characters cannot be drawn
 
 
 def _slug(text: str) -> str:

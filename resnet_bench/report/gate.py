@@ -2,7 +2,8 @@
 
 A regression fails only where it is significant beyond the threshold: where the whole interval lies beyond it. So
 `epoch_seconds:5%` fails when even the lower end of the interval is more than 5 % slower, and `accuracy:1` when even the
-upper end is more than 1 point lower. «Cannot tell» passes, and the table says so.
+upper end is more than 1 point lower. «Cannot tell» passes, and the table says so. A training that was cut off is no
+match for a complete one: its last accuracy is missing.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def check(comparison: Comparison, thresholds: Sequence[Threshold]) -> list[Check
     """Apply all thresholds; a threshold for one network takes the place of a general one for its metric.
 
     Networks, or metrics of a network, that only one of the files has give `missing`, as does a network that a
-    threshold names and neither file has. `UserError` where a threshold names a network that the suite does not know.
+    threshold names and neither file has, and the accuracy of trainings that only one file has complete. `UserError`
+    where a threshold names a network that the suite does not know.
     """
     checks = []
     for threshold in thresholds:
@@ -105,7 +107,11 @@ def _check_row(threshold: Threshold, row: Row) -> Iterator[Check]:
         interval = row.judged.interval
         worse = interval is not None and interval.low > 1 + threshold.limit / 100
         yield Check(threshold, row.architecture, str(row.judged), "fail" if worse else "pass")
-    if threshold.metric == "accuracy" and row.accuracy:
+    if threshold.metric == "accuracy" and row.accuracy and row.accuracy.cut_off:
+        # What it says of the last common epoch is no word on where the training ends.
+        found = f"training in {row.accuracy.cut_off} stopped early; after epoch {row.accuracy.epoch}: {row.accuracy}"
+        yield Check(threshold, row.architecture, found, "missing")
+    elif threshold.metric == "accuracy" and row.accuracy:
         worse = 100 * row.accuracy.interval.high < -threshold.limit
         yield Check(threshold, row.architecture, str(row.accuracy), "fail" if worse else "pass")
 

@@ -76,6 +76,11 @@ class Series:
         return all(r.complete for r in self.accuracies)
 
     @property
+    def timed_trainings(self) -> tuple[AccuracyResult, ...]:
+        """The accuracy runs whose epochs' times compare: not those that were resumed under another setting."""
+        return tuple(r for r in self.accuracies if not r.mixed)
+
+    @property
     def steps_per_epoch(self) -> int:
         if self.times:
             return self.times[0].steps_per_epoch
@@ -105,13 +110,14 @@ class Series:
         return EpochTime(_seconds(measured[0]), low, high, source, 1, steps)
 
     def _training_time(self) -> EpochTime | None:
-        seconds = [e.train_seconds for r in self.accuracies if not r.mixed for e in r.epochs]
+        timed = self.timed_trainings
+        seconds = [e.train_seconds for r in timed for e in r.epochs]
         if not seconds:
             return None
         mean = mean_of(seconds)
         low, high = (mean.low, mean.high) if len(seconds) > 1 else (None, None)
         steps = len(seconds) * self.steps_per_epoch
-        return EpochTime(mean.estimate, low, high, "training", len(self.accuracies), steps)
+        return EpochTime(mean.estimate, low, high, "training", len(timed), steps)
 
     def step_seconds(self) -> float | None:
         """Mean seconds of a step; from the epoch-time results' blocks, else the epoch's time over its steps."""
@@ -148,8 +154,11 @@ class Series:
         return [(i, interval) for i, p in enumerate(pairs, 1) if (interval := _accuracy(p))]
 
     def seconds_by_epoch(self) -> list[tuple[int, Interval]]:
-        """(epoch, training seconds) with the interval over seeds; for one seed `low` and `high` are the value."""
-        timed = [r for r in self.accuracies if not r.mixed]
+        """(epoch, training seconds) with the interval over seeds; for one seed `low` and `high` are the value.
+
+        Empty where all runs are `mixed`.
+        """
+        timed = self.timed_trainings
         shared = min((len(r.epochs) for r in timed), default=0)
         return [(i + 1, mean_of([r.epochs[i].train_seconds for r in timed])) for i in range(shared)]
 
@@ -191,7 +200,8 @@ def groups(files: Sequence[ResultFile]) -> list[Group]:
     """Sort the runs of all files by machine and data set, in the order in which they come.
 
     Machines are told apart by hardware, operating system, container limits, torch and allocator, data sets by their
-    digest; subsets and synthetic images are drawn anew for each seed, so there the digest may change with the seed.
+    digest. A subset is drawn anew for each seed, so there the digest may change with the seed; a whole data set, the
+    synthetic one too, has the same images for every seed.
     A result that is in two files counts once; of several accuracy runs with one seed the longest counts.
     """
     found: dict[tuple[str, ...], list[tuple[dict[str, Any], AccuracyResult | EpochTimeResult]]] = {}
@@ -201,8 +211,7 @@ def groups(files: Sequence[ResultFile]) -> list[Group]:
             if isinstance(result, AccuracyResult | EpochTimeResult):
                 data = result.dataset
                 sizes = str((data.name, data.synthetic, data.subset, data.train_images, data.test_images, data.classes))
-                drawn = data.subset or data.synthetic
-                same = drawn and digests.setdefault((sizes, result.seed), data.sha256) == data.sha256
+                same = data.subset and digests.setdefault((sizes, result.seed), data.sha256) == data.sha256
                 key = (machine_key(file.machine), sizes, "" if same else data.sha256)
                 found.setdefault(key, []).append((file.machine, result))
     return [

@@ -17,6 +17,7 @@ from typing import Any
 
 import jinja2
 
+from resnet_bench.errors import UserError
 from resnet_bench.report import claims, comparison, comparison_tables
 from resnet_bench.report.figures import figures
 from resnet_bench.report.groups import Group, dataset_text, groups, machine_text, setting_text
@@ -97,7 +98,8 @@ def _template() -> jinja2.Template:
 def report(files: Sequence[ResultFile], compare_with: ResultFile | None = None) -> str:
     """The page of these results; `compare_with` adds a comparison with another machine's or version's.
 
-    Raises `UserError` where the comparison is refused. Without matplotlib the page says how to get its figures.
+    Of several files those that cannot be compared are named with the reason; `UserError` where none can be. Without
+    matplotlib the page says how to get its figures.
     """
     verdicts = claims.judge(files)
     judged = claims.table(verdicts)
@@ -108,8 +110,7 @@ def report(files: Sequence[ResultFile], compare_with: ResultFile | None = None) 
         Section("Claims", [judged]),
     ]
     if compare_with is not None:
-        found = [table for f in files for table in comparison_tables.tables(comparison.compare(f, compare_with))]
-        sections.append(Section("Comparison", found))
+        sections.append(Section("Comparison", _comparison(files, compare_with)))
     sections.append(Section("How to reproduce it", _reproduction(files, compare_with)))
     return document("Five small residual networks, trained on a CPU", sections)
 
@@ -195,6 +196,26 @@ def _pictures(files: Sequence[ResultFile]) -> list[Part]:
             break
         drawn.append(Picture(figure.title, figure.alt, figure.caption, svg))
     return [*drawn, *skipped]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Comparison
+
+
+def _comparison(files: Sequence[ResultFile], other: ResultFile) -> list[Part]:
+    """`other` against each file that it can be compared with, then why not against the others."""
+    compared: list[Part] = []
+    refused: dict[str, str] = {}
+    for file in files:
+        try:
+            compared += comparison_tables.tables(comparison.compare(file, other))
+        except UserError as error:
+            # Paths are for those who run the command; the page, which may go anywhere, has only names.
+            reason = str(error).replace(str(file.path), file.path.name).replace(str(other.path), other.path.name)
+            refused[str(error)] = f"{file.path.name} is left out of the comparison: {reason}"
+    if not compared:
+        raise UserError(" ".join(refused))
+    return [*compared, *refused.values()]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -127,6 +127,57 @@ def test_several_runs_in_a_file_are_judged_by_how_the_runs_scatter(files: Files)
     assert verdicts(compare(files(steady[0]), files(steady[1]))) == ["slower"]
 
 
+def both_modes(seconds: float, seed: int = 0, full_blocks: int = 2) -> list[dict[str, Any]]:
+    """What `--epoch-mode both` leaves of fc1: whole epochs, and blocks sampled in their course."""
+    epochs = full([seconds, 1.05 * seconds, 0.95 * seconds][:full_blocks])
+    return [{**epochs, "seed": seed}, epoch_time("fc1", seconds, seed=seed)]
+
+
+def full(epochs: list[float]) -> dict[str, Any]:
+    """Whole epochs of fc1 of these lengths."""
+    entry = epoch_time("fc1", blocks=len(epochs), mode="full")
+    for block, seconds in zip(entry["blocks"], epochs, strict=True):
+        block.update(steps=entry["steps_per_epoch"], seconds=seconds)
+    return entry
+
+
+def test_of_files_with_both_modes_the_sampled_blocks_are_compared_and_the_mode_is_named(tmp_path: Path) -> None:
+    """As two runs of the network they would have one degree of freedom, and the gate would let everything pass."""
+    base = save(tmp_path / "base.json", both_modes(15))
+    other = save(tmp_path / "other.json", both_modes(16.5, seed=1))
+    comparison = compare(results.read(base), results.read(other))
+    assert verdicts(comparison) == ["slower"]
+    mark = "fc1: epoch times of mode sampled are compared, those of mode full left out"
+    assert comparison.notes == (f"base, {mark}", f"other, {mark}")
+    assert f"† base, {mark}" in comparison_tables.tables(comparison)[0].render("text")
+    assert run(base, other, "--fail-if", "epoch_seconds:5%") == 1
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_the_mode_that_both_files_have_is_compared(files: Files, swap: bool) -> None:
+    pair = [files(both_modes(15, full_blocks=3)), files([full([30, 31, 32])])]
+    comparison = compare(*(pair[::-1] if swap else pair))
+    assert verdicts(comparison) == ["faster" if swap else "slower"]
+    side = "other" if swap else "base"
+    assert comparison.notes == (f"{side}, fc1: epoch times of mode full are compared, those of mode sampled left out",)
+
+
+def test_several_runs_in_both_modes_are_as_many_runs_in_one(files: Files) -> None:
+    base, other = (files([e for i in range(3) for e in both_modes(s + 0.1 * i, seed=i)]) for s in (15, 20))
+    interval = compare(base, other).rows[0].time
+    assert interval
+    assert interval.interval
+    assert interval.interval.estimate == pytest.approx(20.1 / 15.1, rel=0.01)
+    assert interval.verdict == "slower"
+
+
+def test_a_result_that_a_file_holds_twice_is_one_run(files: Files) -> None:
+    """Two copies would be two runs that agree to the last figure."""
+    once, twice = files([epoch_time("fc1", seed=1)]), files([epoch_time("fc1", seed=1)] * 2)
+    base = files([epoch_time("fc1")])
+    assert compare(base, twice).rows == compare(base, once).rows
+
+
 def test_files_of_train_are_compared_by_their_epochs(tmp_path: Path) -> None:
     """`train --output` has no blocks; its epochs' times and its accuracy are what it has."""
     paths = []
@@ -188,6 +239,46 @@ def test_seeds_are_pooled_and_their_scatter_widens_the_interval(files: Files) ->
     assert scattered.verdict == "no significant difference"
 
 
+def test_a_seed_that_a_file_holds_twice_counts_once(files: Files) -> None:
+    base = files([accuracy("fc1", [0.30] * 15)])
+    again = accuracy("fc1", [0.32] * 15)
+    again["epochs"] = [{**e, "train_seconds": 70.0} for e in again["epochs"]]  # the same training, run anew
+    once, twice = files([accuracy("fc1", [0.32] * 15)]), files([accuracy("fc1", [0.32] * 15), again])
+    found = compare(base, twice).rows[0].accuracy
+    assert found
+    assert found.seeds == (1, 1)
+    assert found == compare(base, once).rows[0].accuracy
+
+
+def test_of_a_seed_that_stopped_early_twice_the_longer_run_counts(files: Files) -> None:
+    other = files([accuracy("fc1", [0.1]), accuracy("fc1", [0.1, 0.2])])
+    found = compare(files([accuracy("fc1", [0.1, 0.2, 0.3], seed=1)]), other).rows[0].accuracy
+    assert found
+    assert found.epoch == 2
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_training_that_both_files_hold_counts_once(files: Files, swap: bool) -> None:
+    old = [accuracy("fc1", [a] * 15, seed=s) for s, a in enumerate((0.300, 0.301))]
+    new = [accuracy("fc1", [a] * 15, seed=s) for s, a in enumerate((0.330, 0.331), 2)]
+    pair = [files(old), files([*old, *new])]
+    comparison = compare(*(pair[::-1] if swap else pair))
+    found = comparison.rows[0].accuracy
+    assert found
+    assert found.seeds == (2, 2)
+    assert found.interval.estimate == pytest.approx(-0.03 if swap else 0.03)
+    side = "base" if swap else "other"
+    assert comparison.notes == (f"{side}, fc1: trainings that both files hold are left out here",)
+
+
+def test_a_file_against_itself_has_the_same_accuracy(files: Files) -> None:
+    file = files([accuracy("fc1", [0.3] * 15, seed=s) for s in range(3)])
+    found = compare(file, file).rows[0].accuracy
+    assert found
+    assert found.seeds == (3, 3)
+    assert found.verdict == "no significant difference"
+
+
 def test_runs_that_stopped_early_are_compared_at_the_last_epoch_both_reached(files: Files) -> None:
     found = compare(files([accuracy("fc1", [0.1, 0.2, 0.3])]), files([accuracy("fc1", [0.1, 0.2])]))
     assert found.rows[0].accuracy
@@ -209,6 +300,7 @@ REFUSED = {
     "data set cifar100 against synthetic": {"dataset": dataset(name="synthetic", synthetic=True)},
     "subset size: 50000 against 2000 training images": {"dataset": SMALL},
     "recipe: lr 0.0004 against 0.01": {"recipe": Recipe(lr=0.01).as_dict()},
+    "epoch time measured sampled against full": {"mode": "full"},
 }
 
 
@@ -268,11 +360,26 @@ def test_memory_scaled_by_two_is_named_where_memory_is_the_limit(files: Files) -
         assert row.explanation.unexplained.verdict == "no significant difference"
         assert row.time
         assert row.time.interval
-        text = row.explanation.describe(row.time.interval.estimate)
+        text = row.explanation.describe(row.time)
         assert re.fullmatch(
             r"\d\.\d\d× faster; 2\.00× expected from memory bandwidth; 1\.0\d×( slower)? unexplained \(within noise\)",
             text,
         )
+
+
+def test_an_explanation_begins_with_the_verdict_where_no_difference_is_significant(files: Files) -> None:
+    """No bare «1.01× faster»; without a direction of the whole every factor says its own."""
+    base = files(five(), machine(calibration={"start": calibration(4e9, 1e15)}))
+    other = files(five(seed=1), other_machine(8e9, 1e15))
+    comparison = compare(base, other)
+    for row in comparison.rows:
+        assert row.explanation
+        assert row.time
+        assert row.time.verdict == "no significant difference"
+        text = row.explanation.describe(row.time)
+        assert text.startswith(f"{row.time}; 2.00× faster expected from memory bandwidth; ")
+        assert re.search(r"; (1\.9|2\.0)\d× slower unexplained$", text)
+        assert text in comparison_tables.tables(comparison)[1].render("text")
 
 
 def test_what_the_calibration_does_not_predict_is_unexplained(files: Files) -> None:
@@ -340,7 +447,7 @@ def test_differences_come_most_suspicious_first_and_without_noise() -> None:
         load_average=0.1,
     )
     other = machine(
-        cpu={**machine()["cpu"], "isa": ["avx2", "avx512f"]},
+        cpu={**machine()["cpu"], "torch_isa": "AVX2"},
         governor="powersave",
         allocator={"name": "jemalloc"},
         torch={"version": "2.13.0", "mkl": "2024"},
@@ -353,7 +460,7 @@ def test_differences_come_most_suspicious_first_and_without_noise() -> None:
     assert [d.key for d in differences(base, other)] == [
         "threads.intraop",
         "torch.version",
-        "cpu.isa",
+        "cpu.torch_isa",
         "governor",
         "allocator.name",
         "container.memory_limit_bytes",
@@ -361,6 +468,47 @@ def test_differences_come_most_suspicious_first_and_without_noise() -> None:
     ]
     assert same_hardware(base, other)
     assert not same_hardware(base, machine(cpu=XEON))
+
+
+EPYC = {
+    "model": "AMD EPYC",  # all that a cloud says of it
+    "vendor": "AuthenticAMD",
+    "physical_cores": 2,
+    "logical_cores": 2,
+    "caches": {"L1d": 32768, "L2": 524288, "L3": 33554432},
+    "isa": ["avx", "avx2"],
+}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"isa": ["avx", "avx2", "avx512f"]},
+        {"caches": {"L1d": 32768, "L2": 1048576, "L3": 33554432}},
+        {"caches": {"L1d": 49152, "L2": 524288, "L3": None}},
+        {"vendor": "HygonGenuine"},
+        {"model": None},
+    ],
+)
+def test_generations_of_one_model_name_are_different_hardware(other: dict[str, Any]) -> None:
+    assert same_hardware(machine(cpu=EPYC), machine(cpu=dict(EPYC)))
+    assert not same_hardware(machine(cpu=EPYC), machine(cpu={**EPYC, **other}))
+
+
+@pytest.mark.parametrize("model", [None, "", "unknown", 7])
+def test_two_machines_of_unknown_model_are_different_hardware(model: object) -> None:
+    unknown = machine(cpu={**EPYC, "model": model})
+    assert not same_hardware(unknown, copy.deepcopy(unknown))
+
+
+def test_older_files_that_do_not_tell_the_generation_are_compared_by_what_they_tell(files: Files) -> None:
+    old = {k: v for k, v in EPYC.items() if k not in ("vendor", "caches", "isa")}
+    silent = {**EPYC, "caches": dict.fromkeys(("L1d", "L2", "L3")), "isa": []}  # a system that does not tell either
+    for cpu in (old, silent):
+        assert same_hardware(machine(cpu=EPYC), machine(cpu=cpu))
+        assert same_hardware(machine(cpu=cpu), machine(cpu=EPYC))
+    comparison = compare(files(five(), machine(cpu=old)), files(five(1.2, seed=1), machine(cpu=EPYC)))
+    assert set(verdicts(comparison)) == {"slower"}
 
 
 def test_another_number_of_threads_is_listed_and_explained_by_calibrations_taken_with_it(files: Files) -> None:
@@ -446,6 +594,28 @@ def test_a_metric_that_one_file_lacks_is_missing(tmp_path: Path) -> None:
     assert run(with_accuracy, without, "--fail-if", "accuracy:1") == 1
     assert run(without, without, "--fail-if", "accuracy:1") == 1  # a gate that checks nothing must not pass
     assert run(with_accuracy, without, "--fail-if", "accuracy:1", "--allow-missing") == 0
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_training_that_was_cut_off_is_missing_beside_a_complete_one(
+    tmp_path: Path, swap: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the last epoch that both reached they do not differ, which says nothing of the end."""
+    curve = [0.02 * i for i in range(1, 16)]
+    paths = [save(tmp_path / f"{n}.json", [accuracy("fc1", curve[:n])]) for n in (15, 3)]
+    paths = paths[::-1] if swap else paths
+    assert run(*paths, "--fail-if", "accuracy:1") == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "FAILS: missing" in printed
+    assert f"training in {'base' if swap else 'other'} stopped early" in printed
+    assert run(*paths, "--fail-if", "accuracy:1", "--allow-missing") == 0
+    assert run(*paths) == 0
+
+
+def test_trainings_that_both_stopped_early_are_held_to_the_limit(tmp_path: Path) -> None:
+    base, other = (save(tmp_path / f"{a}.json", [accuracy("fc1", [a] * 3)]) for a in (0.3, 0.2))
+    assert run(base, base, "--fail-if", "accuracy:1") == 0
+    assert run(base, other, "--fail-if", "accuracy:1") == 1
 
 
 @pytest.mark.parametrize(

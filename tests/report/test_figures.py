@@ -155,6 +155,68 @@ def test_each_engine_and_each_machine_has_its_own_figure(results: Reader) -> Non
     assert names == ["figure-7-reference-engine", "figure-7-fast-engine", "figure-7-2"]
 
 
+def measured(axes: Any) -> list[str]:
+    return [str(line.get_label()) for line in axes.lines if "measured" in str(line.get_label())]
+
+
+@pytest.mark.parametrize("resumed", [{"baseline"}, {"fc1"}, {"baseline", "fc1"}], ids=lambda r: " ".join(sorted(r)))
+def test_resumed_trainings_are_drawn_without_their_times(results: Reader, resumed: set[str]) -> None:
+    """Accuracies of both; times only of the network that was not resumed, without the panel where there is none."""
+    pair = ("baseline", "fc1")
+    made, skipped = figures([results(*(accuracy(a, CURVE, mixed=a in resumed) for a in pair))])
+    figure = named(made, "figure-7")
+    assert not any(line.startswith("Figure 7") for line in skipped)
+    left, *right = drawn(figure).axes
+    assert measured(left) == [f"{a}, measured" for a in pair]
+    timed = [a for a in pair if a not in resumed]
+    assert [measured(axes) for axes in right] == ([[f"{a}, measured" for a in timed]] if timed else [])
+    for a in pair:
+        assert (f"Times leave out the run of {a}, resumed" in figure.caption) == (a in resumed)
+    assert figure.alt.count(" an epoch (published ") == len(timed)
+    assert ET.fromstring(figure.svg()).tag.endswith("svg")
+
+
+def test_one_resumed_run_of_several_counts_for_accuracy_alone(results: Reader) -> None:
+    """The seed that was resumed took 600 s an epoch, the other 60 s: only the latter is drawn."""
+    slow = accuracy("fc1", CURVE, seed=1, mixed=True)
+    slow["epochs"] = [{**e, "train_seconds": 600.0} for e in slow["epochs"]]
+    made, _ = figures([results(accuracy("baseline", CURVE), accuracy("fc1", CURVE), slow)])
+    figure = named(made, "figure-7")
+    curve = next(line for line in drawn(figure).axes[1].lines if line.get_label() == "fc1, measured")
+    assert curve.get_ydata() == pytest.approx([1.0] * 15)  # minutes
+    assert "Times leave out 1 of 2 runs of fc1" in figure.caption
+    assert "baseline, resumed" not in figure.caption
+
+
+def test_synthetic_images_are_the_same_for_every_seed(results: Reader) -> None:
+    """Unlike subsets: with another digest they are another data set, whatever the seed."""
+    data = dataset(name="synthetic", synthetic=True)
+    others = {**data, "sha256": "1" * 64}
+    names = [
+        [f.name for f in figures([results(epoch_time("fc1", dataset=data), epoch_time("fc1", seed=1, dataset=d))])[0]]
+        for d in (data, others)
+    ]
+    assert names == [["step-by-phase"], ["step-by-phase", "step-by-phase-2"]]
+
+
+def test_whole_epochs_that_took_no_time_have_no_bar(results: Reader) -> None:
+    nothing = {"estimate": 0.0, "low": 0.0, "high": 0.0, "confidence": 0.95, "method": "student-t"}
+    entry = epoch_time("fc1", mode="full", epoch_seconds=nothing)
+    for block in entry["blocks"]:
+        block["phases"] = dict.fromkeys(block["phases"], 0.0)
+    made, skipped = figures([results(entry)])
+    assert made == []
+    assert any(line.startswith("Time of a step by phase is left out") for line in skipped)
+
+
+@pytest.mark.parametrize("name", ["$\\frac$", "half \ud800", "\x00 \x1b"], ids=ascii)
+def test_names_are_drawn_as_they_are(results: Reader, name: str) -> None:
+    """No formulas, no halves of characters, nothing that XML forbids."""
+    file = results(epoch_time("fc1"), machine=machine(cpu={"model": name}))
+    made, _ = figures([file])
+    assert ET.fromstring(made[0].svg()).tag.endswith("svg")
+
+
 def test_step_bars_add_up_to_the_mean_step(results: Reader) -> None:
     """5, 25, 40 and 30 % of 48 ms, as the sample has them; the alternative text names them."""
     step = (600 - 0.1) / 12_500 * 1e3

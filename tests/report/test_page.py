@@ -39,6 +39,37 @@ def entries() -> list[Entry]:
     return found + [samples.accuracy(n, [0.1, 0.2], seed=seed) for n in PUBLISHED for seed in (0, 1)]
 
 
+def explanation() -> Entry:
+    """What `explain` found of fc1 and fc3, in two rows each."""
+    rows = [variant(name, step, ms) for name in ("fc1", "fc3") for step, ms in (("plain", 10), ("fast", 5))]
+    run = samples.epoch_time("fc1")
+    return {
+        "kind": "explain",
+        "architecture": "fc1",
+        "counterpart": "fc3",
+        **{key: run[key] for key in ("schema_version", "dataset", "recipe", "seed", "threads", "workers")},
+        "variants": rows,
+        "dead_share": 0.5,
+        "denormal_share": 0.25,
+        "denormals": rows[:2],
+        "warnings": [],
+    }
+
+
+def variant(architecture: str, name: str, milliseconds: float) -> Entry:
+    seconds = milliseconds / 1e3
+    return {
+        "architecture": architecture,
+        "name": name,
+        "change": "nothing",
+        "step_seconds": {"estimate": seconds, "low": seconds, "high": seconds, "method": "student-t"},
+        "block_seconds": [seconds, seconds],
+        "phases": dict.fromkeys(samples.PHASE_SHARES, 0.0),
+        "page_faults": 0.0,
+        "optimizer_bytes": 0,
+    }
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Results of a machine with a nasty name, and some of another machine."""
@@ -183,6 +214,53 @@ def test_a_refused_comparison_is_refused(files: tuple[Path, Path], tmp_path: Pat
     other = samples.save(tmp_path / "small.json", [samples.epoch_time("fc1", dataset=samples.dataset(name="cifar10"))])
     with pytest.raises(UserError, match="cannot be compared"):
         page.report([results.read(files[0])], results.read(other))
+
+
+def test_files_that_cannot_be_compared_are_left_out_with_the_reason(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Another data set, and a file with nothing that can be compared; the first file's tables are there."""
+    small = samples.save(tmp_path / "small.json", [samples.epoch_time("fc1", dataset=samples.dataset(name="cifar10"))])
+    explained = samples.save(tmp_path / "explained.json", [explanation()])
+    mine, other = map(results.read, files)
+    found = Tags(page.report([results.read(small), mine, results.read(explained)], other)).text
+    assert "small.json is left out of the comparison: other.json cannot be compared with small.json: data set" in found
+    assert "explained.json is left out of the comparison: explained.json and other.json have no network" in found
+    assert "other.json against 0001_run.json" in found
+    assert str(tmp_path) not in found
+
+
+def test_where_no_file_can_be_compared_the_reasons_are_the_error(files: tuple[Path, Path], tmp_path: Path) -> None:
+    small = samples.save(tmp_path / "small.json", [samples.epoch_time("fc1", dataset=samples.dataset(name="cifar10"))])
+    explained = samples.save(tmp_path / "explained.json", [explanation()])
+    with pytest.raises(UserError, match=r"(?s)cannot be compared with .*small\.json.*no network in common") as error:
+        page.report([results.read(small), results.read(explained)], results.read(files[1]))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"variants": []}, "not the same two"),
+        ({"counterpart": "blocks2"}, "not the same two"),
+        ({"variants": explanation()["variants"][:3]}, "not the same two"),
+        ({"denormals": explanation()["denormals"][:1]}, "are not two"),
+        ({"recipe": {}}, "batch size"),
+        ({"denormals": [variant("fc1", "kept", 10), variant("fc1", "flushed", 0)]}, "no time"),
+    ],
+)
+def test_half_an_explanation_is_one_sentence(tmp_path: Path, change: Entry, reason: str) -> None:
+    path = samples.save(tmp_path / "explained.json", [explanation()])
+    assert page.report([results.read(path)])
+    with pytest.raises(UserError, match=reason):
+        results.read(samples.save(path, [{**explanation(), **change}]))
+
+
+def test_resumed_trainings_are_no_obstacle(tmp_path: Path) -> None:
+    """All runs of both networks: there is no time in any of the results, nor in what they are compared with."""
+    entries = [samples.accuracy(n, [0.1, 0.2], mixed=True) for n in ("baseline", "fc1")]
+    file = results.read(samples.save(tmp_path / "resumed.json", entries))
+    found = Tags(page.report([file], file))
+    assert len(found.all("img")) == 1
+    assert "Parameters against epoch time is left out" in found.text
 
 
 # ---------------------------------------------------------------------------------------------------------------------
