@@ -93,9 +93,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "architecture" in metafunc.fixturenames:
-        metafunc.parametrize("architecture", metafunc.config.stash[SUITE].architectures)
     suite = metafunc.config.stash[SUITE]
+    if "architecture" in metafunc.fixturenames:
+        metafunc.parametrize("architecture", suite.architectures)
     if "mode" in metafunc.fixturenames:
         runs = [(engine, mode) for engine in suite.engines for mode in suite.plans]
         ids = [engine if len(suite.plans) == 1 else f"{engine}-{mode}" for engine, mode in runs]
@@ -103,7 +103,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     elif "engine" in metafunc.fixturenames:
         metafunc.parametrize("engine", suite.engines)
     if "explained" in metafunc.fixturenames:
-        metafunc.parametrize("explained", metafunc.config.stash[SUITE].explained)
+        metafunc.parametrize("explained", suite.explained)
 
 
 @contextlib.contextmanager
