@@ -17,7 +17,6 @@ from resnet_bench.timing import Clock, NoClock, mean_interval
 from resnet_bench.training import Training
 
 STEPS = 64  # a whole chunk of the vectorised pipeline at batch size 4
-ROUNDS = 12
 NETWORK = "conv5x5"  # the shortest step, so the harness weighs most
 
 
@@ -55,7 +54,7 @@ def test_overhead(suite: Suite, benchmark: Any) -> None:
     loops = [bare(), harness(NoClock()), harness(Clock())]
     times: list[list[float]] = [[], [], []]
     with user_errors(), suite.shown():
-        for round_ in range(-2, ROUNDS):  # two rounds to warm up
+        for round_ in range(-2, suite.overhead_rounds):  # two rounds to warm up
             turn = round_ % 3  # who begins moves on, so that none profits from its place
             for i in [0, 1, 2][turn:] + [0, 1, 2][:turn]:
                 seconds = next(loops[i])

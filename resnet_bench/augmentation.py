@@ -19,8 +19,6 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as F
 
 from resnet_bench.architectures import IMAGE_SIZE
 from resnet_bench.recipe import Recipe
@@ -97,6 +95,10 @@ def draw(recipe: Recipe, seed: int, epoch: int, indices: npt.NDArray[np.int64]) 
 
 def augment_image(image: Tensor, draw: Draw, recipe: Recipe, mean: list[float], std: list[float]) -> Tensor:
     """uint8 [3, 32, 32] → float32 [3, 32, 32], with torchvision's functional transforms on a PIL image."""
+    # Here, because torchvision takes seconds to import and nothing else of the augmentation needs it.
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as F
+
     pil = Image.fromarray(image.permute(1, 2, 0).numpy())
     pil = F.crop(F.pad(pil, recipe.padding), draw.top, draw.left, IMAGE_SIZE, IMAGE_SIZE)
     if draw.flip:

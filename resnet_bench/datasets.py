@@ -18,17 +18,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import platformdirs
 import torch
-import torchvision
 from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets.utils import calculate_md5
 from tqdm import tqdm
 
 from resnet_bench import synthetic
@@ -36,8 +34,12 @@ from resnet_bench.architectures import IMAGE_SIZE
 from resnet_bench.errors import UserError
 from resnet_bench.results import DatasetInfo, atomic_write
 
+if TYPE_CHECKING:  # it takes seconds to import; `_cifar` does where one of its data sets is asked for
+    from torchvision.datasets import CIFAR10
+
+    Source: TypeAlias = type[CIFAR10]
+
 Array: TypeAlias = NDArray[Any]
-Source: TypeAlias = type[torchvision.datasets.CIFAR10]
 
 SPLITS = ("train", "test")
 CHOICES = "auto, cifar100, cifar10, synthetic, folder:PATH"
@@ -48,7 +50,7 @@ AUTO_DOWNLOAD_SECONDS = 60  # and this long for the whole file
 STALL_SECONDS = 30  # any download fails when nothing arrives for this long
 CACHE_FROM_IMAGES = 5_000  # smaller folders are decoded faster than a cache entry is worth
 
-_CIFAR: dict[str, Source] = {"cifar100": torchvision.datasets.CIFAR100, "cifar10": torchvision.datasets.CIFAR10}
+_CIFAR = {"cifar100": "CIFAR100", "cifar10": "CIFAR10"}  # torchvision's classes
 _SHAPE = (3, IMAGE_SIZE, IMAGE_SIZE)
 
 
@@ -276,7 +278,9 @@ class _UnavailableError(UserError):
 
 
 def _cifar(name: str, time_limit: float | None = None) -> _Whole:
-    source = _CIFAR[name]
+    from torchvision import datasets
+
+    source: Source = getattr(datasets, _CIFAR[name])
     root = _ensure_files(source, time_limit)
     splits = {}
     for split in SPLITS:
@@ -320,6 +324,8 @@ def _missing(source: Source, root: Path) -> bool:
 
 
 def _check_md5(path: Path, md5: str) -> None:
+    from torchvision.datasets.utils import calculate_md5
+
     try:
         found = calculate_md5(path)
     except OSError as error:

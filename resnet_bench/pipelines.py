@@ -64,6 +64,8 @@ def _ignore_interrupt(worker: int) -> None:
 def _loader(
     dataset: Dataset, recipe: Recipe, seed: int, epoch: int, order: np.ndarray, workers: int
 ) -> Iterator[Batch]:
+    import torchvision  # noqa: F401  in this process: its workers, started anew in every epoch, get it with the fork
+
     draws = augmentation.draw(recipe, seed, epoch, np.arange(len(dataset.train)))
     loader = data.DataLoader(
         _AugmentedImages(dataset, recipe, draws),

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
-from scipy import stats
 
 from resnet_bench.errors import UserError
 
@@ -65,6 +64,8 @@ class Interval(Model):
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     """Proportion of successes with Wilson's score interval (Wilson 1927; `scipy.stats.binomtest`)."""
+    from scipy import stats  # here, because it takes two seconds to import
+
     ci = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return Interval(
         estimate=successes / trials, low=float(ci.low), high=float(ci.high), confidence=confidence, method="wilson"

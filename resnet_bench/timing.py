@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from scipy import stats
-
 from resnet_bench.results import Interval
 
 PHASES = ("data", "forward", "backward", "optimizer")
@@ -45,5 +43,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     mean = float(sum(values) / len(values))
     if min(values) == max(values):  # scipy's interval of no width is NaN
         return Interval(estimate=values[0], low=values[0], high=values[0], confidence=confidence, method="student-t")
+    from scipy import stats  # here, because it takes two seconds to import
+
     low, high = stats.t.interval(confidence, len(values) - 1, loc=mean, scale=stats.sem(values))
     return Interval(estimate=mean, low=float(low), high=float(high), confidence=confidence, method="student-t")

@@ -8,13 +8,21 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from resnet_bench import results
 from resnet_bench.results import AccuracyResult, EpochTimeResult, ParametersResult
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--architectures", "fc1,conv5x5", "--engine", "reference", "--epochs", "2", "--time-limit", "0.1"]
+
+BRIEF = """
+import resnet_bench.machine
+resnet_bench.machine.ROUNDS = resnet_bench.machine.MIN_ROUNDS = 2
+resnet_bench.machine.SAMPLE_SECONDS = 1e-6
+"""  # a plugin for sessions whose calibration no test looks at
 
 
 def command(storage, folder, *arguments):
@@ -33,23 +41,35 @@ def saved_files(storage):
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory):
-    """One run of the whole suite: its output, and the file it saved."""
-    import numpy as np
-    from PIL import Image
-
-    images = tmp_path_factory.mktemp("data") / "tiny"
+def images(tmp_path_factory):
+    """3 classes with 8 training and 8 test images each."""
+    folder = tmp_path_factory.mktemp("data") / "tiny"
     for split in ("train", "test"):
         for c in range(3):
-            (images / split / f"c{c}").mkdir(parents=True)
+            (folder / split / f"c{c}").mkdir(parents=True)
             for i in range(8):
                 pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(images / split / f"c{c}" / f"{i}.png")
+                Image.fromarray(pixels).save(folder / split / f"c{c}" / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def session(images, tmp_path_factory):
+    """One run of the whole suite: its storage, its output, and the file it saved."""
     storage = tmp_path_factory.mktemp("storage")
     done = run(storage, images, "--benchmark-save=tiny")
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = saved_files(storage)
-    return images, storage, done, path
+    return storage, done, path
+
+
+@pytest.fixture
+def brief(tmp_path, monkeypatch):
+    """Arguments for a session that is not measured by: a short calibration, and no wait for torchvision."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "brief.py").write_text(BRIEF)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugins"))
+    return ["-p", "brief", "--pipeline", "vectorized"]
 
 
 def test_saved_file_follows_the_schema(session):
@@ -93,7 +113,7 @@ def test_machine_is_described_and_calibrated_at_both_ends(session):
 
 def test_output_ends_with_the_tables(session):
     """Accuracy and parameters are printed, not only saved; no control characters in a pipe."""
-    _, _, done, _ = session
+    _, done, _ = session
     tail = done.stdout[done.stdout.index("resnet_bench ==") :]
     assert "Table 1" in tail
     assert "Table 2" in tail
@@ -103,41 +123,46 @@ def test_output_ends_with_the_tables(session):
 
 
 def test_journal_is_gone_after_a_good_end(session):
-    _, storage, _, _ = session
+    storage, _, _ = session
     assert not (storage / "journal").exists()
 
 
 def test_pytest_benchmark_compares_what_was_saved(session):
     """The interface of pytest-benchmark works unchanged."""
-    _, storage, _, _ = session
+    storage, _, _ = session
     compare = [sys.executable, "-m", "pytest_benchmark", f"--storage=file://{storage}", "compare"]
     done = subprocess.run(compare, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert "test_epoch_time[fc1-reference]" in done.stdout
 
 
-def test_full_mode_times_whole_epochs(session, tmp_path):
-    images, *_ = session
-    done = run(tmp_path, images, "--epoch-mode", "full", "--rounds", "3", "-k", "epoch_time", "--benchmark-save=x")
+def test_full_mode_times_whole_epochs(images, brief, tmp_path):
+    done = run(
+        tmp_path, images, *brief, "--epoch-mode", "full", "--rounds", "3", "-k", "epoch_time", "--benchmark-save=x"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     for result in results.read(saved_files(tmp_path)[0]).of_kind(EpochTimeResult):
         assert result.mode == "full"
         assert [b.steps for b in result.blocks] == [6, 6, 6]
 
 
-def test_both_modes_in_one_session(session, tmp_path):
+def test_both_modes_in_one_session(images, brief, tmp_path):
     """Two results of each network, and the table that holds them against each other."""
-    images, *_ = session
-    done = run(tmp_path, images, "--epoch-mode", "both", "--rounds", "1", "-k", "epoch_time", "--benchmark-save=x")
+    done = run(
+        tmp_path, images, *brief, "--epoch-mode", "both", "--rounds", "1", "-k", "epoch_time", "--benchmark-save=x"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found = results.read(saved_files(tmp_path)[0]).of_kind(EpochTimeResult)
     assert [(r.architecture, r.mode) for r in found] == [
         (name, mode) for name in ("fc1", "conv5x5") for mode in ("full", "sampled")
     ]
     assert "Sampled against whole epochs" in done.stdout
-    selected = run(tmp_path, images, "--epoch-mode", "both", "-k", "epoch_time and sampled")
+    selected = run(tmp_path, images, *brief, "--epoch-mode", "both", "-k", "epoch_time and sampled")
     assert selected.returncode == 2
     assert "select by network, not by mode" in selected.stdout + selected.stderr
+
+
+MEASURED = "parameters or epoch_time or accuracy"
 
 
 def start_until(line, arguments):
@@ -152,10 +177,10 @@ def start_until(line, arguments):
     raise AssertionError(f"{line!r} was never printed")
 
 
-def test_killed_session_loses_only_the_benchmark_it_was_in(session, tmp_path):
+def test_killed_session_loses_only_the_benchmark_it_was_in(images, brief, tmp_path):
     """The journal has the finished benchmarks and the finished epochs, and the next session names it."""
-    images, *_ = session
-    process = start_until("conv5x5 (reference) epoch 1/50", (tmp_path, images, "--epochs", "50"))
+    arguments = (tmp_path, images, *brief, "-k", MEASURED, "--epochs", "50")
+    process = start_until("conv5x5 (reference) epoch 1/50", arguments)
     time.sleep(0.5)  # the journal is written right after the line
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -169,10 +194,10 @@ def test_killed_session_loses_only_the_benchmark_it_was_in(session, tmp_path):
     assert f"a session that did not finish left {journal}:" in done.stdout
 
 
-def test_interrupted_session_saves_what_is_finished(session, tmp_path):
+def test_interrupted_session_saves_what_is_finished(images, brief, tmp_path):
     """Ctrl-C: exit status 130, the finished benchmarks saved."""
-    images, *_ = session
-    process = start_until("fc1 (reference) epoch 1/50", (tmp_path, images, "--epochs", "50", "--benchmark-save=cut"))
+    arguments = (tmp_path, images, *brief, "-k", MEASURED, "--epochs", "50", "--benchmark-save=cut")
+    process = start_until("fc1 (reference) epoch 1/50", arguments)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
@@ -193,9 +218,8 @@ def test_interrupted_session_saves_what_is_finished(session, tmp_path):
         (["--lr", "1e30"], "train with a smaller --lr"),
     ],
 )
-def test_bad_input(session, tmp_path, arguments, message):
+def test_bad_input(images, tmp_path, arguments, message):
     """One sentence, exit status 2, no traceback."""
-    images, *_ = session
     done = run(tmp_path, images, *arguments)
     assert done.returncode == 2
     output = done.stdout + done.stderr
@@ -203,10 +227,9 @@ def test_bad_input(session, tmp_path, arguments, message):
     assert "Traceback" not in output
 
 
-def test_sizes_of_the_profile_are_as_many_as_there_are(session, tmp_path):
+def test_sizes_of_the_profile_are_as_many_as_there_are(images, brief, tmp_path):
     """`quick` trains on 1,000 images; a folder of 24 is enough, because nobody asked for more."""
-    images, *_ = session
-    asked = command(tmp_path, images, "-k", "epoch_time", "--benchmark-save=x")
+    asked = command(tmp_path, images, *brief, "-k", "epoch_time", "--benchmark-save=x")
     place = asked.index("--train-images")
     done = subprocess.run(asked[:place] + asked[place + 4 :], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -214,8 +237,7 @@ def test_sizes_of_the_profile_are_as_many_as_there_are(session, tmp_path):
         assert (result.dataset.train_images, result.dataset.test_images, result.dataset.subset) == (24, 24, False)
 
 
-def test_a_storage_that_cannot_be_written_is_one_sentence(session, tmp_path):
-    images, *_ = session
+def test_a_storage_that_cannot_be_written_is_one_sentence(images, tmp_path):
     (tmp_path / "file").touch()
     done = run(tmp_path / "file", images, "-k", "parameters")
     output = done.stdout + done.stderr
@@ -235,13 +257,11 @@ Training.run_epoch = breaks
 """
 
 
-def test_what_an_error_cuts_off_stays_in_the_journal(session, tmp_path):
+def test_what_an_error_cuts_off_stays_in_the_journal(images, brief, tmp_path):
     """The file has the finished benchmarks only; the finished epochs are in the journal, which is named."""
-    images, *_ = session
-    (tmp_path / "breaks.py").write_text(BREAKS)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    asked = command(tmp_path / "storage", images, "-p", "breaks", "-k", "parameters or accuracy", "--benchmark-save=x")
-    done = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    (tmp_path / "plugins" / "breaks.py").write_text(BREAKS)
+    selected = ["-k", "parameters or accuracy", "--benchmark-save=x"]
+    done = run(tmp_path / "storage", images, *brief, "-p", "breaks", *selected)
     assert done.returncode == 1
     (journal,) = (tmp_path / "storage" / "journal").glob("*.json")
     assert f"what was measured is kept in {journal}" in done.stdout
@@ -249,9 +269,8 @@ def test_what_an_error_cuts_off_stays_in_the_journal(session, tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_full_disk_while_saving(session, tmp_path):
+def test_full_disk_while_saving(images, tmp_path):
     """What was measured is kept in the journal, and the sentence says where."""
-    images, *_ = session
     done = run(tmp_path, images, "-k", "parameters", "--benchmark-json=/dev/full")
     assert done.returncode == 2
     assert "cannot save the results: No space left on device" in done.stdout
