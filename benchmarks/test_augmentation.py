@@ -11,7 +11,7 @@ import torch
 from conftest import Suite
 
 from resnet_bench.augmentation import augment_image, augment_images, draw
-from resnet_bench.pipelines import CHUNK_IMAGES
+from resnet_bench.pipelines import CHUNK_IMAGES, prepare
 
 
 @pytest.fixture
@@ -27,6 +27,7 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.usefixtures("one_thread")
 def test_augmentation(how: str, suite: Suite, benchmark: Any) -> None:
     """A round augments `CHUNK_IMAGES` images (or all, of fewer), draws included."""
+    prepare(how)
     dataset, recipe = suite.dataset, suite.recipe
     indices = np.arange(min(CHUNK_IMAGES, len(dataset.train)))
     images = dataset.train.images[: len(indices)]

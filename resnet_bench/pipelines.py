@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 from collections.abc import Iterator
 
@@ -22,6 +23,12 @@ PIPELINES = ("loader", "vectorized")
 CHUNK_IMAGES = 256  # about 3 MB of float32: large enough to spread the cost of the calls, small enough for the caches
 
 Batch = tuple[Tensor, Tensor]
+
+
+def prepare(pipeline: str) -> None:
+    """Import what `pipeline` needs: torchvision takes seconds, which are to count in no epoch and no worker."""
+    if pipeline == "loader":
+        importlib.import_module("torchvision")
 
 
 def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
@@ -64,8 +71,6 @@ def _ignore_interrupt(worker: int) -> None:
 def _loader(
     dataset: Dataset, recipe: Recipe, seed: int, epoch: int, order: np.ndarray, workers: int
 ) -> Iterator[Batch]:
-    import torchvision  # noqa: F401  in this process: its workers, started anew in every epoch, get it with the fork
-
     draws = augmentation.draw(recipe, seed, epoch, np.arange(len(dataset.train)))
     loader = data.DataLoader(
         _AugmentedImages(dataset, recipe, draws),

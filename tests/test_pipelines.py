@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -59,3 +63,22 @@ def test_the_global_generator_is_not_touched(dataset, pipeline):
 def test_every_image_is_seen_once_an_epoch(dataset):
     labels = torch.cat([labels for _, labels in collect(dataset, "vectorized")])
     assert labels.bincount().tolist() == dataset.train.labels.bincount().tolist()
+
+
+def test_what_takes_seconds_to_import_is_there_before_a_clock_runs(dataset):
+    """In a fresh process: torchvision comes with a training on the loader, not with its first epoch, and only then."""
+    code = (
+        f"import sys; sys.path[:0] = [{os.path.dirname(__file__)!r}]\n"
+        "from conftest import image_set\n"
+        "from resnet_bench.architectures import Architecture\n"
+        "from resnet_bench.datasets import Dataset\n"
+        "from resnet_bench.recipe import Recipe\n"
+        "from resnet_bench.training import Training\n"
+        "images = Dataset('random', image_set(8, 5, 0), image_set(4, 5, 1), tuple('abcde'), True, False)\n"
+        "small = Architecture('small', '', '', widths=(8,), strides=(2,), hidden=())\n"
+        "for pipeline in ('vectorized', 'loader'):\n"
+        "    Training(small, images, Recipe(), pipeline=pipeline)\n"
+        "    print(pipeline, 'torchvision' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split("\n")[:2] == ["vectorized False", "loader True"]
