@@ -8,7 +8,7 @@ nox.options.sessions = ["lint", "tests"]
 
 IN_PARALLEL = ("-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder")  # one thread each; long files first
 
-# They start Python some fifty times, which takes twice as long where an environment forbids it to keep what it compiled.
+# They start Python some fifty times: let it keep what it compiled even where an environment forbids that.
 KEEP_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 
 PROJECT = nox.project.load_toml("pyproject.toml")
