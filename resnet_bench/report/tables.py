@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from resnet_bench import paper
 from resnet_bench.architectures import millions
-from resnet_bench.report import explanation, speed
+from resnet_bench.report import agreement, explanation, speed
 from resnet_bench.report.calibration import drift_text
 from resnet_bench.report.groups import (
     PAPER_TRAIN_IMAGES,
@@ -29,7 +29,7 @@ PAPER_BATCH_SIZE = 4
 
 
 def tables(files: Sequence[ResultFile]) -> list[Table]:
-    """Table 1 and 2 as in the paper; for each machine and data set a summary and the speed of a step; explanations."""
+    """Table 1 and 2 as in the paper; for each machine and data set a summary and what its engines are; explanations."""
     counts = parameter_counts(files)
     found = groups(files)
     summaries = [_summary(g, counts) for g in found] if found else [_counts_only(counts)] if counts else []
@@ -38,8 +38,9 @@ def tables(files: Sequence[ResultFile]) -> list[Table]:
         for file in files
         for result in file.of_kind(ExplainResult)
     ]
-    speeds = [table for group in found for make in (speed.table, speed.modes) if (table := make(group))]
-    return [*(_paper_table(number, counts) for number in paper.TABLES), *summaries, *speeds, *explained]
+    makers = (speed.table, speed.modes, agreement.table)
+    engines = [table for group in found for make in makers if (table := make(group))]
+    return [*(_paper_table(number, counts) for number in paper.TABLES), *summaries, *engines, *explained]
 
 
 def _paper_table(number: int, counts: dict[str, dict[int, int]]) -> Table:
