@@ -59,13 +59,20 @@ def test_the_change_that_saves_most_dominates(dataset):
 def test_sentences_answer_the_studys_question(dataset):
     """Worked out by hand: 60/15 = 4, 50/12 = 4.17, 20/10 = 2, 12/8 = 1.5, 10/5 = 2; published 57/7.5 = 7.6."""
     text = " ".join(explanation.sentences(result(dataset)))
-    assert "a step of baseline gets 6.0 times faster; fused Adam" in text
-    assert "is 60% of what is saved" in text
+    assert "a step of baseline gets 6.0 times faster and saves 50.0 ms; fused Adam" in text
+    assert "saves the most, 30.0 ms" in text
     assert "the optimiser takes 50% of the time" in text
     assert "takes 4.00 times as long as one of fc1 (published: 57 against 7.5 minutes, 7.60 times" in text
     assert "(vectorized data 0.96, fused Adam 2.08, gradient never stored 1.33, fast 0.75)" in text
     assert "and 2.00, which is left in the fastest step" in text
     assert "the step 1.50 times as long" in text
+
+
+def test_sentences_where_nothing_is_saved(dataset):
+    """Neither a division by zero nor a share of nothing."""
+    rows = [variant(a, c.name, 10) for a in ("baseline", "fc1") for c in explain.CHANGES]
+    text = " ".join(explanation.sentences(result(dataset).model_copy(update={"variants": tuple(rows)})))
+    assert "gets 1.0 times faster and saves 0.0 ms" in text
 
 
 def test_table_has_a_row_for_every_variant(dataset):
