@@ -25,7 +25,7 @@ from resnet_bench.training import Training, set_deterministic
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
         "engine": "fast", "epochs": 2, "train_images": 1000, "test_images": 500, "time_limit": 20.0,
-        "overhead_rounds": 4,
+        "overhead_rounds": 8,
     },
     "standard": {
         "epochs": 5, "train_images": 10_000, "test_images": 2000, "time_limit": 300.0, "explain": "baseline",
