@@ -192,12 +192,13 @@ class Suite:
 
     def _check_compiler(self, engine_asked: bool, explain_asked: bool) -> None:
         """Without a C++ compiler, leave out what the profile would run with it; what was asked for is an error."""
-        if not self.explained and not any(e.startswith("fast") for e in self.engines):
+        compiling = any(e.startswith("fast") for e in self.engines)
+        if not compiling and not self.explained:
             return  # looking for one takes seconds, for torch's compiler is imported
         try:
             fast.require_compiler()
         except UserError as error:
-            if (engine_asked and any(e.startswith("fast") for e in self.engines)) or (explain_asked and self.explained):
+            if (engine_asked and compiling) or (explain_asked and self.explained):
                 raise
             if "fast" in self.engines:
                 self.engines = ["reference"]

@@ -65,20 +65,24 @@ def test_every_image_is_seen_once_an_epoch(dataset):
     assert labels.bincount().tolist() == dataset.train.labels.bincount().tolist()
 
 
-def test_what_takes_seconds_to_import_is_there_before_a_clock_runs(dataset):
+IMPORTS = """
+import sys
+sys.path[:0] = [{tests!r}]
+from conftest import image_set
+from resnet_bench.architectures import Architecture
+from resnet_bench.datasets import Dataset
+from resnet_bench.recipe import Recipe
+from resnet_bench.training import Training
+images = Dataset("random", image_set(8, 5, 0), image_set(4, 5, 1), tuple("abcde"), synthetic=True, subset=False)
+small = Architecture("small", "", "", widths=(8,), strides=(2,), hidden=())
+for pipeline in ("vectorized", "loader"):
+    Training(small, images, Recipe(), pipeline=pipeline)
+    print(pipeline, "torchvision" in sys.modules)
+"""
+
+
+def test_what_takes_seconds_to_import_is_there_before_a_clock_runs():
     """In a fresh process: torchvision comes with a training on the loader, not with its first epoch, and only then."""
-    code = (
-        f"import sys; sys.path[:0] = [{os.path.dirname(__file__)!r}]\n"
-        "from conftest import image_set\n"
-        "from resnet_bench.architectures import Architecture\n"
-        "from resnet_bench.datasets import Dataset\n"
-        "from resnet_bench.recipe import Recipe\n"
-        "from resnet_bench.training import Training\n"
-        "images = Dataset('random', image_set(8, 5, 0), image_set(4, 5, 1), tuple('abcde'), True, False)\n"
-        "small = Architecture('small', '', '', widths=(8,), strides=(2,), hidden=())\n"
-        "for pipeline in ('vectorized', 'loader'):\n"
-        "    Training(small, images, Recipe(), pipeline=pipeline)\n"
-        "    print(pipeline, 'torchvision' in sys.modules)\n"
-    )
+    code = IMPORTS.format(tests=os.path.dirname(__file__))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split("\n")[:2] == ["vectorized False", "loader True"]

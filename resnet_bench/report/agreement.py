@@ -35,8 +35,8 @@ def _comparable(series: Series, control: Series) -> bool:
     """Whether both trained one network to the end of one recipe, from a seed that both have."""
     if series.architecture != control.architecture or not (series.complete and control.complete):
         return False
-    ours, theirs = ({k: v for k, v in s.setting.items() if k not in OWN} for s in (series, control))
-    return ours == theirs and bool(_final(series, control)[0])
+    same = series.setting_without(*OWN) == control.setting_without(*OWN)
+    return same and bool(_final(series, control)[0])
 
 
 def _final(series: Series, control: Series) -> tuple[list[float], list[float]]:

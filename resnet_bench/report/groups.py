@@ -65,6 +65,10 @@ class Series:
     def engine(self) -> str:
         return str(self.setting["engine"])
 
+    def setting_without(self, *keys: str) -> dict[str, Any]:
+        """`setting` but for these keys: series that agree in it differ in nothing but them."""
+        return {k: v for k, v in self.setting.items() if k not in keys}
+
     @property
     def parameters(self) -> int:
         """Of the network that was run, with as many outputs as its data set has classes."""

@@ -96,10 +96,10 @@ def spread(values: Sequence[float]) -> str:
 def _plain(timed: Sequence[Series], series: Series) -> Series | None:
     """The plain run of the same network with the same threads and recipe; None for the plain run itself."""
     own = ("engine", "pipeline", "workers", "epochs")
-    setting = {k: v for k, v in series.setting.items() if k not in own}
+    setting = series.setting_without(*own)
     for other in timed:
-        same = {k: v for k, v in other.setting.items() if k not in own} == setting
-        if other.architecture == series.architecture and same and _key(other) == PLAIN and _key(series) != PLAIN:
+        same = other.architecture == series.architecture and other.setting_without(*own) == setting
+        if same and _key(other) == PLAIN and _key(series) != PLAIN:
             return other
     return None
 
