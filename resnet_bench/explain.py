@@ -11,7 +11,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -53,8 +53,9 @@ class GradientNeverStored(fast.Engine):
 
     def __init__(self, network: architectures.ResidualNetwork, recipe: Recipe) -> None:
         super().__init__(network, recipe)
-        _, head, _, update = self._compiled
-        self._compiled = fast.features, head, fast.features_backward, update
+        self._compiled = replace(
+            self._compiled, features=fast.features, features_backward=fast.features_backward, warm=False
+        )
 
 
 @dataclass(frozen=True)
@@ -208,10 +209,15 @@ def _measure_child(round_: int) -> Block:
 def _denormals(
     architecture: Architecture, dataset: Dataset, recipe: Recipe, seed: int, threads: int, rounds: int
 ) -> tuple[float, tuple[Variant, ...]]:
-    """Step times on a state with denormals, kept and flushed, from two child processes in turn."""
+    """Step times on a state with denormals, kept and flushed, from two child processes in turn.
+
+    With default Adam, whose every pass over the moments meets them, and without worker processes, which would blur it.
+    """
+    plain = next(c for c in CHANGES if c.engine is reference.Engine and c.pipeline == "vectorized")
     build = partial(
-        Training, architecture, dataset, recipe, engine=FusedAdam, pipeline="vectorized", seed=seed, threads=threads
-    )
+        Training, architecture, dataset, recipe, engine=plain.engine, pipeline=plain.pipeline, seed=seed,
+        threads=threads,
+    )  # fmt: skip
     context = multiprocessing.get_context("spawn")
     pools = [
         ProcessPoolExecutor(1, context, initializer=_start_child, initargs=(flush, build)) for flush in (False, True)
@@ -225,6 +231,9 @@ def _denormals(
     finally:
         for pool in pools:
             pool.shutdown(cancel_futures=True)
-    bytes_ = 32 * architectures.parameter_count(architecture, dataset.num_classes)
-    names = [("denormals kept", "as torch runs by itself"), ("denormals flushed", "torch.set_flush_denormal(True)")]
+    bytes_ = plain.bytes_per_parameter * architectures.parameter_count(architecture, dataset.num_classes)
+    names = [
+        ("denormals kept", f"{plain.name} on a state with dead units, as torch runs by itself"),
+        ("denormals flushed", "torch.set_flush_denormal(True)"),
+    ]
     return share, tuple(_variant(architecture, n, c, b, bytes_) for (n, c), b in zip(names, blocks, strict=True))

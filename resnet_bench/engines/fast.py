@@ -23,6 +23,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, cast
 
@@ -31,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnet_bench.architectures import ResidualNetwork
+from resnet_bench.architectures import Architecture, ResidualNetwork
 from resnet_bench.engines import base
 from resnet_bench.engines._features import features, features_backward
 from resnet_bench.errors import UserError
@@ -146,15 +147,40 @@ def stored(parameter: Tensor) -> Tensor:
 def compiled(function: Callable[..., Any], options: dict[str, Any] | None = None) -> Callable[..., Any]:
     """`function` compiled for the shapes of its arguments; what cannot be compiled is an error, never run otherwise.
 
-    A copy of the function is compiled, because Dynamo keeps what it compiled by code object, for all engines of a
-    process and up to a limit. So each engine has its own, calls it with tensors of one shape only, and leaves out the
-    guards that would check that again in every call.
+    A copy of the function is compiled, because Dynamo keeps what it compiled by code object, and only up to a limit.
+    Whoever has the copy calls it with tensors of one shape only, which leaves out the guards that would check that
+    again in every call.
     """
     assert isinstance(function, FunctionType)
     copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
     unguarded = {"guard_filter_fn": lambda guards: [False] * len(guards)}
     chosen: dict[str, Any] = {**FUSED_MULTIPLY_ADD, **unguarded, **(options or {})}
     return cast(Callable[..., Any], torch.compile(copy, fullgraph=True, dynamic=False, options=chosen))
+
+
+@dataclass
+class Stages:
+    """The functions that a step runs, one after the other; `warm` says that their first call has compiled them."""
+
+    features: Callable[..., Any] = features
+    head: Callable[..., Any] = head
+    features_backward: Callable[..., Any] = features_backward
+    update: Callable[..., Any] = update
+    warm: bool = False
+
+
+@functools.cache
+def compiled_stages(
+    architecture: Architecture, num_classes: int, batch_size: int, betas: tuple[float, float], eps: float,
+    dtype: torch.dtype, threads: int, deterministic: bool,
+) -> Stages:  # fmt: skip
+    """Compiled once in a process for all engines that agree in the arguments, which are what is compiled in.
+
+    The network itself is not: its tensors are looked up in every call.
+    """
+    return Stages(
+        compiled(features), compiled(head, SINGLE_PASS), compiled(features_backward), compiled(update, SINGLE_PASS)
+    )
 
 
 def require_compiler() -> None:
@@ -193,17 +219,17 @@ class Engine(base.Engine):
         self.exp_avg_sqs = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = 0
         self._fc = self.parameters[-len(list(network.fc.parameters())) :]  # weight, bias, weight, …
-        self._compiled = (
-            compiled(features), compiled(head, SINGLE_PASS), compiled(features_backward), compiled(update, SINGLE_PASS),
+        self._compiled = compiled_stages(
+            network.architecture, network.num_classes, recipe.batch_size, recipe.betas, recipe.eps,
+            self.convolution_dtype, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
         )  # fmt: skip
-        self._warm = False
 
     def warm_up(self, images: Tensor, labels: Tensor) -> None:
         """Compile for batches of `recipe.batch_size` by a step that is undone; for other sizes there is nothing to do.
 
-        The first step does it where nobody asked.
+        Nor is there where an engine before this one has compiled the same. The first step does it where nobody asked.
         """
-        if self._warm or len(images) != self.recipe.batch_size:
+        if self._compiled.warm or len(images) != self.recipe.batch_size:
             return
         start = time.perf_counter()
         network, optimizer = deepcopy(self.network.state_dict()), self.optimizer_state()
@@ -211,34 +237,31 @@ class Engine(base.Engine):
             self._step(images, labels, NoClock())
         self.network.load_state_dict(network)
         self.load_optimizer_state(optimizer)
-        self._warm = True
+        self._compiled.warm = True
         self.compile_seconds += time.perf_counter() - start
 
     def step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
-        if not self._warm and len(images) == self.recipe.batch_size:
+        if not self._compiled.warm and len(images) == self.recipe.batch_size:
             self.warm_up(images, labels)
             clock.start()  # compiling belongs to no phase
         return self._step(images, labels, clock)
 
     @torch.no_grad()
     def _step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
-        full = len(images) == self.recipe.batch_size
-        run_features, run_head, run_features_backward, run_update = (
-            self._compiled if full else (features, head, features_backward, update)
-        )
+        stages = self._compiled if len(images) == self.recipe.batch_size else Stages()
         (beta1, beta2), lr, eps = self.recipe.betas, self.recipe.lr, self.recipe.eps
 
         images = images.contiguous(memory_format=torch.channels_last)
-        x, saved = run_features(self.network, images, self.convolution_dtype)
-        loss, g, fc_gradients = run_head(x, labels, self._fc[::2], self._fc[1::2])
+        x, saved = stages.features(self.network, images, self.convolution_dtype)
+        loss, g, fc_gradients = stages.head(x, labels, self._fc[::2], self._fc[1::2])
         clock.lap("forward")
 
-        gradients = [*run_features_backward(self.network, g, saved), *fc_gradients]
+        gradients = [*stages.features_backward(self.network, g, saved), *fc_gradients]
         clock.lap("backward")
 
         self.steps += 1
         correction = torch.tensor([lr / (1 - beta1**self.steps), (1 - beta2**self.steps) ** 0.5])
-        run_update(self.parameters, self.exp_avgs, self.exp_avg_sqs, gradients, correction, (beta1, beta2), eps)
+        stages.update(self.parameters, self.exp_avgs, self.exp_avg_sqs, gradients, correction, (beta1, beta2), eps)
         clock.lap("optimizer")
         return cast(Tensor, loss)
 

@@ -9,9 +9,11 @@ its own distance, in float32, from the same training in float64.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -261,6 +263,12 @@ def test_losses_of_200_steps_agree_with_reference_within_its_own_rounding() -> N
     assert yardstick[100] < 1e-4  # it is a yardstick at all
 
 
+@pytest.fixture
+def nothing_compiled() -> None:
+    """As in a process whose first engine comes now."""
+    fast.compiled_stages.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def trained() -> fast.Engine:
     """Six steps old; tests copy what they change."""
@@ -297,13 +305,51 @@ def test_a_recipe_of_large_batches_takes_matrix_products_and_trains_like_referen
     assert_close_to_float64(engine, data)
 
 
-def test_steps_never_compile_again(trained: fast.Engine) -> None:
-    before = trained.compile_seconds
+@pytest.mark.usefixtures("nothing_compiled")
+def test_steps_never_compile_again() -> None:
+    engine = fast.Engine(network(), Recipe())
+    train(engine, batches(1))
+    before = engine.compile_seconds
     with torch.compiler.set_stance("fail_on_recompile"):
-        train(trained, [*batches(3, seed=7), *batches(1, size=3), *batches(1, size=2), *batches(2)])
-    assert trained.compile_seconds == before > 0
+        train(engine, [*batches(3, seed=7), *batches(1, size=3), *batches(1, size=2), *batches(2)])
+    assert engine.compile_seconds == before > 0
 
 
+@pytest.mark.usefixtures("nothing_compiled")
+def test_engines_of_one_process_share_what_is_compiled_and_nothing_else() -> None:
+    """Two that take turns end as each does alone, also after the one that compiled is gone."""
+    first = fast.Engine(network(), Recipe())
+    train(first, batches(6))
+    state, left = everything(first), weakref.ref(first.network)
+    del first
+    gc.collect()
+    assert left() is None
+    one, other = fast.Engine(network(), Recipe()), fast.Engine(perturbed(network(), 0), Recipe())
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for batch in batches(6):
+            train(one, [batch])
+            train(other, [batch])
+    assert one.compile_seconds == other.compile_seconds == 0
+    assert_identical(everything(one), state)
+    assert not torch.equal(weights(other), weights(one))
+
+
+@pytest.mark.parametrize(
+    "recipe", [Recipe(batch_size=2), Recipe(betas=(0.5, 0.9)), Recipe(eps=1e-3)], ids=["batch size", "betas", "eps"]
+)
+def test_what_another_recipe_compiled_is_not_taken_for_ones_own(trained: fast.Engine, recipe: Recipe) -> None:
+    """Compared with its own step, uncompiled, up to rounding: Adam divides by small moments, so to some digits only."""
+    data = batches(3, size=recipe.batch_size)
+    engine, eager = fast.Engine(network(), recipe), fast.Engine(network(), recipe)
+    eager._compiled = fast.Stages(warm=True)
+    train(engine, data)
+    train(eager, data)
+    assert engine._compiled is not trained._compiled
+    difference = (weights(engine) - weights(eager)).norm() / (weights(eager) - weights(trained)).norm()
+    assert difference < 1e-2
+
+
+@pytest.mark.usefixtures("nothing_compiled")
 def test_warm_up_leaves_all_state_as_it_was() -> None:
     engine = fast.Engine(network(), Recipe())
     data = batches(2)
