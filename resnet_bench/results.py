@@ -243,8 +243,11 @@ class ExplainResult(Model):
             raise ValueError("the variants are not the same two or more of both networks")
         if len(self.denormals) != 2:
             raise ValueError("the steps with denormals are not two")
-        if any(v.step_seconds.estimate <= 0 for v in (*self.variants, *self.denormals)):
+        if any(min((v.step_seconds.estimate, *v.block_seconds)) <= 0 for v in (*self.variants, *self.denormals)):
             raise ValueError("a step takes no time")
+        kept, flushed = (len(v.block_seconds) for v in self.denormals)
+        if kept != flushed or kept < 2:
+            raise ValueError("the steps with denormals were not measured in turn, two blocks of each or more")
         if "batch_size" not in self.recipe:
             raise ValueError("the recipe lacks its batch size")
         return self

@@ -7,6 +7,7 @@ from itertools import pairwise
 from resnet_bench import paper
 from resnet_bench.report.table import Table
 from resnet_bench.results import ExplainResult, PhaseSeconds, Variant
+from resnet_bench.timing import mean_interval
 
 
 def of(result: ExplainResult, architecture: str) -> list[Variant]:
@@ -30,7 +31,6 @@ def sentences(result: ExplainResult) -> list[str]:
         1e3 * (a.step_seconds.estimate - b.step_seconds.estimate) for a, b in ((before, most), (first, last))
     )
     optimizer = first.phases.optimizer / first.step_seconds.estimate
-    kept, flushed = (v.step_seconds.estimate for v in result.denormals)
     return [
         f"From plain to fast, a step of {result.architecture} gets "
         f"{first.step_seconds.estimate / last.step_seconds.estimate:.1f} times faster and saves {all_saved:.1f} ms; "
@@ -38,9 +38,17 @@ def sentences(result: ExplainResult) -> list[str]:
         f"In the plain step the optimiser takes {optimizer:.0%} of the time.",
         _against_counterpart(result),
         f"With {result.dead_share:.0%} of the first FC layer's units dead, {result.denormal_share:.0%} of Adam's "
-        f"moments are denormal numbers; keeping them instead of flushing them to 0 makes the step "
-        f"{kept / flushed:.2f} times as long.",
+        f"moments are denormal numbers; {_cost_of_denormals(result)}",
     ]
+
+
+def _cost_of_denormals(result: ExplainResult) -> str:
+    kept, flushed = (v.block_seconds for v in result.denormals)
+    ratio = mean_interval([k / f for k, f in zip(kept, flushed, strict=True)])  # block by block, as they took turns
+    text = f"{ratio.estimate:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times as long"
+    if ratio.low <= 1 <= ratio.high:
+        return f"a step that keeps them takes {text} as one that flushes them to 0, which does not tell the two apart."
+    return f"a step that keeps them takes {text} as one that flushes them to 0."
 
 
 def ratios(result: ExplainResult) -> dict[str, float]:

@@ -244,6 +244,7 @@ def test_where_no_file_can_be_compared_the_reasons_are_the_error(files: tuple[Pa
         ({"variants": explanation()["variants"][:3]}, "not the same two"),
         ({"denormals": explanation()["denormals"][:1]}, "are not two"),
         ({"recipe": {}}, "batch size"),
+        ({"denormals": [{**v, "block_seconds": [1]} for v in explanation()["denormals"]]}, "in turn"),
         ({"denormals": [variant("fc1", "kept", 10), variant("fc1", "flushed", 0)]}, "no time"),
     ],
 )
