@@ -245,7 +245,7 @@ def compare(base: ResultFile, other: ResultFile, *, force: bool = False, seed: i
     if any(refusals) and not force:
         raise UserError(
             f"{other.path} cannot be compared with {base.path}: {_listed(pairs, refusals)}; "
-            "give runs on the same data with the same settings, or compare all the same with resnet-bench compare --force."
+            "give runs on the same data with the same settings, or take resnet-bench compare --force."
         )
 
     same_machine = same_hardware(base.machine, other.machine)
