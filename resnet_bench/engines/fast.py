@@ -1,172 +1,99 @@
-"""The same training several times faster: every pass over the large FC weight that need not be made is left out.
+"""The same training several times faster: every pass over the large FC weights that need not be made is left out.
 
 At batch 4 the first FC layer decides the step. Its weight is tens of megabytes and its arithmetic next to nothing, so
 the step costs as many passes over the weight and Adam's two moments as are made. Plain PyTorch stores a weight
 gradient as large as the weight, and passes over everything again and again in Adam; here the gradient, a sum of `batch`
-outer products, is formed inside the update and never stored. A step is four stages:
+outer products, is formed inside the update and never stored, and both are made for those hidden units only whose
+weights change. A step is four stages:
 
     features           images → feature map     oneDNN's convolutions, channels-last; the rest fused around them
     head               feature map → loss       the FC layers and their gradients, but the weights' own
     features_backward  gradients of features    without autograd, whose book-keeping takes its time in every step
-    update             Adam, all parameters     gradient of an FC weight, moments and parameter in one pass
+    update             Adam, all parameters     gradient, moments and parameter in one pass
 
-They are the functions below and in `_features.py`, compiled by `torch.compile`. An FC weight lies transposed, [inputs,
-outputs], in memory; the parameter is a view of that with the usual shape, so only its strides tell. In this order the
-input gradient is a sum along rows and the update one walk through memory. docs/fast-engine.md has the bounds, the
+They are the functions in `_features.py` and `_units.py`; all but the head, whose products depend on how many units are
+at work, are compiled by `torch.compile`. A later FC layer's weight lies transposed, [inputs, outputs], in memory; the
+parameter is a view of that with the usual shape, so only its strides tell. docs/fast-engine.md has the bounds, the
 measurements, and what did not help.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FunctionType
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import platformdirs
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from resnet_bench.architectures import Architecture, ResidualNetwork
 from resnet_bench.engines import base
 from resnet_bench.engines._features import features, features_backward
+from resnet_bench.engines._units import (
+    UNROLLED_BATCH,
+    WORTH_RESTING,
+    Gradient,
+    UnitFunctions,
+    UnitGradient,
+    UnitWeight,
+    decay,
+    head,
+    update,
+    update_units,
+)
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
 from resnet_bench.timing import Clock, NoClock
-
-UNROLLED_BATCH = 16
-"""Up to this batch size sums over the batch are written out and cost one pass; above, they are matrix products."""
-
-# Sums of products are not at memory speed unless multiplied and added in one instruction, which rounds once less too.
-FUSED_MULTIPLY_ADD = {"cpp.enable_floating_point_contract_flag": "fast"}
 
 # One pass over the weight needs the whole update in one loop. Inductor's defaults would first store the weight
 # gradient, because both moments read it.
 SINGLE_PASS = {"realize_reads_threshold": 10_000, "realize_opcount_threshold": 10_000}
 
 
-@torch.library.custom_op("resnet_bench::product", mutates_args=())
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x [batch, inputs] times weight [inputs, outputs].
-
-    oneDNN reads the weight at memory speed where MKL, which torch calls for float32, takes up to three times as long.
-    The operator is the one Inductor itself uses for inference.
-    """
-    if torch.backends.mkldnn.is_available():
-        return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight.t(), None, "none", [], ""))
-    return x @ weight
+def in_memory_order(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """`tensor`, of the shape of `parameter`, transposed where that is transposed in memory; its own inverse."""
+    return tensor.t() if parameter.dim() == 2 and not parameter.is_contiguous() else tensor
 
 
-@product.register_fake
-def _(x: Tensor, weight: Tensor) -> Tensor:
-    return x.new_empty(x.shape[0], weight.shape[1])
-
-
-def transposed_product(g: Tensor, weight: Tensor) -> Tensor:
-    """g [batch, outputs] times weight.T, for weight [inputs, outputs]: sums along the rows of `weight`."""
-    if len(g) > UNROLLED_BATCH or not torch.compiler.is_compiling():
-        return g @ weight.t()
-    return torch.stack([(row * weight).sum(1) for row in g])
-
-
-def outer_product(x: Tensor, g: Tensor) -> Tensor:
-    """x.T times g, for x [batch, inputs] and g [batch, outputs]: the gradient of a weight [inputs, outputs]."""
-    if len(x) > UNROLLED_BATCH or not torch.compiler.is_compiling():
-        return x.t() @ g
-    return functools.reduce(torch.add, [x[i][:, None] * g[i] for i in range(len(x))])
-
-
-def head(
-    x: Tensor, labels: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]
-) -> tuple[Tensor, Tensor, list[Tensor | tuple[Tensor, Tensor]]]:
-    """FC layers and mean cross-entropy, forward and backward.
-
-    Args:
-        x: feature map [batch, channels, size, size].
-        labels: int64 [batch].
-        weights: of each layer, [inputs, outputs].
-        biases: of each layer, [outputs].
-
-    Returns:
-        loss: scalar.
-        x_gradient: like `x`.
-        gradients: of each layer's weight and bias in turn; a weight's is the pair (the layer's input [batch, inputs],
-            the loss's gradient with respect to its output [batch, outputs]), whose `outer_product` it is.
-    """
-    inputs = [x.float().flatten(1)]
-    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        inputs.append(torch.relu(product(inputs[-1], weight) + bias))
-    log_probabilities = F.log_softmax(product(inputs[-1], weights[-1]) + biases[-1], dim=1)
-    targets = (labels[:, None] == torch.arange(log_probabilities.shape[1])).to(log_probabilities.dtype)
-    loss = -(targets * log_probabilities).sum() / len(labels)
-
-    g = (log_probabilities.exp() - targets) / len(labels)
-    gradients: list[Tensor | tuple[Tensor, Tensor]] = []
-    for weight, x_in in zip(weights[:0:-1], inputs[:0:-1], strict=True):
-        gradients[:0] = [(x_in, g), g.sum(0)]
-        g = transposed_product(g, weight) * (x_in > 0)
-    gradients[:0] = [(inputs[0], g), g.sum(0)]
-    return loss, transposed_product(g, weights[0]).view_as(x).to(x.dtype), gradients
-
-
-def update(
-    parameters: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor],
-    exp_avg_sqs: Sequence[Tensor],
-    gradients: Sequence[Tensor | tuple[Tensor, Tensor]],
-    correction: Tensor,
-    betas: tuple[float, float],
-    eps: float,
-) -> None:
-    """One Adam update, in place: `torch.optim.Adam`'s rule, with its placement of `eps`.
-
-    Args:
-        parameters, exp_avgs, exp_avg_sqs: the parameters and their moments; FC weights as [inputs, outputs].
-        gradients: of each parameter; of an FC weight, the pair whose `outer_product` the gradient is.
-        correction: [2], lr / (1 - β₁ᵗ) and √(1 - β₂ᵗ) for step t; a tensor, since a number would be compiled in.
-        betas, eps: Adam's constants.
-    """
-    step_size, root = correction
-    for parameter, exp_avg, exp_avg_sq, g in zip(parameters, exp_avgs, exp_avg_sqs, gradients, strict=True):
-        gradient = outer_product(*g) if isinstance(g, tuple) else g
-        exp_avg.lerp_(gradient, 1 - betas[0])
-        exp_avg_sq.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
-        parameter.sub_(step_size * exp_avg / (exp_avg_sq.sqrt() / root + eps))
-
-
-def stored(parameter: Tensor) -> Tensor:
-    """A parameter, or what belongs to it, in the order of memory: FC weights transposed; and back again."""
-    return parameter.detach().t() if parameter.dim() == 2 else parameter.detach()
-
-
-def compiled(function: Callable[..., Any], options: dict[str, Any] | None = None) -> Callable[..., Any]:
+def compiled(
+    function: Callable[..., Any], options: dict[str, Any] | None = None, dynamic: bool | None = False
+) -> Callable[..., Any]:
     """`function` compiled for the shapes of its arguments; what cannot be compiled is an error, never run otherwise.
 
     A copy of the function is compiled, because Dynamo keeps what it compiled by code object, and only up to a limit.
     Whoever has the copy calls it with tensors of one shape only, which leaves out the guards that would check that
-    again in every call.
+    again in every call; with `dynamic` None, sizes may differ that are marked so in the first call.
     """
     assert isinstance(function, FunctionType)
     copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
     unguarded = {"guard_filter_fn": lambda guards: [False] * len(guards)}
-    chosen: dict[str, Any] = {**FUSED_MULTIPLY_ADD, **unguarded, **(options or {})}
-    return cast(Callable[..., Any], torch.compile(copy, fullgraph=True, dynamic=False, options=chosen))
+    chosen: dict[str, Any] = {**unguarded, **(options or {})}
+    return cast(Callable[..., Any], torch.compile(copy, fullgraph=True, dynamic=dynamic, options=chosen))
 
 
 @dataclass
 class Stages:
-    """The functions that a step runs, one after the other; `warm` says that their first call has compiled them."""
+    """The functions that a step runs; `warm` says that their first call has compiled them.
+
+    Attributes:
+        units: for the large weights of hidden layers, by their shape in memory; uncompiled where there are none.
+    """
 
     features: Callable[..., Any] = features
-    head: Callable[..., Any] = head
     features_backward: Callable[..., Any] = features_backward
     update: Callable[..., Any] = update
+    units: dict[tuple[int, ...], UnitFunctions] = field(default_factory=dict)
     warm: bool = False
+
+    def of(self, weight: UnitWeight) -> UnitFunctions:
+        return self.units.get(tuple(weight.weight.shape), UnitFunctions())
 
 
 @functools.cache
@@ -178,9 +105,27 @@ def compiled_stages(
 
     The network itself is not: its tensors are looked up in every call.
     """
+    (inputs, outputs), *others = architecture.fc_shapes(num_classes)
+    hidden = [(outputs, inputs), *others[:-1]] if others else []  # in the order of memory
     return Stages(
-        compiled(features), compiled(head, SINGLE_PASS), compiled(features_backward), compiled(update, SINGLE_PASS)
+        features=compiled(features),
+        features_backward=compiled(features_backward),
+        update=compiled(update, SINGLE_PASS),
+        units={
+            shape: UnitFunctions(
+                compiled(update, SINGLE_PASS),
+                compiled(update_units, SINGLE_PASS, dynamic=None),
+                compiled(decay, dynamic=None),
+            )
+            for shape in hidden
+            if math.prod(shape) >= WORTH_RESTING
+        },
     )
+
+
+def _whole(g: Gradient) -> Gradient:
+    """The same gradient, of all units: what is compiled is to see none of the numbers of live ones."""
+    return g._replace(live=None) if isinstance(g, UnitGradient) else g
 
 
 def require_compiler() -> None:
@@ -203,6 +148,8 @@ class Engine(base.Engine):
     name = "fast"
     pipeline = "vectorized"
     convolution_dtype = torch.float32
+    idle_too: ClassVar[bool] = False
+    """Whether idle hidden units are computed with and updated as well, which only `explain` asks for."""
 
     def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
         super().__init__(network, recipe)
@@ -211,18 +158,32 @@ class Engine(base.Engine):
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))  # what is compiled is kept for other processes
 
         network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for parameter in network.parameters():
-            if parameter.dim() == 2:  # an FC weight
-                parameter.data = parameter.data.t().contiguous().t()
-        self.parameters = [stored(parameter) for parameter in network.parameters()]
+        first, *later = (layer.weight for layer in network.fc if isinstance(layer, nn.Linear))
+        for weight in later or [first]:
+            weight.data = weight.data.t().contiguous().t()
+        self.parameters = [in_memory_order(p.detach(), p) for p in network.parameters()]
         self.exp_avgs = [torch.zeros_like(parameter) for parameter in self.parameters]  # and its strides
         self.exp_avg_sqs = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = 0
-        self._fc = self.parameters[-len(list(network.fc.parameters())) :]  # weight, bias, weight, …
+        self._fc = [p.detach().t() if p.dim() == 2 else p.detach() for p in network.fc.parameters()]
+        hidden = [first, *later][:-1]
+        self._unit_weights = {
+            i: UnitWeight(*state, recipe.lr, recipe.betas, recipe.eps)
+            for i, (p, state) in enumerate(zip(network.parameters(), self._state(), strict=True))
+            if p.numel() >= WORTH_RESTING and any(p is weight for weight in hidden)
+        }
+        if recipe.batch_size > UNROLLED_BATCH:  # many images leave few units idle, and see `outer_product`
+            self._unit_weights = {}
+        others = (state for i, state in enumerate(self._state()) if i not in self._unit_weights)
+        self._others = list(zip(*others, strict=True))  # parameters, first moments, second moments
         self._compiled = compiled_stages(
             network.architecture, network.num_classes, recipe.batch_size, recipe.betas, recipe.eps,
             self.convolution_dtype, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
         )  # fmt: skip
+
+    def _state(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Of each parameter: itself and its moments, in the order of memory."""
+        return zip(self.parameters, self.exp_avgs, self.exp_avg_sqs, strict=True)
 
     def warm_up(self, images: Tensor, labels: Tensor) -> None:
         """Compile for batches of `recipe.batch_size` by a step that is undone; for other sizes there is nothing to do.
@@ -234,6 +195,8 @@ class Engine(base.Engine):
         start = time.perf_counter()
         network, optimizer = deepcopy(self.network.state_dict()), self.optimizer_state()
         with torch.random.fork_rng(devices=[]):
+            for unit_weight in self._unit_weights.values():
+                unit_weight.compile(len(images), self._compiled.of(unit_weight))
             self._step(images, labels, NoClock())
         self.network.load_state_dict(network)
         self.load_optimizer_state(optimizer)
@@ -253,7 +216,7 @@ class Engine(base.Engine):
 
         images = images.contiguous(memory_format=torch.channels_last)
         x, saved = stages.features(self.network, images, self.convolution_dtype)
-        loss, g, fc_gradients = stages.head(x, labels, self._fc[::2], self._fc[1::2])
+        loss, g, fc_gradients = head(x, labels, self._fc[::2], self._fc[1::2], self.idle_too)
         clock.lap("forward")
 
         gradients = [*stages.features_backward(self.network, g, saved), *fc_gradients]
@@ -261,30 +224,36 @@ class Engine(base.Engine):
 
         self.steps += 1
         correction = torch.tensor([lr / (1 - beta1**self.steps), (1 - beta2**self.steps) ** 0.5])
-        stages.update(self.parameters, self.exp_avgs, self.exp_avg_sqs, gradients, correction, (beta1, beta2), eps)
+        for i, unit_weight in self._unit_weights.items():
+            unit_weight.update(gradients[i], correction, self.steps, stages.of(unit_weight))
+        others = [_whole(g) for i, g in enumerate(gradients) if i not in self._unit_weights]
+        stages.update(*self._others, others, correction, (beta1, beta2), eps)
         clock.lap("optimizer")
-        return cast(Tensor, loss)
+        return loss
 
     def optimizer_state(self) -> dict[str, Any]:
-        recipe = self.recipe
-        adam = torch.optim.Adam(self.network.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
-        moments = enumerate(zip(self.exp_avgs, self.exp_avg_sqs, strict=True))
+        stages = self._compiled if self._compiled.warm else Stages()
+        for unit_weight in self._unit_weights.values():
+            unit_weight.catch_up(stages.of(unit_weight))
+        recipe, parameters = self.recipe, list(self.network.parameters())
+        adam = torch.optim.Adam(parameters, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
         state = {
             i: {
                 "step": torch.tensor(float(self.steps)),
-                "exp_avg": stored(exp_avg).clone(memory_format=torch.contiguous_format),
-                "exp_avg_sq": stored(exp_avg_sq).clone(memory_format=torch.contiguous_format),
+                "exp_avg": in_memory_order(exp_avg, p).clone(memory_format=torch.contiguous_format),
+                "exp_avg_sq": in_memory_order(exp_avg_sq, p).clone(memory_format=torch.contiguous_format),
             }
-            for i, (exp_avg, exp_avg_sq) in moments
+            for i, (p, (_, exp_avg, exp_avg_sq)) in enumerate(zip(parameters, self._state(), strict=True))
         }
-        return {
-            **adam.state_dict(),
-            "state": state if self.steps else {},
-        }  # torch's Adam has none before its first step
+        # torch's Adam has no state before its first step
+        return {**adam.state_dict(), "state": state if self.steps else {}}
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
+        """As `base.Engine` says; also to be called where weights were changed, since it wakes all units."""
         of = state["state"]
         self.steps = int(of[0]["step"]) if of else 0
-        for i, (exp_avg, exp_avg_sq) in enumerate(zip(self.exp_avgs, self.exp_avg_sqs, strict=True)):
-            exp_avg.copy_(stored(of[i]["exp_avg"]) if of else torch.zeros(()))
-            exp_avg_sq.copy_(stored(of[i]["exp_avg_sq"]) if of else torch.zeros(()))
+        for i, (p, (_, exp_avg, exp_avg_sq)) in enumerate(zip(self.network.parameters(), self._state(), strict=True)):
+            exp_avg.copy_(in_memory_order(of[i]["exp_avg"], p) if of else torch.zeros(()))
+            exp_avg_sq.copy_(in_memory_order(of[i]["exp_avg_sq"], p) if of else torch.zeros(()))
+        for unit_weight in self._unit_weights.values():
+            unit_weight.wake()

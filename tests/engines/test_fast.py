@@ -27,7 +27,8 @@ from torch.nn import functional as F
 
 from resnet_bench import architectures, engines
 from resnet_bench.architectures import Architecture, ResidualNetwork
-from resnet_bench.engines import fast, fast_bf16, reference
+from resnet_bench.engines import _units, fast, fast_bf16, reference
+from resnet_bench.engines._units import UnitGradient
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
 from resnet_bench.timing import NoClock
@@ -42,11 +43,14 @@ has_bf16 = any(torch.cpu.get_capabilities().get(name, False) for name in fast_bf
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A compile cache for this module alone, empty at first."""
+    """A compile cache for this module alone, empty at first; and units of the small network may rest too."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "WORTH_RESTING", 1)
+        fast.compiled_stages.cache_clear()
         folder = tmp_path_factory.mktemp("inductor")
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
         yield folder
+    fast.compiled_stages.cache_clear()
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -95,6 +99,7 @@ SCRIPT = """
 import hashlib, sys, torch
 sys.path[:0] = [{folder!r}]
 import test_fast as t
+t.fast.WORTH_RESTING = 1
 torch.use_deterministic_algorithms(True)
 engine = t.fast.Engine(t.network(), t.Recipe())
 t.train(engine, t.batches(10) + t.batches(1, size=2))
@@ -117,28 +122,33 @@ def test_the_same_weights_in_every_process_with_cold_or_warm_cache(cache: Path) 
     assert len(cold.strip()) == 64
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
 @pytest.mark.parametrize(("batch", "inputs", "outputs"), [(1, 40, 7), (4, 512, 33), (17, 40, 7)])
-def test_products_are_exact_within_the_rounding_of_a_sum(compiled: bool, batch: int, inputs: int, outputs: int) -> None:
-    x, g, weight = random(batch, inputs), random(batch, outputs, seed=1), random(inputs, outputs, seed=2)
-    for function, a, b, terms in (
-        (fast.product, x, weight, inputs),
-        (fast.transposed_product, g, weight, outputs),
-        (fast.outer_product, x, g, batch),
-    ):
-        # Dynamo compiles functions of Python's; an operator it takes as it is.
-        result = as_run(function, compiled and function is not fast.product)(a, b).double()
-        pair = {
-            fast.product: lambda a, b: a @ b,
-            fast.transposed_product: lambda a, b: a @ b.t(),
-            fast.outer_product: lambda a, b: a.t() @ b,
-        }[function]
-        bound = SLACK * terms * U * pair(a.double().abs(), b.double().abs())
-        assert ((result - pair(a.double(), b.double())).abs() <= bound).all(), function
+def test_products_are_exact_within_the_rounding_of_a_sum(
+    large: bool, batch: int, inputs: int, outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_units, "LARGE", 1 if large else 2**30)
+    x, weight, bias = random(batch, inputs), random(inputs, outputs, seed=2), random(outputs, seed=3)
+    for b in (None, bias):
+        exact, magnitude = x.double() @ weight.double(), x.double().abs() @ weight.double().abs()
+        if b is not None:
+            exact, magnitude = exact + b.double(), magnitude + b.double().abs()
+        bound = SLACK * (inputs + 1) * U * magnitude
+        assert ((_units.product(x, weight, b).double() - exact).abs() <= bound).all()
+        assert ((_units.product(x, weight.t().contiguous().t(), b).double() - exact).abs() <= bound).all()
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_head_gives_the_loss_and_gradients_of_autograd_in_float64(compiled: bool) -> None:
+@pytest.mark.parametrize("batch", [1, 4, 17])
+def test_the_gradient_of_a_weight_is_exact_within_the_rounding_of_a_sum(compiled: bool, batch: int) -> None:
+    x, g = random(batch, 40), random(batch, 7, seed=1)
+    result = as_run(_units.outer_product, compiled)(x, g).double()
+    bound = SLACK * batch * U * (x.double().abs().t() @ g.double().abs())
+    assert ((result - x.double().t() @ g.double()).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("idle_too", [False, True])
+def test_head_gives_the_loss_and_gradients_of_autograd_in_float64(idle_too: bool) -> None:
     """Errors are followed layer by layer.
 
     A product is off by |Δx||W| + γ|x||W|, and a softmax whose logits are off by δ by at most 2δ.
@@ -147,7 +157,7 @@ def test_head_gives_the_loss_and_gradients_of_autograd_in_float64(compiled: bool
     sizes = [(128, 20), (20, 12), (12, CLASSES)]
     w32 = [random(i, o, seed=o) / i**0.5 for i, o in sizes]
     b32 = [random(o, seed=100 + o) for _, o in sizes]
-    loss, x_gradient, gradients = as_run(fast.head, compiled)(x, labels, w32, b32)
+    loss, x_gradient, gradients = _units.head(x, labels, w32, b32, idle_too)
 
     w64, b64 = [w.double() for w in w32], [b.double() for b in b32]
     for parameter in (*w64, *b64):
@@ -171,7 +181,11 @@ def test_head_gives_the_loss_and_gradients_of_autograd_in_float64(compiled: bool
     assert abs(loss.double() - expected.detach()) <= SLACK * 2 * delta
     g_error = torch.full((4, CLASSES), 2 * delta / 4 + 4 * U, dtype=torch.float64)
     for k in (2, 1, 0):
-        x_in, g = (t.double() for t in gradients[2 * k])
+        of_weight = gradients[2 * k]
+        assert isinstance(of_weight, UnitGradient)
+        x_in, g = of_weight.units.double(), of_weight.columns.double()
+        if k == 0:  # by outputs, not by inputs
+            x_in, g = g, x_in
         weight_bound = x_in.abs().t() @ g_error + errors[k].t() @ g.abs() + 4 * U * (x_in.abs().t() @ g.abs())
         assert ((x_in.t() @ g - w64[k].grad).abs() <= SLACK * weight_bound).all()
         bias_bound = g_error.sum(0) + 4 * U * g.abs().sum(0)
@@ -198,12 +212,12 @@ def test_twenty_updates_follow_torch_adam_in_float64(compiled: bool) -> None:
     p64 = [p.double().requires_grad_() for p in p32]
     adam = torch.optim.Adam(p64, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
     p_error, m_error, v_error = ([torch.zeros_like(p).detach() for p in p64] for _ in range(3))
-    update = as_run(fast.update, compiled)
+    update = as_run(_units.update, compiled)
     for t in range(1, 21):
         pair = random(4, 30, seed=50 + t), random(4, 7, seed=100 + t)
         rest = random(7, seed=150 + t), random(4, 3, 3, 3, seed=200 + t)  # the last one not in the parameter's order
         correction = torch.tensor([recipe.lr / (1 - beta1**t), (1 - beta2**t) ** 0.5])
-        update(p32, m32, v32, [pair, *rest], correction, recipe.betas, eps)
+        update(p32, m32, v32, [UnitGradient(None, *pair), *rest], correction, recipe.betas, eps)
 
         magnitude = pair[0].double().abs().t() @ pair[1].double().abs()
         gradients = [pair[0].double().t() @ pair[1].double(), rest[0].double(), rest[1].double()]
@@ -232,7 +246,7 @@ def test_epsilon_stands_outside_the_root() -> None:
     reference_p.grad = gradient.clone()
     torch.optim.Adam([reference_p], lr=0.1).step()
     correction = torch.tensor([0.1 / (1 - 0.9), (1 - 0.999) ** 0.5])
-    fast.update([p], [torch.zeros(1)], [torch.zeros(1)], [gradient], correction, (0.9, 0.999), 1e-8)
+    _units.update([p], [torch.zeros(1)], [torch.zeros(1)], [gradient], correction, (0.9, 0.999), 1e-8)
     assert p.item() == pytest.approx(reference_p.item(), rel=100 * U)
     assert p.item() == pytest.approx(-0.05, rel=1e-3)
 
@@ -299,8 +313,8 @@ def test_a_smaller_last_batch_trains_like_reference() -> None:
 
 
 def test_a_recipe_of_large_batches_takes_matrix_products_and_trains_like_reference() -> None:
-    data = batches(3, size=fast.UNROLLED_BATCH + 1)
-    engine = fast.Engine(network(), Recipe(batch_size=fast.UNROLLED_BATCH + 1))
+    data = batches(3, size=_units.UNROLLED_BATCH + 1)
+    engine = fast.Engine(network(), Recipe(batch_size=_units.UNROLLED_BATCH + 1))
     train(engine, data)
     assert_close_to_float64(engine, data)
 
@@ -384,6 +398,51 @@ def test_a_checkpoint_of_one_engine_continues_in_the_other(first: str, second: s
     if first == second:
         train(before, data[4:])
         assert_identical(everything(after), everything(before))  # bit by bit
+
+
+def with_dead_units() -> ResidualNetwork:
+    """Half of the first hidden layer's units answer no image."""
+    dead = network()
+    with torch.no_grad():
+        dead.fc[0].bias[:10] = -1e9  # type: ignore[index, union-attr, operator]
+    return dead
+
+
+def test_a_training_with_resting_units_resumes_to_the_last_bit() -> None:
+    """From a checkpoint in the middle of a period; what rests is not part of it."""
+    data = batches(3 * _units.PERIOD)
+    engine = fast.Engine(with_dead_units(), Recipe())
+    train(engine, data[:100])
+    assert any(unit_weight.resting.any() for unit_weight in engine._unit_weights.values())
+    resumed = fast.Engine(network(), Recipe())
+    resumed.network.load_state_dict(deepcopy(engine.network.state_dict()))
+    resumed.load_optimizer_state(deepcopy(engine.optimizer_state()))
+    train(engine, data[100:])
+    train(resumed, data[100:])
+    assert_identical(everything(resumed), everything(engine))
+
+
+def test_a_training_with_resting_units_follows_reference() -> None:
+    data = batches(_units.PERIOD + 10)
+    exact, plain = reference.Engine(with_dead_units().double(), Recipe()), reference.Engine(with_dead_units(), Recipe())
+    engine = fast.Engine(with_dead_units(), Recipe())
+    for e in (exact, plain, engine):
+        train(e, data)
+    assert any(unit_weight.resting.any() for unit_weight in engine._unit_weights.values())
+    alive = weights(exact).abs() < 1e8  # without the biases that were set, whose rounding is larger than all else
+    distance, yardstick = ((weights(e) - weights(exact))[alive].norm() for e in (engine, plain))
+    assert distance <= 8 * yardstick + U * weights(exact)[alive].norm()
+
+
+def test_small_hidden_layers_are_updated_with_the_other_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by default; the same training up to rounding."""
+    monkeypatch.setattr(fast, "WORTH_RESTING", _units.WORTH_RESTING)
+    data = batches(5)
+    engine = fast.Engine(network(), Recipe())
+    engine._compiled = fast.Stages(warm=True)
+    assert not engine._unit_weights
+    train(engine, data)
+    assert_close_to_float64(engine, data)
 
 
 def test_state_has_the_form_of_torch_adam(trained: fast.Engine) -> None:

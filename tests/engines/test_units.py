@@ -1,0 +1,230 @@
+"""The FC layers of `fast`: what is left out for idle and resting units changes nothing but the time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from resnet_bench.engines import _units, fast
+from resnet_bench.engines._units import UnitFunctions, UnitGradient, UnitWeight
+
+BATCH, UNITS, COLUMNS = 4, 70, 37  # more units than a chunk has, and columns that leave a rest in vectors
+LR, BETAS, EPS = 4e-4, (0.9, 0.999), 1e-8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("inductor")
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def compiled() -> UnitFunctions:
+    functions = UnitFunctions(
+        fast.compiled(_units.update, fast.SINGLE_PASS),
+        fast.compiled(_units.update_units, fast.SINGLE_PASS, dynamic=None),
+        fast.compiled(_units.decay, dynamic=None),
+    )
+    with torch.no_grad():
+        unit_weight().compile(BATCH, functions)
+    return functions
+
+
+def unit_weight(seed: int = 0, betas: tuple[float, float] = BETAS, eps: float = EPS) -> UnitWeight:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(UNITS, COLUMNS, generator=generator) * 0.01
+    return UnitWeight(weight, torch.zeros(UNITS, COLUMNS), torch.zeros(UNITS, COLUMNS), LR, betas, eps)
+
+
+def gradient(step: int, live: Tensor, columns: int = COLUMNS) -> UnitGradient:
+    generator = torch.Generator().manual_seed(step)
+    units = torch.zeros(BATCH, UNITS)
+    units[:, live] = torch.randn(BATCH, len(live), generator=generator)
+    return UnitGradient(live, units, torch.randn(BATCH, columns, generator=generator))
+
+
+@dataclass
+class Pair:
+    """The same weight twice: units of `lazy` rest, all of `eager` are updated in every step by Adam's plain formula."""
+
+    functions: UnitFunctions
+    lazy: UnitWeight
+    eager: UnitWeight
+    rested: int = 0  # units that rested, summed over the steps
+
+    def step(self, number: int, live: Tensor) -> None:
+        g = gradient(number, live)
+        correction = torch.tensor([LR / (1 - self.lazy.betas[0] ** number), (1 - self.lazy.betas[1] ** number) ** 0.5])
+        self.lazy.update(g, correction, number, self.functions)
+        e = self.eager
+        self.functions.update(
+            [e.weight], [e.exp_avg], [e.exp_avg_sq], [g._replace(live=None)], correction, e.betas, e.eps
+        )
+        self.rested += int(self.lazy.resting.sum())
+
+    def assert_identical(self) -> None:
+        self.lazy.catch_up(self.functions)
+        for name in ("weight", "exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(
+                getattr(self.lazy, name), getattr(self.eager, name), rtol=0, atol=0, equal_nan=True
+            )  # without epsilon, Adam divides 0 by 0
+
+
+def pair(functions: UnitFunctions, **options: object) -> Pair:
+    return Pair(functions, unit_weight(**options), unit_weight(**options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["compiled", "eager"])
+@torch.no_grad()
+def test_weights_and_moments_are_those_of_updating_all_units_to_the_last_bit(how: str, compiled: UnitFunctions) -> None:
+    """Through everything that can happen: at work, never at work, idle for long, at work again, for one step only."""
+    functions = compiled if how == "compiled" else UnitFunctions()
+    both = pair(functions)
+    for step in range(1, 1501):
+        live = list(range(10))
+        live += [u for u in range(10, 20) if step % (40 * u) < 3]
+        live += [u for u in range(20, 40) if step < 100 or step == 900 + u]
+        live += [u for u in range(40, 50) if step > 1300]
+        both.step(step, torch.tensor(live))
+        assert torch.equal(both.lazy.weight, both.eager.weight), step
+        if step in (1, 64, 65, 500, 901, 1499):
+            both.assert_identical()
+    both.assert_identical()
+    assert both.rested > 20 * 1300  # the last ones are never at work, others most of the time
+    assert both.lazy.settled.any()
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    share=st.sampled_from([0.001, 0.01, 0.3]),
+    stop=st.integers(1, 500),
+    betas=st.sampled_from([(0.9, 0.999), (0.5, 0.9), (0.8, 0.99)]),
+    eps=st.sampled_from([1e-8, 1e-3, 0.0]),
+)
+@torch.no_grad()
+def test_whatever_units_are_at_work_the_result_is_the_same(
+    seed: int, share: float, stop: int, betas: tuple[float, float], eps: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    both = pair(UnitFunctions(), seed=seed, betas=betas, eps=eps)
+    for step in range(1, 500):
+        chance = share if step > stop else 0.9
+        both.step(step, (torch.rand(UNITS, generator=generator) < chance).nonzero().squeeze(1))
+    both.assert_identical()
+
+
+@torch.no_grad()
+def test_it_does_not_matter_when_moments_are_caught_up_with_or_units_are_woken(compiled: UnitFunctions) -> None:
+    """What a checkpoint in between does, and a resume from it."""
+    interrupted, other = pair(compiled), pair(compiled)
+    for step in range(1, 700):
+        live = torch.arange(5 if step > 50 else UNITS)
+        interrupted.step(step, live)
+        other.step(step, live)
+        if step == 333:
+            interrupted.lazy.catch_up(compiled)
+        if step == 500:
+            interrupted.lazy.catch_up(compiled)
+            interrupted.lazy.wake()
+            assert other.lazy.resting.any()
+    interrupted.assert_identical()
+    other.assert_identical()
+    assert torch.equal(interrupted.lazy.exp_avg, other.lazy.exp_avg)
+
+
+@torch.no_grad()
+def test_units_whose_first_moment_outlives_the_second_do_not_rest() -> None:
+    """Their weights may move again, since m / √v grows while both decay."""
+    both = pair(UnitFunctions(), betas=(0.999, 0.9))
+    for step in range(1, 700):
+        both.step(step, torch.arange(UNITS if step < 10 else 2))
+    assert both.rested == 0
+    both.assert_identical()
+
+
+@torch.no_grad()
+def test_units_do_not_rest_while_a_weight_is_moved_by_however_little() -> None:
+    """A weight of 0 is, until the first moment is 0 as well: by 10⁻³⁵ in a step."""
+    both = pair(UnitFunctions())
+    for step in range(1, 700):
+        both.step(step, torch.arange(UNITS if step < 10 else 2))
+    assert both.lazy.resting[2:].all()
+    both.assert_identical()
+    for w in (both.lazy, both.eager):
+        w.weight[3:, 1] = 0.0
+        w.wake()
+    for step in range(700, 900):
+        both.step(step, torch.arange(2))
+    assert both.lazy.resting.tolist() == [False, False, True] + [False] * (UNITS - 3)
+    assert both.lazy.weight[3:, 1].any()
+    both.assert_identical()
+
+
+@torch.no_grad()
+def test_only_units_at_work_are_updated_once_the_others_rest() -> None:
+    both = pair(UnitFunctions())
+    for step in range(1, 520):
+        both.step(step, torch.arange(UNITS if step < 100 else 7))
+    assert both.lazy.updated_units == 7
+    both.step(520, torch.arange(9))
+    assert both.lazy.updated_units == 9
+
+
+@torch.no_grad()
+def test_no_unit_at_work_is_no_error() -> None:
+    both = pair(UnitFunctions())
+    for step in range(1, 200):
+        both.step(step, torch.arange(0))
+    assert both.lazy.resting.all()
+    both.assert_identical()
+
+
+def test_the_weight_below_which_no_unit_rests_covers_denormal_moments() -> None:
+    """Half a unit in the last place of it is more than a change by a denormal moment, whose root of v is below eps."""
+    change = 2 * LR / (1 - BETAS[0]) * torch.finfo(torch.float32).tiny / EPS
+    assert unit_weight().smallest * 2.0**-25 >= change * (1 - 1e-6)
+    assert unit_weight(eps=0.0).smallest == math.inf
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.3, 3), (0.5, 5), (0.6, None), (1.0, None)])
+def test_live_units_are_those_that_answer_any_image(share: float, expected: int | None) -> None:
+    out = torch.zeros(BATCH, 10)
+    for unit in range(round(share * 10)):
+        out[unit % BATCH, unit] = 1e-30
+    live = _units.live_units(out)
+    assert (live if expected is None else live.tolist()) == (None if expected is None else list(range(expected)))
+
+
+@torch.no_grad()
+def test_leaving_idle_units_out_changes_products_by_rounding_only() -> None:
+    """With most units idle, against computing with all of them; all quantities of the head."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(64, 50), (50, 30), (30, 10)]
+    weights = [torch.randn(i, o, generator=generator) / i**0.5 for i, o in sizes]
+    biases = [torch.randn(o, generator=generator) for _, o in sizes]
+    biases[0][8:] = -100
+    biases[1][5:] = -100
+    x, labels = torch.rand(BATCH, 4, 4, 4, generator=generator), torch.tensor([1, 2, 3, 4])
+    loss, x_gradient, gradients = _units.head(x, labels, weights, biases)
+    loss_all, x_gradient_all, gradients_all = _units.head(x, labels, weights, biases, idle_too=True)
+    torch.testing.assert_close(loss, loss_all)
+    torch.testing.assert_close(x_gradient, x_gradient_all)
+    for g, g_all in zip(gradients, gradients_all, strict=True):
+        if isinstance(g, UnitGradient):
+            assert isinstance(g_all, UnitGradient)
+            torch.testing.assert_close(g.units.t() @ g.columns, g_all.units.t() @ g_all.columns)
+        else:
+            torch.testing.assert_close(g, g_all)
+    live = [g.live for g in gradients if isinstance(g, UnitGradient)]
+    assert all(part is not None for part in live)
