@@ -87,21 +87,25 @@ def pair(functions: UnitFunctions, **options: object) -> Pair:
 @pytest.mark.parametrize("how", ["compiled", "eager"])
 @torch.no_grad()
 def test_weights_and_moments_are_those_of_updating_all_units_to_the_last_bit(how: str, compiled: UnitFunctions) -> None:
-    """Through everything that can happen: at work, never at work, idle for long, at work again, for one step only."""
+    """Through everything that can happen: at work, never at work, idle for long, at work again, and most so at once."""
     functions = compiled if how == "compiled" else UnitFunctions()
     both = pair(functions)
     for step in range(1, 1501):
-        live = list(range(10))
-        live += [u for u in range(10, 20) if step % (40 * u) < 3]
-        live += [u for u in range(20, 40) if step < 100 or step == 900 + u]
-        live += [u for u in range(40, 50) if step > 1300]
+        live = list(range(3))
+        live += [u for u in range(3, 13) if step % (40 * u) < 3]
+        live += [u for u in range(13, 40) if step < 100 or step == 900 + u]
+        live += [u for u in range(40, 46) if step > 1000]
+        live += [u for u in range(50, 60) if 1400 < step < 1410]
+        live = live if step != 1450 else list(range(60))
         both.step(step, torch.tensor(live))
         assert torch.equal(both.lazy.weight, both.eager.weight), step
-        if step in (1, 64, 65, 500, 901, 1499):
+        if step in (1, 64, 65, 500, 901, 1425, 1449):
             both.assert_identical()
+        if step == 1390:
+            assert both.lazy.resting.any()
+            assert both.lazy.settled.any()
     both.assert_identical()
-    assert both.rested > 20 * 1300  # the last ones are never at work, others most of the time
-    assert both.lazy.settled.any()
+    assert both.rested > 1000 * UNITS / 2
 
 
 @settings(max_examples=15, deadline=None)
@@ -162,12 +166,12 @@ def test_units_do_not_rest_while_a_weight_is_moved_by_however_little() -> None:
     assert both.lazy.resting[2:].all()
     both.assert_identical()
     for w in (both.lazy, both.eager):
-        w.weight[3:, 1] = 0.0
+        w.weight[3:8, 1] = 0.0
         w.wake()
     for step in range(700, 900):
         both.step(step, torch.arange(2))
-    assert both.lazy.resting.tolist() == [False, False, True] + [False] * (UNITS - 3)
-    assert both.lazy.weight[3:, 1].any()
+    assert both.lazy.resting.tolist() == [False] * 2 + [True] + [False] * 5 + [True] * (UNITS - 8)
+    assert both.lazy.weight[3:8, 1].all()
     both.assert_identical()
 
 
@@ -179,6 +183,17 @@ def test_only_units_at_work_are_updated_once_the_others_rest() -> None:
     assert both.lazy.updated_units == 7
     both.step(520, torch.arange(9))
     assert both.lazy.updated_units == 9
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("idle", "rests"), [(UNITS // 2, False), (UNITS - 17, True)])
+def test_units_rest_where_most_of_the_layer_can(idle: int, rests: bool) -> None:
+    both = pair(UnitFunctions())
+    for step in range(1, 400):
+        both.step(step, torch.arange(UNITS if step < 10 else UNITS - idle))
+    assert bool(both.lazy.resting.any()) == rests
+    assert both.lazy.updated_units == (UNITS - idle if rests else UNITS)
+    both.assert_identical()
 
 
 @torch.no_grad()
