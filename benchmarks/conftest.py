@@ -318,7 +318,9 @@ class Suite:
             architecture, classes = architectures.get(run.architecture), self.dataset.num_classes
             bound = None  # the calibration is in float32, which says nothing about other numerics
             if engines.get(run.engine).precision == "float32":
-                bound = machine.step_bound(architecture, self.recipe.batch_size, calibration, classes).seconds
+                bound = machine.step_bound(
+                    architecture, self.recipe.batch_size, calibration, classes, *measurements[run].parameters_per_step()
+                ).seconds
             return measurements[run].result(stopped_by, warnings, bound, self.load_before)
 
         def write_down() -> None:

@@ -46,7 +46,7 @@ class FusedAdam(reference.Engine):
         )
 
 
-class GradientNeverStored(fast.Engine):
+class IdleUnitsLeftOut(fast.Engine):
     """`fast` with its convolutions left to eager PyTorch."""
 
     name = "fast, eager convolutions"
@@ -58,9 +58,16 @@ class GradientNeverStored(fast.Engine):
         )
 
 
+class GradientNeverStored(IdleUnitsLeftOut):
+    """That, with all units of the FC layers at work."""
+
+    name = "fast, eager convolutions, idle units too"
+    idle_too = True
+
+
 @dataclass(frozen=True)
 class Change:
-    """One row: how the step runs, and the optimiser's traffic, counted in bytes for each parameter.
+    """One row: how the step runs, and the optimiser's traffic, counted in bytes for each parameter that it updates.
 
     `bytes_per_parameter` counts every float32 that a pass over the parameters reads or writes, from the moment the
     weight gradient is formed. Default Adam makes seven passes: lerp (3 floats), mul (2), addcmul (3), sqrt (2),
@@ -80,8 +87,12 @@ CHANGES = (
     Change("vectorized data", "augmentation of whole chunks, no workers", reference.Engine, "vectorized", 76),
     Change("fused Adam", "one pass of Adam over the parameters instead of seven", FusedAdam, "vectorized", 32),
     Change(
-        "gradient never stored", "FC gradient formed inside Adam's pass; FC products as sums", GradientNeverStored,
+        "gradient never stored", "FC gradient formed inside Adam's pass; oneDNN's FC products", GradientNeverStored,
         "vectorized", 24,
+    ),
+    Change(
+        "idle units left out", "hidden units that answer no image, whose gradient is 0, neither multiplied nor updated",
+        IdleUnitsLeftOut, "vectorized", 24,
     ),
     Change("fast", "convolutions, batch norm and ReLU compiled together", fast.Engine, "vectorized", 24),
 )  # fmt: skip
@@ -105,7 +116,7 @@ def explain(
     """Measure every variant of `architecture` and of its counterpart, interleaved.
 
     Raises:
-        UserError: without a C++ compiler, which the last two variants need.
+        UserError: without a C++ compiler, which the last three variants need.
     """
     threads = set_deterministic(threads)
     busy = machine.busy_reason()
@@ -133,7 +144,7 @@ def explain(
         threads=threads,
         workers=workers,
         variants=tuple(
-            _variant(a, c.name, c.sentence, m.blocks, c.bytes_per_parameter * m.training.parameters)
+            _variant(a, c.name, c.sentence, m.blocks, round(c.bytes_per_parameter * m.parameters_per_step()[1]))
             for (a, c), m in zip(pairs, measurements, strict=True)
         ),
         dead_share=DEAD_SHARE,

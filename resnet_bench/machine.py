@@ -404,7 +404,7 @@ class Calibration(Model):
             raise UserError(f"The calibration has no measurement of {quantity!r}; measure the machine again.")
         return found
 
-    def bandwidth(self, quantity: Literal["read", "update"], working_set: int) -> float:
+    def bandwidth(self, quantity: Literal["read", "update"], working_set: float) -> float:
         """Bytes/s at the largest measured working set that does not exceed `working_set`, or at the smallest.
 
         Bandwidth falls where a cache overflows, so this errs towards a faster machine.
@@ -591,9 +591,9 @@ class Bound:
         fc_arithmetic_seconds: for `fc_operations`.
     """
 
-    bytes_moved: int
+    bytes_moved: float
     operations: int
-    fc_operations: int
+    fc_operations: float
     memory_seconds: float
     arithmetic_seconds: float
     fc_arithmetic_seconds: float
@@ -609,13 +609,23 @@ class Bound:
         return self.arithmetic_seconds + max(self.memory_seconds, self.fc_arithmetic_seconds)
 
 
-def step_bound(architecture: Architecture, batch_size: int, calibration: Calibration, num_classes: int) -> Bound:
+def step_bound(
+    architecture: Architecture,
+    batch_size: int,
+    calibration: Calibration,
+    num_classes: int,
+    read_parameters: float | None = None,
+    updated_parameters: float | None = None,
+) -> Bound:
     """The least time that a training step with Adam in float32 can take on the calibrated machine, with any engine.
+
+    A step need not read parameters that meet only zeros, nor update those that the update would leave as they are; how
+    many it reads in the forward pass, and updates, is told by the one that was measured. None stands for all.
 
     Counted are, with the rates measured at the networks' own sizes,
 
-    - memory: every parameter is read in the forward pass (4 bytes), and its value and two moments are read and written
-      in the update (24 bytes). This assumes the best known organisation: the gradient of a weight is formed inside the
+    - memory: parameters are read in the forward pass (4 bytes), and values and two moments are read and written in the
+      update (24 bytes). This assumes the best known organisation: the gradient of a weight is formed inside the
       update and never stored, and the gradient of the layer's input is computed in the same pass over the weight. A
       step with a stored gradient moves at least 8 bytes more for each parameter. Activations are not counted: at small
       batches they stay in the caches.
@@ -630,9 +640,11 @@ def step_bound(architecture: Architecture, batch_size: int, calibration: Calibra
     Rates of convolutions are those at batch 4, also for another `batch_size`.
     """
     parameters = parameter_count(architecture, num_classes)
-    working_set = STATE_BYTES * parameters
-    memory_seconds = READ_BYTES * parameters / calibration.bandwidth("read", working_set)
-    memory_seconds += UPDATE_BYTES * parameters / calibration.bandwidth("update", working_set)
+    read = parameters if read_parameters is None else read_parameters
+    updated = parameters if updated_parameters is None else updated_parameters
+    working_set = READ_BYTES * read + (STATE_BYTES - READ_BYTES) * updated
+    memory_seconds = READ_BYTES * read / calibration.bandwidth("read", working_set)
+    memory_seconds += UPDATE_BYTES * updated / calibration.bandwidth("update", working_set)
 
     operations, arithmetic_seconds = 0, 0.0
     for position, convolution in enumerate(convolutions(architecture)):
@@ -641,9 +653,12 @@ def step_bound(architecture: Architecture, batch_size: int, calibration: Calibra
         operations += work
         arithmetic_seconds += work / calibration.convolution_rate(convolution)
 
-    fc_operations = 3 * 2 * batch_size * sum(i * o for i, o in architecture.fc_shapes(num_classes))
+    fc_parameters = sum(i * o for i, o in architecture.fc_shapes(num_classes))
+    # what is neither read nor updated is of the FC layers
+    fc_read, fc_updated = (max(0.0, fc_parameters - parameters + p) for p in (read, updated))
+    fc_operations = 2 * batch_size * (fc_read + 2 * fc_updated)
     return Bound(
-        bytes_moved=(READ_BYTES + UPDATE_BYTES) * parameters,
+        bytes_moved=READ_BYTES * read + UPDATE_BYTES * updated,
         operations=operations,
         fc_operations=fc_operations,
         memory_seconds=memory_seconds,

@@ -3,6 +3,9 @@
 In mode `full` a round times one whole epoch of each network. In mode `sampled` it times a block of consecutive steps
 of each, after a few that are not timed; rounds go on until every network's mean is known well enough, and the epoch
 is extrapolated from the mean step. `measure_both` holds the two against each other.
+
+What is measured is an epoch in the course of a training: an engine whose first steps take longer than the others
+(`Engine.settling_steps`) trains them before anything is timed, though at most half of what the recipe has.
 """
 
 from __future__ import annotations
@@ -82,9 +85,23 @@ class EpochTime:
             if self._block_steps + self._skipped_steps > per_epoch:
                 self._skipped_steps = min(self._skipped_steps, per_epoch // 4)
                 self._block_steps = per_epoch - self._skipped_steps
+            self._settle()
             self._run(max(self._skipped_steps, 2))
+        self._read_parameters = self._updated_parameters = 0  # summed over the timed steps
         self.startup_seconds = self.training.startup_seconds
         self.peak_memory_bytes = peak.bytes
+
+    def _settle(self) -> None:
+        """Train, epoch after epoch, until steps take as long as most of the recipe's do."""
+        training = self.training
+        most = training.recipe.epochs * training.steps_per_epoch // 2
+        steps = min(training.engine.settling_steps, most)
+        description = f"{training.architecture.id} first steps"
+        for _ in tqdm(range(steps), description, unit=" steps", disable=None, leave=False, delay=2):
+            if training.step == training.steps_per_epoch:
+                training.close_epoch()
+            training.train_step()
+        self.warmup_steps += steps
 
     def _run(self, steps: int) -> None:
         """Train without timing; opens the next epoch where this one has too few steps left for a block."""
@@ -111,7 +128,7 @@ class EpochTime:
                 between()
             of_piece = steps * (piece + 1) // pieces - steps * piece // pieces
             faults_before, begun = _page_faults(), time.perf_counter()
-            done += sum(training.train_step() is not None for _ in range(of_piece))
+            done += sum(self._timed_step() for _ in range(of_piece))
             seconds += time.perf_counter() - begun
             faults += _page_faults() - faults_before
         block = Block(
@@ -119,6 +136,20 @@ class EpochTime:
         )
         self.blocks.append(block)
         return block
+
+    def _timed_step(self) -> bool:
+        """Train a step; False where the epoch has none left."""
+        if self.training.train_step() is None:
+            return False
+        engine = self.training.engine
+        self._read_parameters += engine.read_parameters
+        self._updated_parameters += engine.updated_parameters
+        return True
+
+    def parameters_per_step(self) -> tuple[float, float]:
+        """How many parameters the mean timed step read, and how many it updated."""
+        steps = sum(b.steps for b in self.blocks) or 1
+        return self._read_parameters / steps, self._updated_parameters / steps
 
     def epoch_seconds(self) -> list[float]:
         """What each block says an epoch takes, in seconds."""
@@ -145,6 +176,7 @@ class EpochTime:
     ) -> EpochTimeResult:
         """What is known so far; `stopped_by` None says that the measurement was cut off."""
         training = self.training
+        read, updated = self.parameters_per_step()
         return EpochTimeResult(
             **training.run_info(),
             complete=stopped_by is not None,
@@ -154,6 +186,8 @@ class EpochTime:
             warmup_steps=self.warmup_steps,
             startup_seconds=self.startup_seconds,
             blocks=tuple(self.blocks),
+            read_parameters=read,
+            updated_parameters=updated,
             epoch_seconds=self.interval(),
             step_bound_seconds=step_bound_seconds,
             peak_memory_bytes=self.peak_memory_bytes,

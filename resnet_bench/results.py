@@ -30,6 +30,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1, le=10**15)]  # what a float can hold exactly
 NonNegativeCount = Annotated[int, Field(ge=0, le=10**15)]
 ClassCount = Annotated[int, Field(ge=2, le=10**15)]
+Parameters = Annotated[float, Field(ge=0, le=1e15)]  # mean of counts
 Finite = Annotated[float, Field(ge=-1e300, le=1e300)]  # milliseconds and per cent of it are finite too
 Loss = float
 
@@ -163,6 +164,8 @@ class EpochTimeResult(_Run):
     warmup_steps: NonNegativeCount
     startup_seconds: Seconds  # what opening an epoch's pipeline costs before its first step
     blocks: tuple[Block, ...]
+    read_parameters: Parameters  # that the forward pass of a timed step read, on average
+    updated_parameters: Parameters  # that the update of a timed step went over, on average
     epoch_seconds: Interval | None  # None for fewer than two blocks
     step_bound_seconds: Seconds | None = None  # least time a step can take here: `machine.step_bound`
     peak_memory_bytes: NonNegativeCount | None  # most that training this network added to the process

@@ -451,6 +451,17 @@ def test_bound_of_a_network_counted_by_hand() -> None:
     assert bound.seconds == pytest.approx(bound.memory_seconds + bound.arithmetic_seconds)
 
 
+def test_bound_counts_the_parameters_that_a_step_reads_and_updates() -> None:
+    every = parameter_count(TINY, 10)
+    bound = machine.step_bound(TINY, 4, calibration(**RATES), 10, every - 300, every - 20_000.5)
+    assert bound.bytes_moved == 4 * (every - 300) + 24 * (every - 20_000.5)
+    assert bound.memory_seconds == pytest.approx(4 * (every - 300) / 1e9 + 24 * (every - 20_000.5) / 2e9)
+    assert bound.fc_operations == 4 * 2 * (3 * 4096 * 10 - 300 - 2 * 20_000.5)
+    whole = machine.step_bound(TINY, 4, calibration(**RATES), 10)
+    assert bound.arithmetic_seconds == whole.arithmetic_seconds
+    assert machine.step_bound(TINY, 4, calibration(**RATES), 10, every, every) == whole
+
+
 def test_bound_of_a_large_batch_is_arithmetic() -> None:
     """The traffic of the parameters does not grow with the batch, and is hidden by the FC layers' arithmetic."""
     slow = RATES | {"gemm": made_up("FLOP/s", "gemm", median=1e9)}

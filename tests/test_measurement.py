@@ -5,6 +5,7 @@ from scipy import stats
 
 from resnet_bench import measurement
 from resnet_bench.architectures import Architecture
+from resnet_bench.engines import reference
 from resnet_bench.errors import UserError
 from resnet_bench.measurement import EpochTime, Plan, measure_both, measure_interleaved
 from resnet_bench.recipe import Recipe
@@ -50,6 +51,48 @@ def test_sampled_extrapolates_blocks(dataset, pipeline):
     assert measured.interval() is None
     assert sum(getattr(block.phases, p) for p in PHASES) <= block.seconds
     assert measured.startup_seconds > 0
+
+
+class Settling(reference.Engine):
+    """Updates 7 parameters in its first steps and 3 after them."""
+
+    def __init__(self, network, recipe):
+        super().__init__(network, recipe)
+        self.settling_steps, self.steps = 50, 0
+
+    def step(self, images, labels, clock):
+        self.steps += 1
+        self.read_parameters, self.updated_parameters = 10, 7 if self.steps <= self.settling_steps else 3
+        return super().step(images, labels, clock)
+
+
+@pytest.mark.parametrize("mode", ["sampled", "full"])
+def test_an_engines_first_steps_are_not_timed(dataset, mode):
+    """They go on over the end of an epoch of 42 steps."""
+    plan = Plan(mode, min_rounds=2, max_rounds=2, precision=0)
+    measured = EpochTime(
+        lambda: Training(SMALL, dataset, Recipe(batch_size=1), engine=Settling, pipeline="vectorized"), plan
+    )
+    assert measured.training.engine.steps == measured.warmup_steps >= 50
+    assert (measured.training.epoch, measured.training.step) != (1, 50)
+    measure_interleaved([measured], plan)
+    result = measured.result("rounds")
+    assert (result.read_parameters, result.updated_parameters) == (10, 3)
+    assert result.warmup_steps + sum(b.steps for b in result.blocks) == measured.training.engine.steps
+
+
+def test_no_more_first_steps_than_half_of_the_training_are_left_untimed(dataset):
+    recipe = Recipe(batch_size=1, epochs=1)
+    measured = EpochTime(lambda: Training(SMALL, dataset, recipe, engine=Settling, pipeline="vectorized"), Plan())
+    assert 21 <= measured.warmup_steps < 50
+    measured.measure(0)
+    assert measured.parameters_per_step()[1] > 3
+
+
+def test_reference_reads_and_updates_every_parameter(dataset):
+    measured = EpochTime(build(dataset), Plan())
+    measured.measure(0)
+    assert measured.parameters_per_step() == (measured.training.parameters,) * 2
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 42])

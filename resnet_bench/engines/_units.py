@@ -43,6 +43,9 @@ RESTING_SHARE = 0.75
 LARGE = 2**19
 """Elements of a weight (2 MB) from which oneDNN's product is faster than MKL's, which torch takes for float32."""
 
+SETTLING_STEPS = 8 * PERIOD
+"""Steps of a training with the study's recipe after which nearly all units that will ever rest do."""
+
 WORTH_RESTING = 2**20
 """Elements of a hidden layer's weight from which its units may rest: below, the weight and its moments (12 MB) stay in
 a large cache, and updating all of them with the other parameters takes less time than choosing."""
@@ -251,6 +254,7 @@ class UnitWeight:
         settled: bool [units], a part of `resting`: the first moment no longer changes when it decays, since it is 0 or
             a denormal number that rounding keeps.
         pending: steps.
+        updated_parameters: weights that the last update went over.
     """
 
     def __init__(
@@ -263,7 +267,7 @@ class UnitWeight:
         self.resting = torch.zeros(len(weight), dtype=torch.bool)
         self.settled = torch.zeros_like(self.resting)
         self.pending = 0
-        self.updated_units = 0
+        self.updated_parameters = 0
 
     def wake(self) -> None:
         """Forget who rests, after weight or moments were changed from outside."""
@@ -279,7 +283,7 @@ class UnitWeight:
             self._decay(woken, functions)
             self.resting[woken] = self.settled[woken] = False
         awake = (~self.resting).nonzero().squeeze(1)
-        self.updated_units = len(awake)
+        self.updated_parameters = len(awake) * self.weight.shape[1]
         self.pending += 1
         if step % PERIOD and len(awake) == len(self.weight):  # one walk through memory is faster than row by row
             functions.update(

@@ -23,7 +23,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -37,6 +37,7 @@ from resnet_bench.architectures import Architecture, ResidualNetwork
 from resnet_bench.engines import base
 from resnet_bench.engines._features import features, features_backward
 from resnet_bench.engines._units import (
+    SETTLING_STEPS,
     UNROLLED_BATCH,
     WORTH_RESTING,
     Gradient,
@@ -174,6 +175,7 @@ class Engine(base.Engine):
         }
         if recipe.batch_size > UNROLLED_BATCH:  # many images leave few units idle, and see `outer_product`
             self._unit_weights = {}
+        self.settling_steps = SETTLING_STEPS if self._unit_weights and not self.idle_too else 0
         others = (state for i, state in enumerate(self._state()) if i not in self._unit_weights)
         self._others = list(zip(*others, strict=True))  # parameters, first moments, second moments
         self._compiled = compiled_stages(
@@ -229,7 +231,20 @@ class Engine(base.Engine):
         others = [_whole(g) for i, g in enumerate(gradients) if i not in self._unit_weights]
         stages.update(*self._others, others, correction, (beta1, beta2), eps)
         clock.lap("optimizer")
+        self._count(fc_gradients)
         return loss
+
+    def _count(self, fc_gradients: Sequence[Gradient]) -> None:
+        """Say which parameters the step that gave these gradients made use of."""
+        self.read_parameters = sum(p.numel() for p in self.parameters)
+        for weight, g in zip(self._fc[2::2], fc_gradients[2::2], strict=True):  # the first layer is read whole
+            assert isinstance(g, UnitGradient)
+            if g.live is not None:
+                self.read_parameters -= (len(weight) - len(g.live)) * weight.shape[1]
+        unit_weights = self._unit_weights.values()
+        self.updated_parameters = sum(p.numel() for p in self._others[0]) + sum(
+            unit_weight.updated_parameters for unit_weight in unit_weights
+        )
 
     def optimizer_state(self) -> dict[str, Any]:
         stages = self._compiled if self._compiled.warm else Stages()

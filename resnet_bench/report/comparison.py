@@ -271,7 +271,7 @@ def compare(base: ResultFile, other: ResultFile, *, force: bool = False, seed: i
                 seconds=(a.seconds, b.seconds),
                 time=time,
                 relative=None if same_machine or not time else _relative(a, b, base_logs, other_logs, len(told)),
-                explanation=explanations.of(a, b, time) if explanations and time else None,
+                explanation=explanations.of(a, time) if explanations and time else None,
                 parameters=(a.parameters, b.parameters),
                 accuracy=_accuracy(a, b),
                 refused=refused,
@@ -605,8 +605,8 @@ class _Explanations:
     def __init__(self, base: ResultFile, other: ResultFile) -> None:
         self.calibrations = calibration(base.machine, "start"), calibration(other.machine, "start")
 
-    def of(self, a: _Network, b: _Network, time: Ratio) -> Explanation | None:
-        base, other = (self._bound(n, c) for n, c in zip((a, b), self.calibrations, strict=True))
+    def of(self, a: _Network, time: Ratio) -> Explanation | None:
+        base, other = (self._bound(a, c) for c in self.calibrations)  # the same work on both machines
         if base is None or other is None or time.interval is None:
             return None
         expected = other.seconds / base.seconds
@@ -630,10 +630,13 @@ class _Explanations:
         batch_size, classes = run.recipe.get("batch_size"), run.dataset.classes
         if calibration is None or not isinstance(batch_size, int) or not 0 < batch_size <= 10**6 or classes > 10**6:
             return None
+        counts = (run.read_parameters, run.updated_parameters) if isinstance(run, EpochTimeResult) else ()
         from resnet_bench import architectures, machine
 
         try:
-            bound = machine.step_bound(architectures.get(network.architecture), batch_size, calibration, classes)
+            bound = machine.step_bound(
+                architectures.get(network.architecture), batch_size, calibration, classes, *counts
+            )
         except UserError:  # a network of another version, or a calibration that lacks a rate
             return None
         return bound if 1e-12 < bound.seconds < 1e12 else None

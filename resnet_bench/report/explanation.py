@@ -36,10 +36,19 @@ def sentences(result: ExplainResult) -> list[str]:
         f"{first.step_seconds.estimate / last.step_seconds.estimate:.1f} times faster and saves {all_saved:.1f} ms; "
         f"{most.name} ({most.change}) saves the most, {most_saved:.1f} ms.",
         f"In the plain step the optimiser takes {optimizer:.0%} of the time.",
+        _updated(first, last),
         _against_counterpart(result),
         f"With {result.dead_share:.0%} of the first FC layer's units dead, {result.denormal_share:.0%} of Adam's "
         f"moments are denormal numbers; {_cost_of_denormals(result)}",
     ]
+
+
+def _updated(plain: Variant, fast: Variant) -> str:
+    return (
+        f"The plain optimiser reads and writes {plain.optimizer_bytes / 1e6:.0f} MB a step, that of fast "
+        f"{fast.optimizer_bytes / 1e6:.0f} MB; how little depends on the training, for it leaves out the weights of "
+        "hidden units that have answered no image for some hundred steps."
+    )
 
 
 def _cost_of_denormals(result: ExplainResult) -> str:

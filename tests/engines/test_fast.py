@@ -422,6 +422,30 @@ def test_a_training_with_resting_units_resumes_to_the_last_bit() -> None:
     assert_identical(everything(resumed), everything(engine))
 
 
+def test_an_engine_counts_the_parameters_that_it_reads_and_updates() -> None:
+    """16 of 20 units of the first hidden layer are dead; which others are idle, the plain network says."""
+    engine = fast.Engine(with_dead_units(), Recipe())
+    every = sum(p.numel() for p in engine.network.parameters())
+    first, second = (layer.weight for layer in list(engine.network.fc)[:3:2])  # type: ignore[union-attr]
+    assert (engine.read_parameters, engine.updated_parameters) == (every, every)
+    data = batches(6 * _units.PERIOD + 1)
+    train(engine, data[:-1])
+    live: list[int] = []
+    plain = deepcopy(engine.network)
+    for module in plain.fc:
+        if isinstance(module, torch.nn.ReLU):
+            module.register_forward_hook(lambda _module, _inputs, out: live.append(int((out > 0).any(0).sum())))
+    plain(data[-1][0])
+    train(engine, data[-1:])
+    assert len(live) == 2
+    later = engine._unit_weights[len(engine.parameters) - 4]
+    awake = int((~later.resting).sum())
+    assert engine.updated_parameters == every - 16 * first.shape[1] - (20 - awake) * len(second)
+    of_second, of_last = (n if 2 * n <= units else units for n, units in zip(live, (20, 12), strict=True))
+    assert of_second <= 4
+    assert engine.read_parameters == every - (20 - of_second) * len(second) - (12 - of_last) * CLASSES
+
+
 def test_a_training_with_resting_units_follows_reference() -> None:
     data = batches(_units.PERIOD + 10)
     exact, plain = reference.Engine(with_dead_units().double(), Recipe()), reference.Engine(with_dead_units(), Recipe())

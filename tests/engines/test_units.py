@@ -180,9 +180,9 @@ def test_only_units_at_work_are_updated_once_the_others_rest() -> None:
     both = pair(UnitFunctions())
     for step in range(1, 520):
         both.step(step, torch.arange(UNITS if step < 100 else 7))
-    assert both.lazy.updated_units == 7
+    assert both.lazy.updated_parameters == 7 * COLUMNS
     both.step(520, torch.arange(9))
-    assert both.lazy.updated_units == 9
+    assert both.lazy.updated_parameters == 9 * COLUMNS
 
 
 @torch.no_grad()
@@ -192,7 +192,7 @@ def test_units_rest_where_most_of_the_layer_can(idle: int, rests: bool) -> None:
     for step in range(1, 400):
         both.step(step, torch.arange(UNITS if step < 10 else UNITS - idle))
     assert bool(both.lazy.resting.any()) == rests
-    assert both.lazy.updated_units == (UNITS - idle if rests else UNITS)
+    assert both.lazy.updated_parameters == (UNITS - idle if rests else UNITS) * COLUMNS
     both.assert_identical()
 
 

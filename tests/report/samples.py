@@ -158,6 +158,8 @@ def epoch_time(
             }
             for i, s in enumerate(step)
         ],
+        "read_parameters": 1e6,
+        "updated_parameters": 1e6,
         "epoch_seconds": None,
         "step_bound_seconds": None,
         "peak_memory_bytes": 500_000_000,
