@@ -483,7 +483,8 @@ def _fraction_of_limit(group: Group) -> list[Figure]:
             title="How near a training step comes to the machine's limit",
             alt=f"Bar chart of the achieved fraction of the machine's limit: {text}.",
             caption=_about(group, [s for s, _ in bars])
-            + " 100 %: the least time a step can take by this machine's own measured bandwidth and arithmetic rate. "
+            + " 100 %: the least time of a step that reads and updates as many parameters as the measured one did, by "
+            "this machine's own measured bandwidth and arithmetic rate. "
             "Above 100 % the caches held what the bound reads from memory.",
             context=_context(group),
             height=1.5 + 0.34 * len(bars),

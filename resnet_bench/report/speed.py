@@ -30,20 +30,26 @@ def table(group: Group) -> Table | None:
                 s.engine,
                 str(s.setting["pipeline"]),
                 spread([t * 1e3 for t in steps.values()]),
+                _updated([s]),
                 significant(bound * 1e3) if bound else "–",
                 f"{bound / middle:.2f}" if bound else "–",
                 spread(ratios(rounds(plain), steps)) if plain else "–",
             ]
         )
     rows += _summed(timed)
-    columns = ["Network", "Engine", "Pipeline", "Step (ms)", "Bound (ms)", "Bound / step", "Times faster than plain"]
+    columns = [
+        "Network", "Engine", "Pipeline", "Step (ms)", "Updated (%)", "Bound (ms)", "Bound / step",
+        "Times faster than plain",
+    ]  # fmt: skip
     caption = (
         f"{dataset_text(group.dataset)}; {machine_text(group.machine)}. Median over interleaved blocks, in brackets "
         "the lowest and the highest."
     )
     notes = [
-        "Bound: the least time a step can take here, from the bytes it must move and the operations it must do, at the "
-        "rates measured at the start of the session (`resnet-bench machine`).",
+        "Updated: share of the parameters that the mean step's optimiser went over; the rest, the weights of hidden "
+        "units that had long answered no image, it would have left as they were.",
+        "Bound: the least time here of a step that reads and updates so many parameters, from the bytes it must move "
+        "and the operations it must do, at the rates measured at the start of the session (`resnet-bench machine`).",
         "Plain: the engine reference on the loader pipeline, as the paper ran; ratios are taken round by round.",
     ]
     return Table("Speed of a step, data included", columns, rows, caption, notes)
@@ -93,6 +99,11 @@ def spread(values: Sequence[float]) -> str:
     return f"{significant(middle)} [{low}, {high}]"
 
 
+def _updated(series: Sequence[Series]) -> str:
+    times = [r for s in series for r in s.times]
+    return f"{sum(r.updated_parameters for r in times) / sum(r.parameters for r in times):.1%}".removesuffix("%")
+
+
 def _plain(timed: Sequence[Series], series: Series) -> Series | None:
     """The plain run of the same network with the same threads and recipe; None for the plain run itself."""
     own = ("engine", "pipeline", "workers", "epochs")
@@ -125,6 +136,7 @@ def _summed(timed: Sequence[Series]) -> list[list[str]]:
                 "all five, summed",
                 *key,
                 spread([t * 1e3 for t in sums.values()]),
+                _updated([ours[name] for name in paper.PUBLISHED]),
                 significant(bound * 1e3) if bound else "–",
                 f"{bound / median(sums.values()):.2f}" if bound and sums else "–",
                 faster,

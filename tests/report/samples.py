@@ -158,8 +158,6 @@ def epoch_time(
             }
             for i, s in enumerate(step)
         ],
-        "read_parameters": 1e6,
-        "updated_parameters": 1e6,
         "epoch_seconds": None,
         "step_bound_seconds": None,
         "peak_memory_bytes": 500_000_000,
@@ -168,6 +166,8 @@ def epoch_time(
         "warnings": [],
         **overrides,
     }
+    for key in ("read_parameters", "updated_parameters"):
+        result.setdefault(key, result["parameters"])
     if blocks > 1 and "epoch_seconds" not in overrides:
         result["epoch_seconds"] = mean_of([startup + steps_per_epoch * float(s) for s in step]).model_dump()
     return result

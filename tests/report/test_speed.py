@@ -26,9 +26,23 @@ def test_ratio_to_plain_and_share_of_the_bound(tmp_path):
     """500 s and 125 s for 12,500 steps: 40 and 10 ms, 4 times faster, 0.8 of a bound of 8 ms."""
     plain, fast = table(tmp_path / "a.json", both("baseline", 500, 125, step_bound_seconds=0.008)).rows
     assert plain[:3] == ["baseline", "reference", "loader"]
-    assert plain[4:] == ["8.00", "0.20", "–"]
+    assert plain[4:] == ["100.0", "8.00", "0.20", "–"]
     assert fast[:3] == ["baseline", "fast", "vectorized"]
-    assert fast[4:] == ["8.00", "0.80", "4.00 [4.00, 4.00]"]
+    assert fast[4:] == ["100.0", "8.00", "0.80", "4.00 [4.00, 4.00]"]
+
+
+def test_share_of_the_parameters_that_were_updated(tmp_path):
+    """A quarter of all; over the five, by count: a quarter of four of them, and of `conv5x5` all."""
+    entries = [e for name in FIVE for e in both(name, 500, 125)]
+    for e in entries:
+        if e["engine"] == "fast" and e["architecture"] != "conv5x5":
+            e["updated_parameters"] = e["parameters"] / 4
+    rows = {(row[0], row[1]): row[4] for row in table(tmp_path / "a.json", entries).rows}
+    assert rows["fc3", "reference"] == rows["conv5x5", "fast"] == "100.0"
+    assert rows["fc3", "fast"] == "25.0"
+    every = {e["architecture"]: e["parameters"] for e in entries}
+    share = 0.25 + 0.75 * every["conv5x5"] / sum(every.values())
+    assert rows["all five, summed", "fast"] == f"{100 * share:.1f}"
 
 
 def test_ratios_are_taken_round_by_round(tmp_path):
@@ -56,7 +70,7 @@ def test_no_sum_where_a_network_is_missing(tmp_path):
 def test_nothing_to_compare_with(tmp_path):
     """Without a plain run, or a bound, there is a dash, never a number."""
     (row,) = table(tmp_path / "a.json", both("fc1", 500, 125, step_bound_seconds=None)[1:]).rows
-    assert row[4:] == ["–", "–", "–"]
+    assert row[4:] == ["100.0", "–", "–", "–"]
 
 
 def test_other_threads_are_not_the_plain_run(tmp_path):
