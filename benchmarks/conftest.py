@@ -24,7 +24,7 @@ from resnet_bench.training import Training, set_deterministic
 
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
-        "engine": "fast", "epochs": 2, "train_images": 500, "test_images": 500, "time_limit": 25.0,
+        "engine": "fast", "epochs": 2, "train_images": 500, "test_images": 500, "time_limit": 20.0,
         "overhead_rounds": 6,
     },
     "standard": {

@@ -164,8 +164,8 @@ class EpochTimeResult(_Run):
     warmup_steps: NonNegativeCount
     startup_seconds: Seconds  # what opening an epoch's pipeline costs before its first step
     blocks: tuple[Block, ...]
-    read_parameters: Parameters  # that the forward pass of a timed step read, on average
-    updated_parameters: Parameters  # that the update of a timed step went over, on average
+    read_parameters: Parameters | None = None  # by the forward pass of the mean timed step; None: not counted yet
+    updated_parameters: Parameters | None = None  # by its update
     epoch_seconds: Interval | None  # None for fewer than two blocks
     step_bound_seconds: Seconds | None = None  # least time a step can take here: `machine.step_bound`
     peak_memory_bytes: NonNegativeCount | None  # most that training this network added to the process

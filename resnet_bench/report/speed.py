@@ -100,8 +100,11 @@ def spread(values: Sequence[float]) -> str:
 
 
 def _updated(series: Sequence[Series]) -> str:
-    times = [r for s in series for r in s.times]
-    return f"{sum(r.updated_parameters for r in times) / sum(r.parameters for r in times):.1%}".removesuffix("%")
+    """Per cent of the parameters; `–` where a file does not tell."""
+    updated = [(r.parameters, r.updated_parameters) for s in series for r in s.times]
+    if any(count is None for _, count in updated):
+        return "–"
+    return f"{sum(count or 0 for _, count in updated) / sum(every for every, _ in updated):.1%}".removesuffix("%")
 
 
 def _plain(timed: Sequence[Series], series: Series) -> Series | None:

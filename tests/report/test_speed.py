@@ -45,6 +45,16 @@ def test_share_of_the_parameters_that_were_updated(tmp_path):
     assert rows["all five, summed", "fast"] == f"{100 * share:.1f}"
 
 
+def test_files_from_before_updates_were_counted_are_read(tmp_path):
+    entries = both("fc1", 500, 125, step_bound_seconds=0.008)
+    for e in entries:
+        del e["updated_parameters"], e["read_parameters"]
+    assert [row[4:7] for row in table(tmp_path / "a.json", entries).rows] == [
+        ["–", "8.00", "0.20"],
+        ["–", "8.00", "0.80"],
+    ]
+
+
 def test_ratios_are_taken_round_by_round(tmp_path):
     """Where the machine gets twice as slow half-way, times double and the ratio stays."""
     drift = [1, 1, 1, 2, 2, 2]
