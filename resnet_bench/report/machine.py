@@ -62,8 +62,8 @@ def tables(description: dict[str, Any], calibration: Calibration) -> list[Table]
             "Least time of a training step",
             ["network", "MB moved", "memory ms", "MFLOP", "convolutions ms", "step ms"],
             bounds,
-            f"From the rates above, for {NUM_CLASSES} classes and batch size {Recipe().batch_size}, where every parameter "
-            "is read and updated.",
+            f"From the rates above, for {NUM_CLASSES} classes and batch size {Recipe().batch_size}, where every "
+            "parameter is read and updated.",
         ),
     ]
 
