@@ -24,8 +24,8 @@ from resnet_bench.training import Training, set_deterministic
 
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
-        "engine": "fast", "epochs": 2, "train_images": 500, "test_images": 500, "time_limit": 20.0,
-        "overhead_rounds": 6,
+        "engine": "fast", "epochs": 2, "train_images": 500, "test_images": 500, "time_limit": 17.0,
+        "overhead_rounds": 4,
     },
     "standard": {
         "epochs": 5, "train_images": 10_000, "test_images": 2000, "time_limit": 300.0, "explain": "baseline",
