@@ -87,7 +87,7 @@ class EpochTime:
                 self._block_steps = per_epoch - self._skipped_steps
             self._settle()
             self._run(max(self._skipped_steps, 2))
-        self._read_parameters = self._updated_parameters = 0  # summed over the timed steps
+        self._read_parameters, self._updated_parameters = 0.0, 0  # summed over the timed steps
         self.startup_seconds = self.training.startup_seconds
         self.peak_memory_bytes = peak.bytes
 

@@ -24,6 +24,9 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from resnet_bench.engines import _coarse
+from resnet_bench.engines._coarse import CoarseCopy
+
 aten = torch.ops.aten
 
 MEAN, IGNORED_LABEL = 1, -100  # how `F.cross_entropy` calls the operators of the loss, by default
@@ -37,11 +40,19 @@ CHUNK_UNITS = 64
 PERIOD = 64
 """Steps after which units may go to rest, and after which the moments of resting units are caught up with."""
 
+DECAY_STEPS = 32
+"""Multiplications of a moment's element in one pass over a chunk of rows. Each has to wait for the one before, and of
+more of them a CPU does not see far enough ahead to work on other elements meanwhile."""
+
 RESTING_SHARE = 0.75
 """Of a layer's units: fewer do not rest at all, since one walk over all is faster then than many over some."""
 
 LARGE = 2**19
 """Elements of a weight (2 MB) from which oneDNN's product is faster than MKL's, which torch takes for float32."""
+
+ROW_MULTIPLE = 32
+"""The rows of a weight that are read without the others are made up to a multiple of so many, so that
+`product_by_rows` can try all numbers there can be."""
 
 SETTLING_STEPS = 8 * PERIOD
 """Steps of a training with the study's recipe after which nearly all units that will ever rest do."""
@@ -72,14 +83,35 @@ Gradient = Tensor | UnitGradient
 # Products -----------------------------------------------------------------------------------------------------------
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x [batch, inputs] times weight [inputs, outputs], plus bias [outputs].
+def of_onednn(weight: Tensor) -> bool:
+    """Whether oneDNN is the faster one to take the product with a weight: it reads large ones at twice MKL's speed."""
+    return weight.numel() >= LARGE and torch.backends.mkldnn.is_available()
 
-    oneDNN reads a large weight at twice the speed of MKL. The operator is Inductor's own for inference.
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, onednn: bool | None = None) -> Tensor:
+    """x [batch, inputs] times weight [inputs, outputs], plus bias [outputs]; by oneDNN where that is faster or asked.
+
+    The operator is Inductor's own for inference.
     """
-    if weight.numel() >= LARGE and torch.backends.mkldnn.is_available():
+    if of_onednn(weight) if onednn is None else onednn:
         return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight.t(), bias, "none", [], ""))
     return x @ weight if bias is None else torch.addmm(bias, x, weight)
+
+
+@functools.cache
+def product_by_rows(batch_size: int, units: int, columns: int, threads: int) -> bool:
+    """Whether `product` gives units the same bits alone as among all: tried, for each number that `answers` may ask.
+
+    A library may add in another order where sizes differ. oneDNN, where it was seen, does so for a single unit only.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x, bias = torch.rand(batch_size, columns, generator=generator), torch.rand(units, generator=generator)
+    weight = torch.rand(units, columns, generator=generator) - 0.5
+    whole = product(x, weight.t(), bias)
+    order = torch.randperm(units, generator=generator)
+    some = (order[:size] for size in range(ROW_MULTIPLE, units // 2 + 1, ROW_MULTIPLE))
+    onednn = of_onednn(weight)
+    return all(torch.equal(product(x, weight[s].t(), bias[s], onednn), whole[:, s]) for s in some)
 
 
 def outer_product(x: Tensor, g: Tensor) -> Tensor:
@@ -110,16 +142,22 @@ def of_units(tensor: Tensor, live: Tensor | None, dim: int) -> Tensor:
 
 
 def head(
-    x: Tensor, labels: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], idle_too: bool = False
+    x: Tensor,
+    labels: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    idle_too: bool = False,
+    answers: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, list[Gradient]]:
     """FC layers and mean cross-entropy, forward and backward.
 
     Args:
-        x: feature map [batch, channels, size, size].
+        x: feature map, float32 [batch, inputs].
         labels: int64 [batch].
         weights: of each layer, [inputs, outputs]; the first of several is transposed in memory.
         biases: of each layer, [outputs].
         idle_too: also compute with idle units, for the measurement of what leaving them out gives.
+        answers: of the first hidden layer, [batch, units], where they are known.
 
     Returns:
         loss: scalar.
@@ -127,10 +165,10 @@ def head(
         gradients: of each layer's weight and bias in turn.
     """
     live: list[Tensor | None] = [None]  # of each layer's inputs
-    outs = [x.float().flatten(1)]  # the inputs, [batch, inputs]
+    outs = [x]  # the inputs, [batch, inputs]
     read = [(outs[0], weights[0])]  # the live ones and their rows of the weight
     for bias, weight in zip(biases[:-1], weights[1:], strict=True):
-        out = product(*read[-1], bias).relu_()
+        out = product(*read[-1], bias).relu_() if answers is None or len(outs) > 1 else answers
         outs.append(out)
         live.append(None if idle_too else live_units(out))
         read.append((of_units(out, live[-1], 1), of_units(weight, live[-1], 0)))
@@ -149,7 +187,7 @@ def head(
         of_weight = UnitGradient(alive, g, outs[0]) if i == 1 else UnitGradient(live[i - 1], outs[i - 1], g)
         gradients[:0] = [of_weight, g.sum(0)]
     x_gradient = product(g_live, of_units(weights[0].t(), live[1] if len(weights) > 1 else None, 0))
-    return loss, x_gradient.view_as(x).to(x.dtype), gradients
+    return loss, x_gradient, gradients
 
 
 # Adam ---------------------------------------------------------------------------------------------------------------
@@ -217,17 +255,17 @@ def update_units(
     return ((after != before) | ((after.abs() < smallest) & (m != 0))).any(1)
 
 
-def decay(moment: Tensor, rows: Tensor, factors: Tensor) -> Tensor:
+def decay(moment: Tensor, rows: Tensor, factors: Tensor) -> None:
     """Multiply some rows of a moment [units, columns] by one factor after the other, in place, as so many steps would.
 
-    Returns:
-        bool [rows]: whether an element changed.
+    Args:
+        rows: int64 [rows], each once.
+        factors: [DECAY_STEPS].
     """
-    before = after = moment[rows]
+    after = moment[rows]
     for factor in factors:
         after = after * factor
     moment[rows] = after
-    return (after != before).any(1)
 
 
 class UnitFunctions(NamedTuple):
@@ -235,7 +273,7 @@ class UnitFunctions(NamedTuple):
 
     update: Callable[..., None] = update
     update_units: Callable[..., Tensor] = update_units
-    decay: Callable[..., Tensor] = decay
+    decay: Callable[..., None] = decay
 
 
 class UnitWeight:
@@ -254,6 +292,8 @@ class UnitWeight:
         settled: bool [units], a part of `resting`: the first moment no longer changes when it decays, since it is 0 or
             a denormal number that rounding keeps.
         pending: steps.
+        coarse: tells which of the resting units may answer; None where none rests.
+        read_parameters: weights that the last `answers` read.
         updated_parameters: weights that the last update went over.
     """
 
@@ -267,6 +307,8 @@ class UnitWeight:
         self.resting = torch.zeros(len(weight), dtype=torch.bool)
         self.settled = torch.zeros_like(self.resting)
         self.pending = 0
+        self.coarse: CoarseCopy | None = None
+        self.read_parameters: float = 0
         self.updated_parameters = 0
 
     def wake(self) -> None:
@@ -274,6 +316,26 @@ class UnitWeight:
         self.resting.fill_(False)
         self.settled.fill_(False)
         self.pending = 0
+        self.coarse = None
+
+    def answers(self, x: Tensor, bias: Tensor) -> Tensor:
+        """relu(x @ weight.T + bias), [batch, units], from the weights of those units that may not answer 0.
+
+        Args:
+            x: [batch, columns], none negative.
+            bias: [units].
+        """
+        units, columns = self.weight.shape
+        if self.coarse is not None and product_by_rows(len(x), units, columns, torch.get_num_threads()):
+            rows = (~self.resting | self.coarse.may_answer(x, bias)).nonzero().squeeze(1)
+            padded = torch.cat([rows, rows[-1:].expand(-len(rows) % ROW_MULTIPLE)])
+            if 2 * len(padded) <= units:
+                self.read_parameters = columns * (len(rows) + units * _coarse.BYTES)
+                some = self.weight.index_select(0, padded)
+                out = product(x, some.t(), bias[padded], of_onednn(self.weight)).relu_()
+                return x.new_zeros(len(x), units).index_copy_(1, rows, out[:, : len(rows)])
+        self.read_parameters = self.weight.numel()
+        return product(x, self.weight.t(), bias).relu_()
 
     def update(self, gradient: UnitGradient, correction: Tensor, step: int, functions: UnitFunctions) -> None:
         """Adam's step number `step`, from 1."""
@@ -297,9 +359,17 @@ class UnitWeight:
             if moved and self.betas[0] * math.sqrt((1 + 1 / step) / self.betas[1]) < 0.99:
                 idle = torch.ones_like(self.resting)
                 idle[live] = False
-                self.resting[awake] = idle[awake] & ~torch.cat(moved)
-            if self.resting.sum() < RESTING_SHARE * len(self.resting):
-                self.wake()
+                self._rest(awake[idle[awake] & ~torch.cat(moved)])
+
+    def _rest(self, rows: Tensor) -> None:
+        """Let `rows` rest too, if most of the layer then does; else none."""
+        self.resting[rows] = True
+        if self.resting.sum() < RESTING_SHARE * len(self.resting):
+            self.wake()
+            return
+        self.coarse = self.coarse or CoarseCopy(*self.weight.shape)
+        for some in chunks(rows):
+            self.coarse.copy(some, self.weight)
 
     def catch_up(self, functions: UnitFunctions) -> None:
         """Bring the moments of all resting units up to date."""
@@ -317,13 +387,16 @@ class UnitWeight:
     def _decay(self, rows: Tensor, functions: UnitFunctions) -> None:
         if not self.pending:
             return
-        factors = torch.ones(2, PERIOD)
-        for moment, beta in zip(factors, self.betas, strict=True):
-            moment[: self.pending] = beta
+        first, second = torch.ones(2, -(-self.pending // DECAY_STEPS) * DECAY_STEPS)
+        first[: self.pending], second[: self.pending] = self.betas
         for some in chunks(rows[~self.settled[rows]]):
-            self.settled[some] = ~functions.decay(self.exp_avg, some, factors[0])
+            for factors in first.split(DECAY_STEPS):
+                functions.decay(self.exp_avg, some, factors)
+            m = self.exp_avg[some]
+            self.settled[some] = (m * self.betas[0] == m).all(1)
         for some in chunks(rows):
-            functions.decay(self.exp_avg_sq, some, factors[1])
+            for factors in second.split(DECAY_STEPS):
+                functions.decay(self.exp_avg_sq, some, factors)
 
     def compile(self, batch_size: int, functions: UnitFunctions) -> None:
         """Call the functions once, for any number of rows to come; the update is one with a gradient of 0."""
@@ -335,10 +408,11 @@ class UnitWeight:
         deterministic = torch.are_deterministic_algorithms_enabled()
         torch.use_deterministic_algorithms(False)
         try:
-            functions.decay(self.exp_avg, rows, torch.ones(PERIOD))
+            functions.decay(self.exp_avg, rows, torch.ones(DECAY_STEPS))
             self._update_units(rows, UnitGradient(rows, units, columns), torch.ones(2), functions)
         finally:
             torch.use_deterministic_algorithms(deterministic)
+        product_by_rows(batch_size, *self.weight.shape, torch.get_num_threads())
 
 
 def chunks(rows: Tensor) -> Iterator[Tensor]:

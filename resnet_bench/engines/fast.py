@@ -116,7 +116,7 @@ def compiled_stages(
             shape: UnitFunctions(
                 compiled(update, SINGLE_PASS),
                 compiled(update_units, SINGLE_PASS, dynamic=None),
-                compiled(decay, dynamic=None),
+                compiled(decay, SINGLE_PASS, dynamic=None),
             )
             for shape in hidden
             if math.prod(shape) >= WORTH_RESTING
@@ -175,6 +175,8 @@ class Engine(base.Engine):
         }
         if recipe.batch_size > UNROLLED_BATCH:  # many images leave few units idle, and see `outer_product`
             self._unit_weights = {}
+        of_first = (u for u in self._unit_weights.values() if u.weight.data_ptr() == first.data_ptr())
+        self._first = next(of_first, None)  # the first hidden layer's, whose inputs are the feature map
         self.settling_steps = SETTLING_STEPS if self._unit_weights and not self.idle_too else 0
         others = (state for i, state in enumerate(self._state()) if i not in self._unit_weights)
         self._others = list(zip(*others, strict=True))  # parameters, first moments, second moments
@@ -218,7 +220,10 @@ class Engine(base.Engine):
 
         images = images.contiguous(memory_format=torch.channels_last)
         x, saved = stages.features(self.network, images, self.convolution_dtype)
-        loss, g, fc_gradients = head(x, labels, self._fc[::2], self._fc[1::2], self.idle_too)
+        flat = x.float().flatten(1)
+        answers = self._first.answers(flat, self._fc[1]) if self._first else None
+        loss, g, fc_gradients = head(flat, labels, self._fc[::2], self._fc[1::2], self.idle_too, answers)
+        g = g.view_as(x).to(x.dtype)
         clock.lap("forward")
 
         gradients = [*stages.features_backward(self.network, g, saved), *fc_gradients]
@@ -237,7 +242,9 @@ class Engine(base.Engine):
     def _count(self, fc_gradients: Sequence[Gradient]) -> None:
         """Say which parameters the step that gave these gradients made use of."""
         self.read_parameters = sum(p.numel() for p in self.parameters)
-        for weight, g in zip(self._fc[2::2], fc_gradients[2::2], strict=True):  # the first layer is read whole
+        if self._first:
+            self.read_parameters -= self._first.weight.numel() - self._first.read_parameters
+        for weight, g in zip(self._fc[2::2], fc_gradients[2::2], strict=True):
             assert isinstance(g, UnitGradient)
             if g.live is not None:
                 self.read_parameters -= (len(weight) - len(g.live)) * weight.shape[1]

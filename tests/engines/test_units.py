@@ -33,7 +33,7 @@ def compiled() -> UnitFunctions:
     functions = UnitFunctions(
         fast.compiled(_units.update, fast.SINGLE_PASS),
         fast.compiled(_units.update_units, fast.SINGLE_PASS, dynamic=None),
-        fast.compiled(_units.decay, dynamic=None),
+        fast.compiled(_units.decay, fast.SINGLE_PASS, dynamic=None),
     )
     with torch.no_grad():
         unit_weight().compile(BATCH, functions)
@@ -230,7 +230,7 @@ def test_leaving_idle_units_out_changes_products_by_rounding_only() -> None:
     biases = [torch.randn(o, generator=generator) for _, o in sizes]
     biases[0][8:] = -100
     biases[1][5:] = -100
-    x, labels = torch.rand(BATCH, 4, 4, 4, generator=generator), torch.tensor([1, 2, 3, 4])
+    x, labels = torch.rand(BATCH, 64, generator=generator), torch.tensor([1, 2, 3, 4])
     loss, x_gradient, gradients = _units.head(x, labels, weights, biases)
     loss_all, x_gradient_all, gradients_all = _units.head(x, labels, weights, biases, idle_too=True)
     torch.testing.assert_close(loss, loss_all)
@@ -243,3 +243,114 @@ def test_leaving_idle_units_out_changes_products_by_rounding_only() -> None:
             torch.testing.assert_close(g, g_all)
     live = [g.live for g in gradients if isinstance(g, UnitGradient)]
     assert all(part is not None for part in live)
+
+
+# Answers of units, most of which rest -------------------------------------------------------------------------------
+
+OF_LAYER = (200, 512)  # units, columns
+
+
+@pytest.fixture
+def onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Small weights are read by oneDNN too, whose product gives a unit the same bits alone as among others."""
+    monkeypatch.setattr(_units, "LARGE", 1)
+    monkeypatch.setattr(_units, "ROW_MULTIPLE", 16)
+    _units.product_by_rows.cache_clear()
+    yield
+    _units.product_by_rows.cache_clear()
+
+
+def resting(live: int, seed: int = 0) -> tuple[UnitWeight, Tensor, Tensor]:
+    """A weight whose units rest but for the first `live`; inputs, and a bias with which those answer."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(OF_LAYER, generator=generator) / OF_LAYER[1] ** 0.5
+    moments = torch.zeros(OF_LAYER), torch.zeros(OF_LAYER)
+    rested = UnitWeight(weight, *moments, LR, BETAS, EPS)
+    rested._rest(torch.arange(live, len(weight)))
+    bias = torch.full((len(weight),), -5.0)
+    bias[:live] = 0.5
+    return rested, torch.rand(BATCH, OF_LAYER[1], generator=generator), bias
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**16), live=st.integers(0, 50), spread=st.sampled_from([0.0, 1.0, 4.0]))
+@torch.no_grad()
+def test_answers_of_few_rows_are_those_of_all_to_the_last_bit(seed: int, live: int, spread: float) -> None:
+    """Also where resting units answer, or nearly do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_units, "LARGE", 1)
+        patch.setattr(_units, "ROW_MULTIPLE", 16)
+        _units.product_by_rows.cache_clear()
+        rested, x, bias = resting(live, seed)
+        bias += spread * torch.randn(len(bias), generator=torch.Generator().manual_seed(seed))
+        expected = torch.relu(_units.product(x, rested.weight.t(), bias))
+        assert torch.equal(rested.answers(x, bias), expected)
+        assert _units.product_by_rows(BATCH, *OF_LAYER, torch.get_num_threads())
+        _units.product_by_rows.cache_clear()
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("onednn")
+def test_only_rows_that_may_answer_are_read_and_a_quarter_of_all_for_the_copy() -> None:
+    units, columns = OF_LAYER
+    rested, x, bias = resting(20)
+    rested.answers(x, bias)
+    assert rested.read_parameters == 20 * columns + units * columns / 4
+    rested.wake()
+    rested.answers(x, bias)
+    assert rested.read_parameters == units * columns
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("onednn")
+def test_all_rows_are_read_where_most_may_answer() -> None:
+    rested, x, bias = resting(20)
+    bias += 10
+    assert torch.equal(rested.answers(x, bias), torch.relu(_units.product(x, rested.weight.t(), bias)))
+    assert rested.read_parameters == rested.weight.numel()
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("onednn")
+def test_no_row_is_read_where_no_unit_may_answer() -> None:
+    rested, x, bias = resting(0)
+    answers = rested.answers(x, bias)
+    assert answers.shape == (BATCH, OF_LAYER[0])
+    assert not answers.any()
+    assert rested.read_parameters == rested.weight.numel() / 4
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("onednn")
+def test_all_rows_are_read_where_a_library_adds_up_in_another_order_for_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    product = _units.product
+
+    def of_another_order(x: Tensor, weight: Tensor, bias: Tensor | None = None, onednn: bool | None = None) -> Tensor:
+        if weight.shape[1] == 48:  # one of the numbers of rows there can be
+            x, weight = x.flip(1), weight.flip(0)
+        return product(x, weight, bias, onednn)
+
+    monkeypatch.setattr(_units, "product", of_another_order)
+    assert not _units.product_by_rows(BATCH, *OF_LAYER, torch.get_num_threads())
+    rested, x, bias = resting(20)
+    assert torch.equal(rested.answers(x, bias), torch.relu(product(x, rested.weight.t(), bias)))
+    assert rested.read_parameters == rested.weight.numel()
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("onednn")
+def test_a_unit_that_rests_again_is_copied_again() -> None:
+    """Its weights moved in between: an old copy would call it idle though it answers."""
+    rested, x, bias = resting(20)
+    assert not rested.answers(x, bias)[:, 100].any()
+    rested.update(gradient_of(rested, 100), torch.tensor([LR, 1.0]), 1000, UnitFunctions())
+    assert not rested.resting[100]
+    rested.weight[100] = 1.0
+    rested._rest(torch.tensor([100]))
+    assert rested.answers(x, bias)[:, 100].all()
+
+
+def gradient_of(weight: UnitWeight, unit: int) -> UnitGradient:
+    units = torch.zeros(BATCH, len(weight.weight))
+    units[:, unit] = 1.0
+    return UnitGradient(torch.tensor([unit]), units, torch.ones(BATCH, weight.weight.shape[1]))

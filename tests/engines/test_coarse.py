@@ -1,0 +1,137 @@
+"""The 8-bit copy of weights: whoever it calls idle is so, and most who are idle it calls so."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import hypothesis.extra.numpy as arrays
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from resnet_bench.engines import _units
+from resnet_bench.engines._coarse import CoarseCopy
+
+BATCH, UNITS, COLUMNS = 4, 12, 33
+
+
+def copied(weight: Tensor) -> CoarseCopy:
+    coarse = CoarseCopy(*weight.shape)
+    coarse.copy(torch.arange(len(weight)), weight)
+    return coarse
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def answering(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Bool [units]: those that answer some image in float32, by one library or another, added up in several orders."""
+    orders = [torch.arange(x.shape[1]), *(torch.randperm(x.shape[1]) for _ in range(4))]
+    out = [
+        _units.product(x[:, order], weight[:, order].t(), bias, onednn) for order in orders for onednn in (False, True)
+    ]
+    return ~(torch.stack(out) <= 0).all(0).all(0)
+
+
+def weights(bits: int) -> st.SearchStrategy[np.ndarray]:
+    """Of few or all significant bits, and of very different magnitudes."""
+    elements = st.floats(-(2.0**bits), 2.0**bits, width=32).map(lambda v: v * 2.0**-bits)
+    return arrays.arrays(np.float32, (UNITS, COLUMNS), elements=elements.map(np.float32))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    weight=st.one_of(weights(3), weights(30)),
+    x=arrays.arrays(np.float32, (BATCH, COLUMNS), elements=st.floats(0, 1000, width=32)),
+    offset=st.floats(-1e-2, 1e-2),
+    exponent=st.integers(-120, 60),
+)
+@torch.no_grad()
+def test_no_unit_that_answers_is_called_idle(weight: np.ndarray, x: np.ndarray, offset: float, exponent: int) -> None:
+    """The bias is chosen such that the largest answer of each unit is next to 0, on one side or the other."""
+    w, inputs = torch.from_numpy(weight) * 2.0**exponent, torch.from_numpy(x)
+    largest = (inputs.double() @ w.t().double()).amax(0)
+    bias = (-largest * (1 + offset)).float()
+    told = copied(w).may_answer(inputs, bias)
+    assert told[answering(inputs, w, bias)].all()
+
+
+@torch.no_grad()
+def test_the_bound_is_not_larger_than_it_has_to_be() -> None:
+    """The worst case for a row: each rounding as large as it may be, and all to the same side."""
+    weight = torch.full((1, COLUMNS), 2.5)
+    weight[0, 0] = 127.0  # the scale is 1, and a little more
+    x = torch.ones(1, COLUMNS)
+    x[0, 0] = 0.0
+    coarse = copied(weight)
+    exact = float((x.double() @ weight.t().double())[0, 0])
+    error = (COLUMNS - 1) * (0.501 + 127 * 2**-8) * float(coarse.scale[0]) + 2**-8 * exact
+    assert coarse.may_answer(x, torch.tensor([-exact])).all()
+    assert not coarse.may_answer(x, torch.tensor([-exact - 1.05 * 2 * error])).any()
+
+
+@torch.no_grad()
+def test_units_that_answer_far_below_0_are_told_from_those_that_answer() -> None:
+    """With numbers such as the study's networks have: some thousand inputs, weights of the size of their start."""
+    columns, units = 4096, 200
+    x = random(BATCH, columns).relu()
+    weight = random(units, columns, seed=1) / columns**0.5
+    bias = torch.full((units,), -3.0)
+    bias[:10] = 3.0
+    told = copied(weight).may_answer(x, bias)
+    assert told[:10].all()
+    assert told[10:].float().mean() < 0.2
+    assert told[answering(x, weight, bias)].all()
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [*itertools.product(("weight", "bias"), (math.nan, math.inf, -math.inf)), ("input", math.nan), ("input", math.inf)],
+)
+@torch.no_grad()
+def test_what_is_no_number_leaves_nobody_out(where: str, value: float) -> None:
+    weight, x, bias = random(UNITS, COLUMNS), random(BATCH, COLUMNS).relu(), torch.full((UNITS,), -1e6)
+    {"weight": weight, "input": x, "bias": bias[None]}[where][0, 0] = value
+    told = copied(weight).may_answer(x, bias)
+    assert told[0]
+    assert told[1:].all() == (where == "input")  # a number of all units, or of one
+
+
+@torch.no_grad()
+def test_rows_of_zeros_and_rows_without_a_copy_answer_their_bias() -> None:
+    weight = torch.zeros(4, COLUMNS)
+    coarse = CoarseCopy(4, COLUMNS)
+    coarse.copy(torch.tensor([0, 1]), weight)
+    told = coarse.may_answer(random(BATCH, COLUMNS).relu(), torch.tensor([-1.0, 1.0, -1.0, 1.0]))
+    assert told.tolist() == [False, True, False, True]
+
+
+@torch.no_grad()
+def test_only_the_rows_named_are_copied_again() -> None:
+    weight = random(UNITS, COLUMNS)
+    coarse = copied(weight)
+    before = coarse.quantized.clone(), coarse.scale.clone()
+    changed = -2 * weight
+    coarse.copy(torch.tensor([3, 5]), changed)
+    same = torch.ones(UNITS, dtype=torch.bool)
+    same[[3, 5]] = False
+    assert torch.equal(coarse.quantized[same], before[0][same])
+    assert torch.equal(coarse.scale[same], before[1][same])
+    other = copied(changed)
+    assert torch.equal(coarse.quantized[~same], other.quantized[~same])
+
+
+@torch.no_grad()
+def test_a_copy_is_within_half_a_step_of_the_weight() -> None:
+    weight = random(UNITS, COLUMNS) * 10.0 ** torch.arange(UNITS)[:, None]
+    coarse = copied(weight)
+    scale = coarse.scale.double()[:, None]
+    assert coarse.quantized.abs().max() <= 127
+    assert ((coarse.quantized[:, :COLUMNS] * scale - weight.double()).abs() <= 0.501 * scale).all()
+    assert (scale.squeeze(1) * 127 >= weight.double().abs().amax(1)).all()
+    assert (scale.squeeze(1) * 127 <= weight.double().abs().amax(1) * 1.02).all()
