@@ -318,15 +318,16 @@ class UnitWeight:
         self.pending = 0
         self.coarse = None
 
-    def answers(self, x: Tensor, bias: Tensor) -> Tensor:
+    def answers(self, x: Tensor, bias: Tensor, whole: bool = False) -> Tensor:
         """relu(x @ weight.T + bias), [batch, units], from the weights of those units that may not answer 0.
 
         Args:
             x: [batch, columns], none negative.
             bias: [units].
+            whole: read all units' weights, as for a batch of a size that `product_by_rows` did not try yet.
         """
         units, columns = self.weight.shape
-        if self.coarse is not None and product_by_rows(len(x), units, columns, torch.get_num_threads()):
+        if not whole and self.coarse is not None and product_by_rows(len(x), units, columns, torch.get_num_threads()):
             rows = (~self.resting | self.coarse.may_answer(x, bias)).nonzero().squeeze(1)
             padded = torch.cat([rows, rows[-1:].expand(-len(rows) % ROW_MULTIPLE)])
             if 2 * len(padded) <= units:

@@ -215,13 +215,14 @@ class Engine(base.Engine):
 
     @torch.no_grad()
     def _step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
-        stages = self._compiled if len(images) == self.recipe.batch_size else Stages()
+        full = len(images) == self.recipe.batch_size
+        stages = self._compiled if full else Stages()
         (beta1, beta2), lr, eps = self.recipe.betas, self.recipe.lr, self.recipe.eps
 
         images = images.contiguous(memory_format=torch.channels_last)
         x, saved = stages.features(self.network, images, self.convolution_dtype)
         flat = x.float().flatten(1)
-        answers = self._first.answers(flat, self._fc[1]) if self._first else None
+        answers = self._first.answers(flat, self._fc[1], whole=not full) if self._first else None
         loss, g, fc_gradients = head(flat, labels, self._fc[::2], self._fc[1::2], self.idle_too, answers)
         g = g.view_as(x).to(x.dtype)
         clock.lap("forward")

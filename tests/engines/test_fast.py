@@ -410,8 +410,9 @@ def with_dead_units() -> ResidualNetwork:
 
 
 def test_a_training_with_resting_units_resumes_to_the_last_bit() -> None:
-    """From a checkpoint in the middle of a period; what rests is not part of it."""
+    """From a checkpoint in the middle of a period; what rests is not part of it. One batch is smaller."""
     data = batches(3 * _units.PERIOD)
+    data[150] = batches(1, size=3)[0]
     engine = fast.Engine(with_dead_units(), Recipe())
     train(engine, data[:100])
     assert engine._first is not None

@@ -296,6 +296,9 @@ def test_only_rows_that_may_answer_are_read_and_a_quarter_of_all_for_the_copy() 
     rested, x, bias = resting(20)
     rested.answers(x, bias)
     assert rested.read_parameters == 20 * columns + units * columns / 4
+    rested.answers(x, bias, whole=True)
+    assert rested.read_parameters == units * columns
+    rested.answers(x, bias)
     rested.wake()
     rested.answers(x, bias)
     assert rested.read_parameters == units * columns
