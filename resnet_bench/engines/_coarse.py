@@ -2,8 +2,8 @@
 
 Once most units of a hidden layer rest (see `_units.py`), reading all their weights in every step, only to find that
 they answer 0 again, would cost more than anything else that is done with them. The copy says so too, for all but those
-whose inputs come close to an answer. It decides nothing about the result: a unit is left out where the error that the
-copy can make, bounded below, does not suffice for it to answer.
+that come close to an answer. The result does not depend on it: a unit is left out only where not even the largest error
+that the copy can make (see `CoarseCopy`) would let it answer.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class CoarseCopy:
     """Rows of a weight [units, columns] in 8 bits, each with a scale of its own.
 
     Let w be a row, q its copy and s its scale; x an input, none negative, x' the same in bfloat16, and |x| the sum of
-    its elements. What torch's product for 8-bit weights gives, s·Σ q·x', differs from the Σ w·x that is computed in
-    float32 by no more than
+    its elements. What torch's product for 8-bit weights (`_weight_int8pack_mm`, a private one) gives, s·Σ q·x', differs
+    from the Σ w·x that is computed in float32 by no more than
 
     - s/2 · |x| for the rounding of w to s·q (and a little for the division's own rounding);
     - 127·s · 2⁻⁸ · |x| for that of x, since |q| ≤ 127, and x' has 8 significant bits;
