@@ -233,17 +233,16 @@ def measure_both(
         pairs: of each network, the measurement in mode `full` and the one in mode `sampled`.
         rounds: whole epochs of each network.
     """
-    with tqdm(
-        total=rounds * len(pairs) * PIECES, desc="epoch time (both)", unit=" pieces", disable=None, leave=False
-    ) as bar:
+    pieces = [min(PIECES, full.training.steps_per_epoch) for full, _ in pairs]
+    with tqdm(total=rounds * sum(pieces), desc="epoch time (both)", unit=" pieces", disable=None, leave=False) as bar:
         for round_ in range(rounds):
-            for full, sampled in pairs:
+            for (full, sampled), of_epoch in zip(pairs, pieces, strict=True):
 
                 def block(sampled: EpochTime = sampled) -> None:
                     sampled.measure(len(sampled.blocks))
                     bar.update()
 
-                full.measure(round_, min(PIECES, full.training.steps_per_epoch), block)
+                full.measure(round_, of_epoch, block)
                 block()
             after_round()
     return "rounds"

@@ -2,6 +2,7 @@ import math
 
 import pytest
 from scipy import stats
+from tqdm import tqdm
 
 from resnet_bench import measurement
 from resnet_bench.architectures import Architecture
@@ -113,8 +114,19 @@ def test_full_times_whole_epochs(dataset, batch_size):
 @pytest.mark.parametrize("batch_size", [1, 42])
 @pytest.mark.parametrize("pipeline", ["vectorized", "loader"])
 def test_sampled_blocks_in_the_course_of_whole_epochs(dataset, monkeypatch, batch_size, pipeline):
-    """Whole epochs are complete and leave the sampled blocks' time out; every piece is followed by a block."""
+    """Whole epochs are complete and leave the sampled blocks' time out; every piece is followed by a block.
+
+    With the last one the progress is complete.
+    """
     monkeypatch.setattr(measurement, "PIECES", 5)
+    bars = []
+
+    class Bar(tqdm):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options | {"disable": False})
+            bars.append(self)
+
+    monkeypatch.setattr(measurement, "tqdm", Bar)
     steps = math.ceil(42 / batch_size)
     full = EpochTime(build(dataset, pipeline, batch_size), Plan("full", max_rounds=2))
     sampled = EpochTime(build(dataset, pipeline, batch_size), Plan())
@@ -122,6 +134,7 @@ def test_sampled_blocks_in_the_course_of_whole_epochs(dataset, monkeypatch, batc
     rounds = []
     assert measure_both([(full, sampled)], 2, lambda: rounds.append(len(sampled.blocks))) == "rounds"
     total = measurement.time.perf_counter() - begun
+    assert [(bar.n, bar.total) for bar in bars if bar.unit == " pieces"] == [(2 * min(5, steps),) * 2]
     assert [b.steps for b in full.blocks] == [steps, steps]
     assert rounds == [min(5, steps), 2 * min(5, steps)]
     assert [b.round for b in sampled.blocks] == list(range(rounds[-1]))

@@ -49,7 +49,7 @@ def table(group: Group) -> Table | None:
         "Updated: share of the parameters that the mean step's optimiser went over; the rest, the weights of hidden "
         "units that had long answered no image, it would have left as they were.",
         "Bound: the least time here of a step that reads and updates so many parameters, from the bytes it must move "
-        "and the operations it must do, at the rates measured at the start of the session (`resnet-bench machine`).",
+        "and the operations it must do, at the rates measured at the start of the session, as by resnet-bench machine.",
         "Plain: the engine reference on the loader pipeline, as the paper ran; ratios are taken round by round.",
     ]
     return Table("Speed of a step, data included", columns, rows, caption, notes)
