@@ -20,6 +20,7 @@ measurements, and what did not help.
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import os
 import time
@@ -157,6 +158,8 @@ class Engine(base.Engine):
         require_compiler()
         cache = platformdirs.user_cache_path("resnet_bench", appauthor=False) / "inductor"
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))  # what is compiled is kept for other processes
+        # With CUDA's tools but no device, compiling would say so, in the middle of whatever is being printed.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
         network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         first, *later = (layer.weight for layer in network.fc if isinstance(layer, nn.Linear))

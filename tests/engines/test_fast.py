@@ -113,13 +113,17 @@ print(hashlib.sha256(b"".join(state[k].contiguous().numpy().tobytes() for k in s
 
 
 def test_the_same_weights_in_every_process_with_cold_or_warm_cache(cache: Path) -> None:
+    """Nor is anything said that is not about the training, as where there are CUDA's tools but no device."""
+
     # The first test of the module: it finds the cache empty, and what it compiles serves the others.
     def run() -> str:
         script = SCRIPT.format(folder=str(Path(__file__).parent))
-        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache)}
-        return subprocess.run(
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache), "CUDA_HOME": str(cache)}
+        process = subprocess.run(
             [sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True, timeout=300
-        ).stdout
+        )
+        assert "CUDA" not in process.stderr
+        return process.stdout
 
     cold, warm = run(), run()
     assert cold == warm
