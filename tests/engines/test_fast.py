@@ -113,7 +113,7 @@ print(hashlib.sha256(b"".join(state[k].contiguous().numpy().tobytes() for k in s
 
 
 def test_the_same_weights_in_every_process_with_cold_or_warm_cache(cache: Path) -> None:
-    """Nor is anything said that is not about the training, as where there are CUDA's tools but no device."""
+    """And where there are CUDA's tools but no device, nobody is told so."""
 
     # The first test of the module: it finds the cache empty, and what it compiles serves the others.
     def run() -> str:
