@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
-from resnet_bench import architectures, datasets, engines, machine, options
+from resnet_bench import architectures, datasets, engines, identity, machine, options
 from resnet_bench.architectures import ARCHITECTURES
 from resnet_bench.datasets import Dataset
 from resnet_bench.engines import fast
@@ -20,6 +20,7 @@ from resnet_bench.journal import Journal, left_behind
 from resnet_bench.measurement import EpochTime, Plan, StoppedBy, measure_both, measure_interleaved
 from resnet_bench.report.tables import tables
 from resnet_bench.results import EpochTimeResult, ParametersResult, Result, ResultFile
+from resnet_bench.samples import Samples
 from resnet_bench.training import Training, set_deterministic
 
 PROFILES: dict[str, dict[str, Any]] = {
@@ -230,8 +231,8 @@ class Suite:
 
     @cached_property
     def machine_info(self) -> dict[str, Any]:
-        """`machine.describe()`; `calibration` is filled in at the start and the end of the measurements."""
-        return {**machine.describe(), "calibration": self.calibration}
+        """`identity.describe()`; `calibration` is filled in at the start and the end of the measurements."""
+        return {**identity.describe(), "calibration": self.calibration}
 
     @cached_property
     def journal(self) -> Journal:
@@ -365,9 +366,9 @@ class Suite:
         )
         self.journal.add(name, "accuracy", training.result(), [e.train_seconds for e in training.results])
 
-    def results(self) -> ResultFile:
+    def samples(self) -> Samples:
         """What this session has measured, as if read from its file."""
-        return ResultFile(Path("this session"), self.machine_info, "", tuple(self.journal.results))
+        return Samples((ResultFile(Path("this session"), self.machine_info, "", tuple(self.journal.results)),))
 
 
 SUITE = pytest.StashKey[Suite]()
@@ -447,6 +448,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if "journal" not in vars(suite) or not suite.journal.results:
         return
     terminalreporter.section("resnet_bench")
-    for table in tables([suite.results()]):
+    for table in tables(suite.samples()):
         terminalreporter.write_line("")
         terminalreporter.write_line(table.render("text"))

@@ -11,7 +11,7 @@ import torch
 from conftest import Suite, replay, user_errors
 from torch.nn import functional as F
 
-from resnet_bench import architectures, pipelines
+from resnet_bench import architectures, identity, pipelines
 from resnet_bench.results import OverheadResult
 from resnet_bench.timing import Clock, NoClock, mean_interval
 from resnet_bench.training import Training
@@ -51,6 +51,7 @@ def test_overhead(suite: Suite, benchmark: Any) -> None:
             yield time.perf_counter() - begun
             training.close_epoch()
 
+    started_at = identity.now()
     loops = [bare(), harness(NoClock()), harness(Clock())]
     times: list[list[float]] = [[], [], []]
     with user_errors(), suite.shown():
@@ -65,6 +66,7 @@ def test_overhead(suite: Suite, benchmark: Any) -> None:
         return mean_interval([x / y for x, y in zip(times[a], times[b], strict=True)])
 
     result = OverheadResult(
+        **identity.origin(started_at),
         architecture=NETWORK,
         engine="reference",
         steps=steps,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import Suite
 
-from resnet_bench import architectures, paper
+from resnet_bench import architectures, identity, paper
 from resnet_bench.results import ParametersResult
 
 
@@ -15,9 +15,11 @@ from resnet_bench.results import ParametersResult
 def test_parameters(architecture: str, suite: Suite, benchmark: Any) -> None:
     """The exact count for 100 classes rounds to the published one."""
     described, published = architectures.get(architecture), paper.PUBLISHED.get(architecture)
+    started_at = identity.now()
     network = benchmark.pedantic(architectures.ResidualNetwork, args=(described, 100), rounds=5, warmup_rounds=1)
     count = sum(p.numel() for p in network.parameters())
     result = ParametersResult(
+        **identity.origin(started_at),
         architecture=architecture,
         parameters=count,
         num_classes=100,

@@ -135,7 +135,7 @@ def train(
     A run with --checkpoint that was stopped, even by kill -9, goes on where it was when the same command is given
     again, and ends with the same weights to the last bit. Ctrl-C saves what there is and exits with status 130.
     """
-    from resnet_bench import architectures, datasets, machine, results
+    from resnet_bench import architectures, datasets, identity, results
     from resnet_bench.training import Training
 
     chosen, recipe = architectures.get(architecture), recipe_of(options)
@@ -173,7 +173,7 @@ def train(
             )
     finally:  # also after Ctrl-C or a diverged loss: what there is, is worth keeping
         if output is not None and training.results:
-            results.write_json(output, training.result(machine.describe()).model_dump(mode="json"))
+            results.write_json(output, training.result(identity.describe()).model_dump(mode="json"))
 
 
 @cli.command()
@@ -231,11 +231,12 @@ def report(
     """
     from resnet_bench import results
     from resnet_bench.report.tables import tables
+    from resnet_bench.samples import load_samples
 
     if compare_with is not None and page_file is None:
         raise UserError("--compare-with is for the page; give --html FILE too, or use resnet-bench compare.")
-    read = [results.read(path) for path in files]
-    other = results.read(compare_with) if compare_with is not None else None
+    read = load_samples(files)
+    other = load_samples([compare_with]) if compare_with is not None else None
     parts = [table.render(format_) for table in tables(read)]
     if with_claims:
         from resnet_bench.report import claims
@@ -301,13 +302,13 @@ def compare(
     resnet-bench compare before.json after.json
     resnet-bench compare main.json branch.json --fail-if epoch_seconds:5% --fail-if accuracy:1
     """
-    from resnet_bench import results
     from resnet_bench.report import comparison_tables, gate, page
     from resnet_bench.report.comparison import compare as compare_files
+    from resnet_bench.samples import load_samples
 
     thresholds = [gate.Threshold.parse(limit) for limit in limits]
-    read = results.read(base)
-    comparisons = [compare_files(read, results.read(other), force=force) for other in others]
+    read = load_samples([base])
+    comparisons = [compare_files(read, load_samples([other]), force=force) for other in others]
     checks = [gate.check(c, thresholds) for c in comparisons]
     if format_ == "json":
         data = [

@@ -17,7 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from resnet_bench import architectures, machine
+from resnet_bench import architectures, identity, machine
 from resnet_bench.architectures import Architecture
 from resnet_bench.datasets import Dataset
 from resnet_bench.engines import Engine, fast, reference
@@ -118,6 +118,7 @@ def explain(
     Raises:
         UserError: without a C++ compiler, which the last three variants need.
     """
+    started_at = identity.now()
     threads = set_deterministic(threads)
     busy = machine.busy_reason()
     plan = Plan(precision=0.02, time_limit=time_limit)
@@ -136,6 +137,7 @@ def explain(
     measure_interleaved(measurements, plan)
     share, denormals = _denormals(architecture, dataset, recipe, seed, threads, rounds=8)
     return ExplainResult(
+        **identity.origin(started_at),
         architecture=architecture.id,
         counterpart=other.id,
         dataset=dataset.info(),

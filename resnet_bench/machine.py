@@ -55,9 +55,11 @@ def describe() -> dict[str, Any]:
     What the system does not tell is None, so the keys are the same everywhere. Neither host nor user name nor any path
     is in it: values of environment variables that hold a path are given as `(path)`.
 
-    - `cpu`: `model`, `vendor`; `physical_cores`, `logical_cores` of the machine, and `affinity_cores`, those that this
-      process may use; `caches`: bytes of one `L1d`, `L2` and `L3` as the first core has them; `isa`: the vector
-      instruction sets, sorted, in the kernel's spelling; `torch_isa`: the one that torch's own kernels use.
+    - `cpu`: `model`, `vendor`, and the numbers `family`, `model_number`, `stepping` that tell generations apart which
+      share a name (on Arm: architecture, part and revision); `physical_cores`, `logical_cores` of the machine, and
+      `affinity_cores`, those that this process may use; `caches`: bytes of one `L1d`, `L2` and `L3` as the first core
+      has them; `isa`: the vector instruction sets, sorted, in the kernel's spelling; `torch_isa`: the one that torch's
+      own kernels use.
     - `memory_bytes`: physical memory. `transparent_hugepages`: `always`, `madvise` or `never`.
     - `os`: system, release and architecture. `libc`, `python`: name and version.
     - `governor`: of the first core's clock rate.
@@ -113,6 +115,9 @@ def _cpu() -> dict[str, Any]:
     return {
         "model": model or other.get("brand_raw"),
         "vendor": fields.get("vendor_id") or fields.get("CPU implementer") or other.get("vendor_id_raw"),
+        "family": _number(fields.get("cpu family") or fields.get("CPU architecture")),
+        "model_number": _number(fields.get("model") or fields.get("CPU part")),
+        "stepping": _number(fields.get("stepping") or fields.get("CPU revision")),
         "physical_cores": psutil.cpu_count(logical=False),
         "logical_cores": psutil.cpu_count(),
         "affinity_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
@@ -120,6 +125,14 @@ def _cpu() -> dict[str, Any]:
         "isa": sorted({f for f in flags.split() if _ISA.fullmatch(f)} if flags else _isa_of(other.get("flags"))),
         "torch_isa": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+def _number(text: str | None) -> int | None:
+    """`17`, or `0xd40` as Arm's kernels have it."""
+    try:
+        return int(text or "", 0)
+    except ValueError:
+        return None
 
 
 _ISA = re.compile(r"sse4_[12]|f16c|fma|avx\w*|amx\w*|neon|asimd\w*|bf16|i8mm|sve\w*|sme(?:2|[fi]\w+)?")  # not SMEP

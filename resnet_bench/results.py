@@ -2,13 +2,14 @@
 
 Two kinds of file hold them. `resnet-bench train --output` writes one `AccuracyResult`. `pytest benchmarks` writes
 pytest-benchmark's JSON, in which each benchmark's `extra_info` is one result (`parameters`, `epoch_time`, `accuracy`,
-`overhead` or `explain`) and `machine_info["resnet_bench"]` is `resnet_bench.machine.describe()`. `docs/schema.md` lists
-every key.
+`overhead` or `explain`) and `machine_info["resnet_bench"]` is `resnet_bench.identity.describe()`. `docs/schema.md`
+lists every key.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -22,7 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from resnet_bench.errors import UserError
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
+READABLE_VERSIONS = (1, 2)
+Version = Literal[1, 2]
 
 Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 30 years; keeps sums and ratios of nonsense finite
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -106,13 +109,42 @@ class EpochResult(Model):
     test_loss: Loss
     test_accuracy: Fraction
     phases: PhaseSeconds
+    stretches: (
+        tuple[NonNegativeCount, ...] | None
+    )  # which of the training's stretches it was trained in; None: not told
 
 
-class _Run(Model):
+class _Result(Model):
+    """What is common to every result. None stands for what a file of version 1 does not tell."""
+
+    schema_version: Version = SCHEMA_VERSION
+    architecture: str
+    process: str | None  # random id of the process that began the measurement
+    started_at: str | None  # when it began, UTC, ISO 8601
+
+    @model_validator(mode="after")
+    def _says_where_it_comes_from(self) -> _Result:
+        if self.schema_version > 1 and (self.process is None or self.started_at is None):
+            raise ValueError("process and started_at are unknown only in version 1")
+        return self
+
+
+class Stretch(Model):
+    """What one process contributed to a training: the settings, machine, software and code it ran under."""
+
+    process: str
+    session: str
+    started_at: str
+    engine: str
+    pipeline: Literal["loader", "vectorized"]
+    workers: NonNegativeCount
+    threads: Count
+    machine: dict[str, Any]  # `resnet_bench.identity.describe()`
+
+
+class _Run(_Result):
     """What is common to every result that a training produced."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
-    architecture: str
     parameters: Count
     engine: str
     pipeline: Literal["loader", "vectorized"]
@@ -128,16 +160,33 @@ class AccuracyResult(_Run):
     """A training: `complete` is false where it stopped before the recipe's last epoch."""
 
     kind: Literal["accuracy"] = "accuracy"
-    mixed: bool = False  # resumed from another engine, pipeline or thread count: times of epochs do not compare
+    mixed: bool = False  # stretches differ in setting, machine, software or code: times of epochs do not compare
+    same_bits: bool | None  # whether an undisturbed run has the same weights to the last bit; None: not told
+    stretches: tuple[Stretch, ...] | None  # in order; None: not told
     complete: bool
     epochs: tuple[EpochResult, ...]
     final_accuracy: Interval | None  # Wilson interval of the last epoch; None before the first
     weights_sha256: Sha256
     machine: dict[str, Any] | None = None  # only in `train --output`; benchmarks have it in `machine_info`
 
+    @model_validator(mode="after")
+    def _epochs_are_of_stretches(self) -> AccuracyResult:
+        for e in self.epochs:
+            if (e.stretches is None) != (self.stretches is None):
+                raise ValueError("either every epoch says in which stretches it was trained, or none does")
+            if e.stretches is not None and max(e.stretches, default=-1) not in range(len(self.stretches or ())):
+                raise ValueError(f"epoch {e.epoch} was trained in no stretch of the training")
+        return self
+
     @property
     def peak_accuracy(self) -> float | None:
+        """Of the best epoch, picked after the fact: the one definition of a network's peak."""
         return max((e.test_accuracy for e in self.epochs), default=None)
+
+    @property
+    def epoch_times(self) -> dict[int, float]:
+        """{epoch: training seconds} of epochs whose times compare; none where the training is `mixed`."""
+        return {} if self.mixed else {e.epoch: e.train_seconds for e in self.epochs}
 
 
 class Block(Model):
@@ -174,18 +223,26 @@ class EpochTimeResult(_Run):
     warnings: tuple[str, ...]  # why this number should be doubted; empty where nothing was noticed
 
     @property
+    def epoch_times(self) -> dict[int, float]:
+        """{round: the seconds that its block says an epoch takes}: the one definition of an epoch's seconds.
+
+        `sampled`: the pipeline's start and as many mean steps as an epoch has; `full`: the whole epoch as it was timed.
+        """
+        if self.mode == "full":
+            return {b.round: b.seconds for b in self.blocks}
+        return {b.round: self.startup_seconds + self.steps_per_epoch * b.seconds / b.steps for b in self.blocks}
+
+    @property
     def step_phases(self) -> dict[str, float]:
         """Mean seconds per step of each phase, over all blocks."""
         steps = sum(b.steps for b in self.blocks)
         return {p: sum(getattr(b.phases, p) for b in self.blocks) / steps for p in PhaseSeconds.model_fields}
 
 
-class ParametersResult(Model):
+class ParametersResult(_Result):
     """The size of a network, counted on the module; building it is what the benchmark times."""
 
     kind: Literal["parameters"] = "parameters"
-    schema_version: Literal[1] = SCHEMA_VERSION
-    architecture: str
     parameters: Count
     num_classes: ClassCount
     fc_parameters: NonNegativeCount
@@ -193,12 +250,10 @@ class ParametersResult(Model):
     published_parameters: str | None
 
 
-class OverheadResult(Model):
+class OverheadResult(_Result):
     """What the harness costs: ratios of interleaved blocks over the same batches; 1 is free."""
 
     kind: Literal["overhead"] = "overhead"
-    schema_version: Literal[1] = SCHEMA_VERSION
-    architecture: str
     engine: str
     steps: Count  # of one block
     bare_seconds: tuple[Seconds, ...]  # block by block
@@ -221,12 +276,10 @@ class Variant(Model):
     optimizer_bytes: NonNegativeCount  # per step, by count of what is read and written; see `explain`
 
 
-class ExplainResult(Model):
+class ExplainResult(_Result):
     """Where the time of a step goes: from the plain step to the fastest, one change at a time."""
 
     kind: Literal["explain"] = "explain"
-    schema_version: Literal[1] = SCHEMA_VERSION
-    architecture: str
     counterpart: str  # the network it is compared with, variant by variant
     dataset: DatasetInfo
     recipe: dict[str, Any]
@@ -269,15 +322,17 @@ class ResultFile:
 
     Attributes:
         path: where it was read from.
-        machine: `resnet_bench.machine.describe()` of the machine that ran it, with its `calibration` where taken.
+        machine: `resnet_bench.identity.describe()` of what ran it, with its `calibration` where taken.
         datetime: when it was saved, ISO 8601; empty for `train --output`.
         results: in the order of the file; several of one architecture are several runs (seeds) of it.
+        sha256: of the file's text; of what is not in a file, empty.
     """
 
     path: Path
     machine: dict[str, Any]
     datetime: str
     results: tuple[Result, ...]
+    sha256: str = ""
 
     def of_kind(self, kind: type[Any]) -> list[Any]:
         """The results of one class, e.g. `file.of_kind(EpochTimeResult)`."""
@@ -291,7 +346,8 @@ def read(path: str | Path) -> ResultFile:
     """
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; give the JSON of a run.") from None
     except OSError as error:
@@ -314,22 +370,36 @@ def read(path: str | Path) -> ResultFile:
         raise UserError(f"{path} does not say which machine it was measured on; give a file that this suite saved.")
     created = data.get("datetime", "")
     results = tuple(_checked(path, entry) for entry in entries)
-    return ResultFile(path, machine, created if isinstance(created, str) else "", results)
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    return ResultFile(path, machine, created if isinstance(created, str) else "", results, digest)
 
 
 def _checked(path: Path, entry: Any) -> Result:
     version = entry.get("schema_version") if isinstance(entry, dict) else None
-    if version is not None and version != SCHEMA_VERSION:
+    if version is not None and (isinstance(version, bool) or version not in READABLE_VERSIONS):
         raise UserError(
-            f"{path} has schema version {version!r}, this release reads version {SCHEMA_VERSION}; "
-            "measure again, or read it with the release that wrote it."
+            f"{path} has schema version {version!r}, this release reads versions "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; read it with the release that wrote it."
         )
+    if version == 1:
+        entry = _with_unknowns(entry)
     try:
         return _RESULT.validate_json(json.dumps(entry), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "result"
         raise UserError(f"{path} does not follow the schema at {where}: {first['msg'].lower()}.") from None
+
+
+def _with_unknowns(entry: dict[str, Any]) -> dict[str, Any]:
+    """A result of version 1 with None for everything that only later versions tell."""
+    unknown: dict[str, Any] = {"process": None, "started_at": None}
+    if entry.get("kind") == "accuracy":
+        unknown |= {"stretches": None, "same_bits": None}
+        if isinstance(entry.get("epochs"), list):
+            epochs = [e | {"stretches": None} if isinstance(e, dict) else e for e in entry["epochs"]]
+            entry = {**entry, "epochs": epochs}
+    return {**unknown, **entry}
 
 
 @contextlib.contextmanager

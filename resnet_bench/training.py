@@ -7,13 +7,14 @@ workers, and however often a run was killed and resumed.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
 import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,16 +23,16 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from resnet_bench import architectures, engines, pipelines
+from resnet_bench import architectures, engines, identity, pipelines
 from resnet_bench.architectures import Architecture, ResidualNetwork
 from resnet_bench.augmentation import normalize
 from resnet_bench.datasets import Dataset
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import EVALUATION_BATCH_SIZE, LOADER_WORKERS, Recipe
-from resnet_bench.results import AccuracyResult, EpochResult, PhaseSeconds, atomic_write, wilson_interval
+from resnet_bench.results import AccuracyResult, EpochResult, PhaseSeconds, Stretch, atomic_write, wilson_interval
 from resnet_bench.timing import PHASES, Clock
 
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 CHECKPOINT_FILE = "checkpoint.pt"
 
 
@@ -67,7 +68,7 @@ class Training:
             had the first batch.
         results: one for each finished epoch.
         resumed: whether a checkpoint was taken up.
-        mixed: whether it came from another engine, pipeline or thread count, so that times of epochs do not compare.
+        started_at: when this process began, ISO 8601.
     """
 
     def __init__(
@@ -118,7 +119,10 @@ class Training:
         self._batches: Iterator[pipelines.Batch] | None = None
         self._checkpoint = checkpoint / CHECKPOINT_FILE if checkpoint else None
         self._checkpoint_seconds = checkpoint_minutes * 60
-        self.resumed = self.mixed = False
+        self.resumed = False
+        self.started_at = identity.now()
+        self._earlier: list[Stretch] = []  # by the processes before this one
+        self._epoch_stretches: set[int] = set()  # which stretches the epoch in progress was trained in
         if self._checkpoint is not None:
             _make_folder(self._checkpoint.parent)
             if self._checkpoint.exists():
@@ -153,6 +157,7 @@ class Training:
             self.startup_seconds = time.perf_counter() - begun
         loss = float(self.engine.step(*batch, self.clock))
         self.step += 1
+        self._epoch_stretches.add(len(self._earlier))
         if not math.isfinite(loss):
             raise self._diverged(f"loss is {loss} at step {self.step} of epoch {self.epoch}")
         self._loss_sum += loss * len(batch[1])
@@ -165,6 +170,7 @@ class Training:
         self.clock.seconds = dict.fromkeys(PHASES, 0.0)
         self._batches = None
         self._loss_sum, self._images, self._seconds = 0.0, 0, 0.0
+        self._epoch_stretches = set()
 
     # Epochs -----------------------------------------------------------------------------------------------------
 
@@ -215,6 +221,7 @@ class Training:
             test_loss=test_loss,
             test_accuracy=correct / len(self.dataset.test),
             phases=PhaseSeconds(**self.clock.seconds),
+            stretches=tuple(sorted(self._epoch_stretches)),
         )
         self.results.append(result)
         self.close_epoch()
@@ -268,15 +275,37 @@ class Training:
             "threads": self.threads,
             "workers": self.workers if self.pipeline == "loader" else 0,
             "compile_seconds": self.engine.compile_seconds,
+            **identity.origin(self.started_at),
         }
 
+    @functools.cached_property
+    def _stretch(self) -> Stretch:
+        """What this process contributes; described once it has compiled, when all libraries are loaded."""
+        return Stretch(
+            **identity.origin(self.started_at),
+            session=identity.session(),
+            engine=self.engine.name,
+            pipeline=self.pipeline,  # type: ignore[arg-type]  # checked when the training was made
+            workers=self.workers if self.pipeline == "loader" else 0,
+            threads=self.threads,
+            machine=identity.describe(),
+        )
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """What each process contributed to the training so far, this one last where it has trained."""
+        return (*self._earlier, self._stretch)
+
     def result(self, machine: dict[str, Any] | None = None) -> AccuracyResult:
-        """The training so far; `machine` is `resnet_bench.machine.describe()`."""
+        """The training so far; `machine` is `resnet_bench.identity.describe()`."""
         final = self.results[-1].test_accuracy if self.results else None
         tested = len(self.dataset.test)
+        first = self.stretches[0]
         return AccuracyResult(
-            **self.run_info(),
-            mixed=self.mixed,
+            **{**self.run_info(), **identity.origin(first.started_at, first.process)},
+            mixed=not _alike(self.stretches, ("engine", "threads", "pipeline", "workers")),
+            same_bits=_alike(self.stretches, ("engine", "threads")),
+            stretches=self.stretches,
             complete=len(self.results) >= self.recipe.epochs,
             epochs=tuple(self.results),
             final_accuracy=None if final is None else wilson_interval(round(final * tested), tested),
@@ -296,9 +325,6 @@ class Training:
             "seed": self.seed,
         }
 
-    def _setting(self) -> dict[str, Any]:
-        return {"engine": self.engine.name, "pipeline": self.pipeline, "threads": self.threads}
-
     def _save(self) -> None:
         assert self._checkpoint is not None
         if not all(bool(p.isfinite().all()) for p in self.engine.network.parameters()):
@@ -307,8 +333,8 @@ class Training:
         state = {
             "format": CHECKPOINT_FORMAT,
             "identity": self._identity(),
-            "setting": self._setting(),
-            "mixed": self.mixed,
+            "stretches": [s.model_dump() for s in self.stretches],
+            "epoch_stretches": sorted(self._epoch_stretches),
             "network": {name: tensor.contiguous() for name, tensor in self.engine.network.state_dict().items()},
             "optimizer": self.engine.optimizer_state(),
             "epoch": self.epoch,
@@ -352,8 +378,14 @@ class Training:
         self._loss_sum, self._images, self._seconds = state["loss_sum"], state["images"], state["seconds"]
         self.clock.seconds = state["phases"]
         self.results = [EpochResult(**r) for r in state["results"]]
+        self._earlier = [Stretch(**s) for s in state["stretches"]]
+        self._epoch_stretches = set(state["epoch_stretches"])
         self.resumed = True
-        self.mixed = state["mixed"] or state["setting"] != self._setting()
+
+
+def _alike(stretches: Sequence[Stretch], settings: Sequence[str]) -> bool:
+    """Whether all stretches agree in these settings and ran on one kind of machine with one software and code."""
+    return len({(identity.key(s.machine), *(getattr(s, name) for name in settings)) for s in stretches}) == 1
 
 
 def _make_folder(folder: Path) -> None:

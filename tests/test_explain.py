@@ -40,6 +40,8 @@ def result(dataset):
     ]
     others = [variant("fc1", n, ms) for n, ms in zip(names, (15, 12, 10, 8, 8, 5), strict=True)]
     return ExplainResult(
+        process="0123456789abcdef",
+        started_at="2026-01-02T03:04:05+00:00",
         architecture="baseline",
         counterpart="fc1",
         dataset=dataset.info(),

@@ -8,6 +8,8 @@ from resnet_bench.results import ParametersResult
 
 def result(architecture, count=10):
     return ParametersResult(
+        process="0123456789abcdef",
+        started_at="2026-01-02T03:04:05+00:00",
         architecture=architecture,
         parameters=count,
         num_classes=100,

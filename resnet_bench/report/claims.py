@@ -24,6 +24,7 @@ Each claim of `paper.CLAIMS` has one rule in `RULES`. What all rules have in com
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import textwrap
 from collections.abc import Callable, Sequence
@@ -34,12 +35,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_bench import architectures, paper, statistics
+from resnet_bench import architectures, identity, paper, statistics
 from resnet_bench.paper import CLAIMS, PUBLISHED, Claim
 from resnet_bench.recipe import LOADER_WORKERS, Recipe
-from resnet_bench.report.groups import PAPER_TRAIN_IMAGES, machine_key, parameter_counts
+from resnet_bench.report.groups import MODES, PAPER_TRAIN_IMAGES, parameter_counts
 from resnet_bench.report.table import TEXT_WIDTH, Format, Table
-from resnet_bench.results import AccuracyResult, DatasetInfo, EpochTimeResult, Interval, ResultFile
+from resnet_bench.results import AccuracyResult, DatasetInfo, EpochTimeResult, Interval
+from resnet_bench.samples import Pool, Samples
 from resnet_bench.timing import mean_interval
 
 Outcome = Literal["reproduced", "not reproduced", "not decidable from these results"]
@@ -82,9 +84,9 @@ class Undecided(Exception):
     """Raised within a rule where the results do not decide the claim; the message says why."""
 
 
-def judge(files: Sequence[ResultFile]) -> list[Verdict]:
-    """Judge every claim of the study by what the files hold together; in the order of `paper.CLAIMS`."""
-    results = _Results(files)
+def judge(samples: Samples) -> list[Verdict]:
+    """Judge every claim of the study by all samples together; in the order of `paper.CLAIMS`."""
+    results = _Results(samples)
     verdicts = []
     for claim in CLAIMS:
         try:
@@ -109,12 +111,8 @@ class Column(NamedTuple):
         return self.architecture if self.engine == "reference" else f"{self.architecture} ({self.engine})"
 
 
-class Unit(NamedTuple):
-    """A round of a session; what was measured in the same one may be paired."""
-
-    file: int
-    run: int
-    round: int
+Unit = tuple[tuple[str, str], int]
+"""What was measured in turn (`Run.together`) and the number of the round in it: what shares one may be paired."""
 
 
 @dataclass
@@ -127,7 +125,6 @@ class _Setting:
     source: str
     units: dict[Column, dict[Unit, float]] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
-    counted: list[EpochTimeResult | AccuracyResult] = field(default_factory=list)
     doubtful: bool = False  # a measurement came with a warning, such as that of a busy machine
 
     def ratio(self, column: Column, base: Column) -> Interval:
@@ -157,23 +154,27 @@ class _Setting:
 
 
 class _Results:
-    def __init__(self, files: Sequence[ResultFile]) -> None:
-        self.counts = parameter_counts(files)
-        self.accuracies: list[AccuracyResult] = [r for f in files for r in f.of_kind(AccuracyResult)]
-        self.times: list[EpochTimeResult] = [r for f in files for r in f.of_kind(EpochTimeResult)]
-        self.settings = [*_settings(files, EpochTimeResult), *_settings(files, AccuracyResult)]
+    def __init__(self, samples: Samples) -> None:
+        self.counts = parameter_counts(samples)
+        self.accuracies = samples.of_kind(AccuracyResult)
+        self.times = samples.of_kind(EpochTimeResult)
+        self.settings = [*_settings(samples, EpochTimeResult), *_settings(samples, AccuracyResult)]
+        self.pools = samples.pools
 
     def curves(self, *names: str, epochs: int = paper.EPOCHS) -> tuple[list[Fractions], str]:
-        """Test accuracy of each network, [seeds, epochs], all with one engine; and which engine and how many seeds.
+        """Test accuracy of each network, [seeds, epochs], all under one setting; and which engine and how many seeds.
 
-        Of several engines the one with the most seeds counts, `reference` before `fast`.
+        All are of one machine, software and code. Of several settings the one with the most seeds counts, `reference`
+        before `fast`.
         """
         found: list[tuple[list[Fractions], str]] = []
         for engine in ACCURACY_ENGINES:
-            runs = [self._runs(name, engine, epochs) for name in names]
-            if all(runs):
-                curves = [np.array([[e.test_accuracy for e in r.epochs[:epochs]] for r in own]) for own in runs]
-                found.append((curves, f"{_seeds(curves)}, {engine} engine"))
+            settings = dict.fromkeys(_comparable(pool) for pool in self.pools if pool.setting["engine"] == engine)
+            for setting in settings:
+                runs = [self._runs(name, setting, epochs) for name in names]
+                if all(runs):
+                    curves = [np.array([[e.test_accuracy for e in r.epochs[:epochs]] for r in own]) for own in runs]
+                    found.append((curves, f"{_seeds(curves)}, {engine} engine"))
         if not found:
             raise Undecided("; ".join(filter(None, (self._why_no_curve(name, epochs) for name in names))) or _NO_PAIR)
         return max(found, key=lambda f: min(len(c) for c in f[0]))
@@ -189,11 +190,13 @@ class _Results:
             )
         return curves, how
 
-    def _runs(self, name: str, engine: str, epochs: int) -> list[AccuracyResult]:
+    def _runs(self, name: str, setting: str, epochs: int) -> list[AccuracyResult]:
         by_seed: dict[int, AccuracyResult] = {}
-        for r in self.accuracies:
-            if r.architecture == name and r.engine == engine and not _unusable(r, epochs):
-                by_seed.setdefault(r.seed, r)
+        for pool in self.pools:
+            if pool.architecture == name and _comparable(pool) == setting:
+                for r in pool.of_kind(AccuracyResult):
+                    if not _unusable(r, epochs):
+                        by_seed.setdefault(r.seed, r)
         return [by_seed[seed] for seed in sorted(by_seed)]
 
     def _why_no_curve(self, name: str, epochs: int) -> str:
@@ -235,46 +238,50 @@ class _Results:
         return f"no time of {_listed(missing)}" + (f" as the paper ran it: {'; '.join(reasons[:2])}" if reasons else "")
 
 
+def _comparable(pool: Pool) -> str:
+    """Equal for pools of different networks whose accuracies may be set against each other."""
+    return json.dumps([pool.identity, pool.dataset, pool.setting], sort_keys=True)
+
+
 _NO_PAIR = "no engine has runs of all the networks compared"
 
 
-def _settings(files: Sequence[ResultFile], kind: type[EpochTimeResult] | type[AccuracyResult]) -> list[_Setting]:
-    """The usable times of one kind of result, sorted by where they may be set against each other; none is there twice.
+def _settings(samples: Samples, kind: type[EpochTimeResult] | type[AccuracyResult]) -> list[_Setting]:
+    """The usable times of one kind of result, sorted by where they may be set against each other.
 
-    Of the copies of a result the one in the fullest file counts, where most of what it may be paired with is.
+    Machine, software and code are the same within a setting, and so are threads and the size of the data set: which
+    images they are has no influence on times.
     """
     found: dict[tuple[Any, ...], _Setting] = {}
-    for index, file in enumerate(sorted(files, key=lambda f: -len(f.results))):
-        runs: dict[Column, int] = {}
-        usable: list[EpochTimeResult | AccuracyResult] = [r for r in file.of_kind(kind) if not _not_timed(r)]
-        for r in usable:
-            values = {number: step for number, step in _steps(r) if 1e-100 < step < 1e100}
-            if not values:
-                continue
-            data, column = r.dataset, Column(r.architecture, r.engine)
-            source = "training" if isinstance(r, AccuracyResult) else r.mode
-            sizes = (data.name, data.train_images, data.classes)
-            setting = found.setdefault(
-                (machine_key(file.machine), sizes, r.threads, source), _Setting(file.machine, data, r.threads, source)
-            )
-            run = runs[column] = runs.get(column, -1) + 1  # also of a copy, or the later ones' partners would shift
-            if r in setting.counted:
-                continue
-            setting.counted.append(r)
-            units = setting.units.setdefault(column, {})
-            units |= {Unit(index, run, round_): value for round_, value in values.items()}
-            setting.parameters[r.architecture] = r.parameters
-            setting.doubtful |= isinstance(r, EpochTimeResult) and bool(r.warnings)
-    # What is nearest to the paper is quoted first.
-    return sorted(found.values(), key=lambda s: (s.dataset.classes != CLASSES, s.dataset.synthetic))
+    for run in samples.runs:
+        r = run.result
+        if not isinstance(r, kind) or _not_timed(r):
+            continue
+        values = {number: step for number, step in _steps(r) if 1e-100 < step < 1e100}
+        if not values:
+            continue
+        data, column = r.dataset, Column(r.architecture, r.engine)
+        source = "training" if isinstance(r, AccuracyResult) else r.mode
+        sizes = (data.name, data.train_images, data.classes)
+        where = (run.identity, identity.speed_key(run.machine), sizes, r.threads, source)
+        setting = found.setdefault(where, _Setting(run.machine, data, r.threads, source))
+        units = setting.units.setdefault(column, {})
+        units |= {(run.together, round_): value for round_, value in values.items()}
+        setting.parameters[r.architecture] = r.parameters
+        setting.doubtful |= isinstance(r, EpochTimeResult) and bool(r.warnings)
+    # What is nearest to the paper is quoted first; of the modes, the one that reports prefer.
+    modes = [*MODES, "training"]
+    return sorted(
+        found.values(), key=lambda s: (s.dataset.classes != CLASSES, s.dataset.synthetic, modes.index(s.source))
+    )
 
 
 def _steps(r: EpochTimeResult | AccuracyResult) -> list[tuple[int, float]]:
     """(round or epoch, seconds of a step in it)."""
     if isinstance(r, EpochTimeResult):
-        return [(b.round, b.seconds / min(b.steps, 10**15)) for b in r.blocks]
+        return [(b.round, b.seconds / b.steps) for b in r.blocks]
     steps = -(-r.dataset.train_images // Recipe().batch_size)
-    return [(e.epoch, e.train_seconds / min(steps, 10**15)) for e in r.epochs if not r.mixed]
+    return [(epoch, seconds / steps) for epoch, seconds in r.epoch_times.items()]
 
 
 def _not_timed(r: EpochTimeResult | AccuracyResult) -> str:

@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from resnet_bench import statistics
+from resnet_bench import identity, statistics
 from resnet_bench.errors import UserError
 from resnet_bench.report.calibration import calibration, drift_text
-from resnet_bench.report.differences import Difference, differences, same_hardware
-from resnet_bench.report.groups import in_order
+from resnet_bench.report.differences import Difference, differences
+from resnet_bench.report.groups import MODES, in_order, parameter_counts
 from resnet_bench.report.table import short
-from resnet_bench.results import AccuracyResult, DatasetInfo, EpochTimeResult, Interval, ParametersResult, ResultFile
+from resnet_bench.results import AccuracyResult, DatasetInfo, EpochTimeResult, Interval, ResultFile
+from resnet_bench.samples import Samples
 from resnet_bench.statistics import LogMean
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 Verdict = Literal["faster", "slower", "no significant difference", "cannot tell"]
 REFERENCE = "baseline"  # the network that the others are set against within a machine
 SETTINGS = ("threads", "pipeline", "workers")  # of a run; runs that differ in one are no sample of one thing
-MODES = ("sampled", "full")  # of measuring an epoch's time; the first that both files have, for its many blocks
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -222,10 +222,11 @@ class Comparison:
 # Comparing
 
 
-def compare(base: ResultFile, other: ResultFile, *, force: bool = False, seed: int = 0) -> Comparison:
+def compare(base_samples: Samples, other_samples: Samples, *, force: bool = False, seed: int = 0) -> Comparison:
     """Compare two files.
 
     Args:
+        base_samples, other_samples: each of one file.
         force: compare also what should not be, with the reason in the row.
         seed: of the resampling; the same files and seed give the same intervals.
 
@@ -233,7 +234,8 @@ def compare(base: ResultFile, other: ResultFile, *, force: bool = False, seed: i
         UserError: data set, subset size, recipe or mode of measuring of a network differ, or a file mixes runs that do
             not belong together, and not `force`; or the files have no network in common.
     """
-    mine, theirs = _networks(base), _networks(other)
+    (base,), (other,) = base_samples.files, other_samples.files
+    mine, theirs = _networks(base_samples), _networks(other_samples)
     held = _pairs(mine, theirs)
     if not held:
         raise UserError(
@@ -248,7 +250,7 @@ def compare(base: ResultFile, other: ResultFile, *, force: bool = False, seed: i
             "give runs on the same data with the same settings, or take resnet-bench compare --force."
         )
 
-    same_machine = same_hardware(base.machine, other.machine)
+    same_machine = identity.same_machine(base.machine, other.machine)
     base_logs, other_logs = _bootstrap((a for a, _ in pairs), [seed, 0]), _bootstrap((b for _, b in pairs), [seed, 1])
     ratios = [
         other_logs[b.key].against(base_logs[a.key]) if a.key in base_logs and b.key in other_logs else None
@@ -285,7 +287,7 @@ def compare(base: ResultFile, other: ResultFile, *, force: bool = False, seed: i
         geometric_mean=Ratio(statistics.mean_of(told).ratio()) if told else None,
         missing=_missing(mine, theirs, held),
         differences=(*settings, *(d for d in machines if same_threads or d.key != "threads.intraop")),
-        notes=(*_notes("base", base), *_notes("other", other), *_left_out(held, pairs)),
+        notes=(*_notes("base", base_samples), *_notes("other", other_samples), *_left_out(held, pairs)),
     )
 
 
@@ -319,11 +321,11 @@ class _Network:
     @functools.cached_property
     def values(self) -> dict[int, float]:
         """Seconds of an epoch by round, or by run where there are several; only those that are positive numbers."""
-        runs = [list(_epoch_seconds(r)) for r in self.times]
+        runs = [r.epoch_times for r in self.times]
         if len(runs) > 1:
-            values = {i: float(np.mean([s for _, s in run])) for i, run in enumerate(runs) if run}
+            values = {i: float(np.mean(list(run.values()))) for i, run in enumerate(runs) if run}
         else:
-            values = {i: s for run in runs for i, s in run}
+            values = {i: s for run in runs for i, s in run.items()}
         return {i: s for i, s in values.items() if 1e-100 < s < 1e100}
 
     @property
@@ -331,23 +333,11 @@ class _Network:
         return float(np.mean(list(self.values.values()))) if self.values else None
 
 
-def _epoch_seconds(result: EpochTimeResult | AccuracyResult) -> Iterable[tuple[int, float]]:
-    """(round, what it says an epoch takes); of a training, its epochs are the rounds."""
-    if isinstance(result, AccuracyResult):
-        return ((e.epoch, e.train_seconds) for e in result.epochs if not result.mixed)
-    if result.mode == "full":
-        return ((b.round, b.seconds) for b in result.blocks)
-    return (
-        (b.round, result.startup_seconds + b.seconds * _float(result.steps_per_epoch) / _float(b.steps))
-        for b in result.blocks
-    )
-
-
-def _networks(file: ResultFile) -> list[_Network]:
+def _networks(samples: Samples) -> list[_Network]:
     """In the paper's order. The times of a file without epoch-time results are those of its trainings' epochs."""
-    counts = {r.architecture: r.parameters for r in file.of_kind(ParametersResult)}
-    times: list[Any] = file.of_kind(EpochTimeResult) or [r for r in file.of_kind(AccuracyResult) if r.epochs]
-    trainings = [r for r in file.of_kind(AccuracyResult) if r.epochs]
+    counts = parameter_counts(samples)
+    trainings = [r for r in samples.of_kind(AccuracyResult) if r.epochs]
+    times: list[Any] = samples.of_kind(EpochTimeResult) or trainings
     runs = [*times, *trainings]
     keys = dict.fromkeys((r.architecture, r.engine) for r in runs)
     keys |= dict.fromkeys((a, "") for a in counts if a not in {architecture for architecture, _ in keys})
@@ -358,22 +348,13 @@ def _networks(file: ResultFile) -> list[_Network]:
             found.append(
                 _Network(
                     *key,
-                    times=_distinct(r for r in times if (r.architecture, r.engine) == key),
+                    times=tuple(r for r in times if (r.architecture, r.engine) == key),
                     trainings=_one_of_each_seed([r for r in own if r.complete] or own),
                     parameters=next((r.parameters for r in runs if (r.architecture, r.engine) == key), None)
-                    or counts.get(architecture),
+                    or next(iter(counts.get(architecture, {}).values()), None),
                 )
             )
     return found
-
-
-def _distinct(runs: Iterable[Any]) -> tuple[Any, ...]:
-    """A result that a file holds twice, to the last figure, was measured once."""
-    kept: list[Any] = []
-    for r in runs:
-        if r not in kept:
-            kept.append(r)
-    return tuple(kept)
 
 
 def _one_of_each_seed(trainings: Iterable[AccuracyResult]) -> tuple[AccuracyResult, ...]:
@@ -518,18 +499,21 @@ def _settings(pairs: Sequence[tuple[_Network, _Network]]) -> tuple[Difference, .
     return tuple(found)
 
 
-def _notes(side: str, file: ResultFile) -> list[str]:
+def _notes(side: str, samples: Samples) -> list[str]:
     """Marks on the runs of a file, each once, with the networks that it is for."""
     notes = []
-    if drifted := drift_text(file.machine):
+    if drifted := drift_text(samples.files[0].machine):
         notes.append(f"{side} drifted: between start and end of the run, {drifted}")
     marks: dict[str, dict[str, None]] = {}
-    for r in file.results:
+    for r in (run.result for run in samples.runs):
         if isinstance(r, EpochTimeResult):
             for warning in r.warnings:
                 marks.setdefault(short(warning, 200), {})[short(r.architecture)] = None
         if isinstance(r, EpochTimeResult | AccuracyResult) and not r.complete:
             mark = f"{r.kind.replace('_', ' ')} run stopped early"
+            marks.setdefault(mark, {})[short(r.architecture)] = None
+        if isinstance(r, AccuracyResult) and r.mixed:
+            mark = "resumed under another setting or machine: its times are not used"
             marks.setdefault(mark, {})[short(r.architecture)] = None
     return notes + [f"{side}, {', '.join(names)}: {mark}" for mark, names in marks.items()]
 

@@ -25,16 +25,10 @@ SUSPECTS = (
 )
 """Keys of `machine.describe()` that most often explain a difference in time, the likeliest first; the rest follows."""
 
-HARDWARE = ("cpu.model", "cpu.physical_cores", "cpu.logical_cores", "container.cpu_quota")
-"""Keys that tell machines apart. A limit on a container's CPUs is a smaller machine, as far as torch can tell."""
-
-GENERATION = ("cpu.vendor", "cpu.isa", "cpu.caches.L1d", "cpu.caches.L2", "cpu.caches.L3")
-"""Keys that tell generations of CPU apart where their model does not: clouds call several of them just `AMD EPYC`.
-Older files, and some systems, do not tell them."""
-
 NOISE = frozenset(
     {
         "calibration",
+        "session",
         "hz",
         "mhz",
         "ghz",
@@ -82,19 +76,6 @@ def differences(base: dict[str, Any], other: dict[str, Any]) -> list[Difference]
     mine, theirs = dict(_leaves(base)), dict(_leaves(other))
     keys = [k for k in dict.fromkeys([*mine, *theirs]) if mine.get(k) != theirs.get(k)]
     return [Difference(k, mine.get(k), theirs.get(k)) for k in sorted(keys, key=_rank)]
-
-
-def same_hardware(base: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether both descriptions are of one kind of machine, so that their times may be set against each other.
-
-    Two machines of unknown model are two machines; what tells generations apart counts where both files tell it.
-    """
-    mine, theirs = dict(_leaves(base)), dict(_leaves(other))
-    model = mine.get("cpu.model")
-    if not isinstance(model, str) or model.strip().lower() in ("", "unknown"):
-        return False
-    told = [k for k in GENERATION if mine.get(k) and theirs.get(k)]
-    return all(mine.get(k) == theirs.get(k) for k in (*HARDWARE, *told))
 
 
 def _rank(key: str) -> int:

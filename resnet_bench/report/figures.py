@@ -30,7 +30,8 @@ from resnet_bench.report.groups import (
     setting_text,
 )
 from resnet_bench.report.table import significant
-from resnet_bench.results import Interval, ResultFile, atomic_write
+from resnet_bench.results import Interval, atomic_write
+from resnet_bench.samples import Samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,7 +133,7 @@ class Figure:
         return out.getvalue()
 
 
-def figures(files: Sequence[ResultFile]) -> tuple[list[Figure], list[str]]:
+def figures(samples: Samples) -> tuple[list[Figure], list[str]]:
     """All figures that the results allow, and a line for each that they do not, saying why.
 
     Results of several machines or data sets are never drawn into one figure; the second one's figures end in `-2`.
@@ -147,7 +148,7 @@ def figures(files: Sequence[ResultFile]) -> tuple[list[Figure], list[str]]:
     ]
     made: list[Figure] = []
     skipped: list[str] = []
-    found = groups(files)
+    found = groups(samples)
     for title, make in makers:
         drawn, reasons = 0, []
         for number, group in enumerate(found, 1):
@@ -164,7 +165,7 @@ def figures(files: Sequence[ResultFile]) -> tuple[list[Figure], list[str]]:
     return made, skipped
 
 
-def write(files: Sequence[ResultFile], folder: str | Path) -> tuple[list[Path], list[str]]:
+def write(samples: Samples, folder: str | Path) -> tuple[list[Path], list[str]]:
     """Write every figure as SVG and PNG into `folder`, made if need be; the paths, and why others were left out.
 
     Raises `UserError` without matplotlib, or where the folder cannot be written.
@@ -175,7 +176,7 @@ def write(files: Sequence[ResultFile], folder: str | Path) -> tuple[list[Path], 
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"Cannot make the folder {folder}: {error.strerror}; give another place.") from None
-    made, skipped = figures(files)
+    made, skipped = figures(samples)
     paths = []
     for figure in made:
         paths += [folder / f"{figure.name}.svg", folder / f"{figure.name}.png"]
@@ -403,7 +404,6 @@ def _parameters_against_time(group: Group) -> list[Figure]:
 
 def _step_by_phase(group: Group) -> list[Figure]:
     parts = [(s, p, max(s.step_seconds() or 0, sum(p.values()))) for s in group.series if (p := s.step_phases())]
-    parts = [part for part in parts if part[2] > 0]  # a damaged file may say that whole epochs take no time
     if not parts:
         raise _Lacking("it needs epoch-time results")
     bars, totals = [(s, p) for s, p, _ in parts], [total for _, _, total in parts]
@@ -563,7 +563,7 @@ def _interval_text(pair: Sequence[Series]) -> str:
 
 def _about(group: Group, series: Sequence[Series]) -> str:
     part = replace(group, series=tuple(series))
-    return f"{dataset_text(group.dataset)}; {machine_text(group.machine)}; {setting_text(part)}."
+    return f"{dataset_text(group.dataset)}; {group.machine_text}; {setting_text(part)}."
 
 
 def _context(group: Group) -> str:
@@ -571,7 +571,7 @@ def _context(group: Group) -> str:
     data = group.dataset
     kinds = [k for k, is_it in (("synthetic", data.synthetic), ("subset", data.subset)) if is_it and k != data.name]
     kind = f" ({', '.join(kinds)})" if kinds else ""
-    machine = machine_text(group.machine).split(",")[0]
+    machine = machine_text(group.machine).split(",")[0] + (f" ({group.distinction})" if group.distinction else "")
     text = f"{data.name}{kind}, {data.train_images:,} training images, {data.classes} classes, on {machine}"
     return "".join(c if c.isprintable() else "\ufffd" for c in text)  # halves of characters cannot be drawn
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from resnet_bench import paper
+from resnet_bench import identity, paper
 from resnet_bench.errors import UserError
+from resnet_bench.report.table import short
 from resnet_bench.results import (
     AccuracyResult,
     DatasetInfo,
@@ -16,9 +17,9 @@ from resnet_bench.results import (
     Interval,
     ParametersResult,
     PhaseSeconds,
-    ResultFile,
     wilson_interval,
 )
+from resnet_bench.samples import TRAINED, Pool, Run, Samples, raw_values
 from resnet_bench.timing import mean_interval
 
 PAPER_TRAIN_IMAGES = 50_000
@@ -52,14 +53,22 @@ class Series:
             `epochs` is there only where there are accuracy runs.
         accuracies: one for each seed; only complete runs where there are any.
         stopped: how many runs were left out of `accuracies` because they stopped early.
-        times: the epoch-time results; none is there twice.
+        timed_trainings: those of `accuracies` whose epochs' times compare: none that was resumed under another setting,
+            and none at all where settings that change only times differ between them.
+        timed: the runs with epoch-time results.
     """
 
     architecture: str
     setting: dict[str, Any]
     accuracies: tuple[AccuracyResult, ...]
     stopped: int
-    times: tuple[EpochTimeResult, ...]
+    timed_trainings: tuple[AccuracyResult, ...]
+    timed: tuple[Run, ...]
+
+    @property
+    def times(self) -> tuple[EpochTimeResult, ...]:
+        """The epoch-time results."""
+        return tuple(run.result for run in self.timed if isinstance(run.result, EpochTimeResult))
 
     @property
     def engine(self) -> str:
@@ -80,11 +89,6 @@ class Series:
         return all(r.complete for r in self.accuracies)
 
     @property
-    def timed_trainings(self) -> tuple[AccuracyResult, ...]:
-        """The accuracy runs whose epochs' times compare: not those that were resumed under another setting."""
-        return tuple(r for r in self.accuracies if not r.mixed)
-
-    @property
     def steps_per_epoch(self) -> int:
         if self.times:
             return self.times[0].steps_per_epoch
@@ -98,20 +102,17 @@ class Series:
     def epoch_time(self) -> EpochTime | None:
         """From the epoch-time results if there are any, else from the accuracy runs' own clocks; None without either.
 
-        Over several results it is their mean with its Student-t interval: sessions differ by more than blocks do.
+        Over several results it is their mean with its interval: sessions differ by more than blocks do.
         """
-        measured = [r for r in self.times if r.blocks]
-        measured = [r for r in measured if r.mode == "full"] or measured  # whole epochs need no extrapolation
+        measured = in_one_mode([r for r in self.times if r.blocks])
         if not measured:
             return self._training_time()
-        source = measured[0].mode
-        steps = sum(b.steps for r in measured for b in r.blocks)
-        if len(measured) > 1:
-            mean = mean_of([_seconds(r) for r in measured])
-            return EpochTime(mean.estimate, mean.low, mean.high, source, len(measured), steps)
-        interval = measured[0].epoch_seconds
-        low, high = (interval.low, interval.high) if interval else (None, None)
-        return EpochTime(_seconds(measured[0]), low, high, source, 1, steps)
+        values = [list(r.epoch_times.values()) for r in measured]
+        source, steps = measured[0].mode, sum(b.steps for r in measured for b in r.blocks)
+        mean = mean_of([sum(v) / len(v) for v in values] if len(values) > 1 else values[0])
+        single = len(values) == 1 and len(values[0]) == 1
+        low, high = (None, None) if single else (mean.low, mean.high)
+        return EpochTime(mean.estimate, low, high, source, len(measured), steps)
 
     def _training_time(self) -> EpochTime | None:
         timed = self.timed_trainings
@@ -125,15 +126,15 @@ class Series:
 
     def step_seconds(self) -> float | None:
         """Mean seconds of a step; from the epoch-time results' blocks, else the epoch's time over its steps."""
-        steps = sum(b.steps for r in self.times for b in r.blocks if r.mode == "sampled")
-        if steps:
-            return sum(b.seconds for r in self.times for b in r.blocks if r.mode == "sampled") / steps
+        blocks = [b for r in in_one_mode([r for r in self.times if r.blocks]) for b in r.blocks]
+        if blocks:
+            return sum(b.seconds for b in blocks) / sum(b.steps for b in blocks)
         time = self.epoch_time()
         return time.seconds / self.steps_per_epoch if time else None
 
     def step_phases(self) -> dict[str, float] | None:
         """Mean seconds of each phase of a step, over all blocks; None without blocks."""
-        blocks = [b for r in self.times for b in r.blocks]
+        blocks = [b for r in in_one_mode(self.times) for b in r.blocks]
         steps = sum(b.steps for b in blocks)
         if not steps:
             return None
@@ -141,7 +142,7 @@ class Series:
 
     def step_bound(self) -> float | None:
         """The least seconds a step can take on this machine, where it was measured."""
-        bounds = [r.step_bound_seconds for r in self.times if r.step_bound_seconds]
+        bounds = [r.step_bound_seconds for r in in_one_mode(self.times) if r.step_bound_seconds]
         return sum(bounds) / len(bounds) if bounds else None
 
     def final_accuracy(self) -> Interval | None:
@@ -149,7 +150,7 @@ class Series:
 
     def peak_accuracy(self) -> Interval | None:
         """Of the best epoch of each run; its interval does not know that the best was picked."""
-        return _accuracy([(r, max(e.test_accuracy for e in r.epochs)) for r in self.accuracies])
+        return _accuracy([(r, peak) for r in self.accuracies if (peak := r.peak_accuracy) is not None])
 
     def accuracy_by_epoch(self) -> list[tuple[int, Interval]]:
         """(epoch, accuracy) with the interval over seeds, or Wilson's for one seed; epochs that all runs reached."""
@@ -169,11 +170,28 @@ class Series:
 
 @dataclass(frozen=True)
 class Group:
-    """What was measured on one machine with one data set; `series` are in the paper's order."""
+    """What was measured on one kind of machine with one software, code and data set.
 
-    machine: dict[str, Any]
+    Attributes:
+        machines: the description that each of its files holds, with that file's calibration.
+        series: in the paper's order.
+        distinction: what tells it from another group whose machine reads alike; empty without such.
+    """
+
+    machines: tuple[dict[str, Any], ...]
     dataset: DatasetInfo
     series: tuple[Series, ...]
+    distinction: str = ""
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """The first of the descriptions, which stands for all but their calibrations."""
+        return self.machines[0]
+
+    @property
+    def machine_text(self) -> str:
+        """`machine_text` with the distinction: unlike for unlike groups."""
+        return machine_text(self.machine) + (f" ({self.distinction})" if self.distinction else "")
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -200,40 +218,73 @@ class Group:
         return f"{series.architecture} ({label})" if label else series.architecture
 
 
-def groups(files: Sequence[ResultFile]) -> list[Group]:
-    """Sort the runs of all files by machine and data set, in the order in which they come.
-
-    Machines are told apart by hardware, operating system, container limits, torch and allocator, data sets by their
-    digest. A subset is drawn anew for each seed, so there the digest may change with the seed; a whole data set, the
-    synthetic one too, has the same images for every seed.
-    A result that is in two files counts once; of several accuracy runs with one seed the longest counts.
-    """
-    found: dict[tuple[str, ...], list[tuple[dict[str, Any], AccuracyResult | EpochTimeResult]]] = {}
-    digests: dict[tuple[str, int], str] = {}
-    for file in files:
-        for result in file.results:
-            if isinstance(result, AccuracyResult | EpochTimeResult):
-                data = result.dataset
-                sizes = str((data.name, data.synthetic, data.subset, data.train_images, data.test_images, data.classes))
-                same = data.subset and digests.setdefault((sizes, result.seed), data.sha256) == data.sha256
-                key = (machine_key(file.machine), sizes, "" if same else data.sha256)
-                found.setdefault(key, []).append((file.machine, result))
-    return [
-        Group(members[0][0], members[0][1].dataset, tuple(_series([result for _, result in members])))
-        for members in found.values()
-    ]
+def groups(samples: Samples) -> list[Group]:
+    """The runs of trainings by machine, software, code and data set, in the order in which they come."""
+    found: dict[tuple[str, str], list[Pool]] = {}
+    for pool in samples.pools:
+        found.setdefault((pool.identity, pool.dataset), []).append(pool)
+    made = []
+    for pools in found.values():
+        runs = [run for pool in pools for run in pool.runs]
+        descriptions = list({id(run.file): run.machine for run in runs}.values())
+        made.append(Group(tuple(descriptions), _dataset(runs[0]), tuple(_series(pools))))
+    return [replace(g, distinction=_distinction(g, made)) for g in made]
 
 
-def parameter_counts(files: Sequence[ResultFile]) -> dict[str, dict[int, int]]:
+def _dataset(run: Run) -> DatasetInfo:
+    assert isinstance(run.result, TRAINED)
+    return run.result.dataset
+
+
+def _distinction(group: Group, every: Sequence[Group]) -> str:
+    """What tells the group's machine, software and code from those of others that read alike; empty without such."""
+    like = [g for g in every if machine_text(g.machine) == machine_text(group.machine)]
+    flat = [identity.flat(g.machine) for g in like]
+    mine = identity.flat(group.machine)
+    return "; ".join(
+        _fact_text(key, value, [f[key] for f in flat])
+        for key, value in mine.items()
+        if any(f[key] != value for f in flat) and key not in identity.SPEED_ONLY
+    )
+
+
+def _fact_text(key: str, value: Any, others: Sequence[Any]) -> str:
+    """`L1d 48 KiB`; of the instruction sets only those that another machine lacks."""
+    name = key.replace("_", " ").removesuffix(" bytes").replace("l1d", "L1d").replace("l2", "L2").replace("l3", "L3")
+    if value is None:
+        return f"{name} unknown"
+    if key == "isa":
+        shared = set.intersection(*(set(str(o).split()) for o in others))
+        own = [word for word in str(value).split() if word not in shared]
+        missing = sorted(set.union(*(set(str(o).split()) for o in others)) - set(str(value).split()))
+        return " ".join(filter(None, ["with", *own] if own else ["without", *missing]))
+    if key.endswith("_bytes") and isinstance(value, int):
+        return f"{name} cache {value / 1024:,.0f} KiB"
+    if key == "environment":
+        return f"environment {short(value)}" if value else "no variables set"
+    return f"{name} {short(value)[:12] if key in ('code_sha256', 'code_commit') else short(value)}"
+
+
+def parameter_counts(samples: Samples) -> dict[str, dict[int, int]]:
     """Measured counts: `{architecture: {classes: parameters}}`, from every kind of result that counted them."""
     counts: dict[str, dict[int, int]] = {}
-    for file in files:
-        for r in file.results:
-            if isinstance(r, ParametersResult):
-                counts.setdefault(r.architecture, {})[r.num_classes] = r.parameters
-            elif isinstance(r, AccuracyResult | EpochTimeResult):
-                counts.setdefault(r.architecture, {})[r.dataset.classes] = r.parameters
+    for run in samples.runs:
+        r = run.result
+        if isinstance(r, ParametersResult):
+            counts.setdefault(r.architecture, {})[r.num_classes] = r.parameters
+        elif isinstance(r, TRAINED):
+            counts.setdefault(r.architecture, {})[r.dataset.classes] = r.parameters
     return counts
+
+
+MODES: tuple[Literal["sampled", "full"], ...] = ("sampled", "full")
+"""Of measuring an epoch's time, the preferred one first: it has many blocks, so that its interval can be told."""
+
+
+def in_one_mode(times: Sequence[EpochTimeResult]) -> list[EpochTimeResult]:
+    """The results of the preferred mode among these: two modes of one run are no sample of runs."""
+    mode = next((m for m in MODES if any(r.mode == m for r in times)), None)
+    return [r for r in times if r.mode == mode]
 
 
 def in_order(architectures: Iterable[str]) -> list[str]:
@@ -242,17 +293,9 @@ def in_order(architectures: Iterable[str]) -> list[str]:
     return [a for a in paper.PUBLISHED if a in names] + [a for a in names if a not in paper.PUBLISHED]
 
 
-def machine_key(machine: dict[str, Any]) -> str:
-    """Equal for two descriptions of one machine with one torch; ignores what changes from minute to minute."""
-    cpu, torch = _part(machine, "cpu"), _part(machine, "torch")
-    parts = [cpu.get("model"), cpu.get("logical_cores"), machine.get("memory_bytes"), machine.get("os")]
-    parts += [_part(machine, "container"), torch.get("version"), _part(machine, "allocator").get("name")]
-    return json.dumps(parts, sort_keys=True, default=str)
-
-
 def machine_text(machine: dict[str, Any]) -> str:
     """`13th Gen Intel(R) Core(TM) i5-1340P, 12 cores (16 logical), torch 2.15.0, glibc allocator`, or `unknown CPU`."""
-    cpu, torch = _part(machine, "cpu"), _part(machine, "torch")
+    cpu, torch = identity.part(machine, "cpu"), identity.part(machine, "torch")
     physical, logical, usable = cpu.get("physical_cores"), cpu.get("logical_cores"), cpu.get("affinity_cores")
     cores = f"{physical or logical} cores" if physical or logical else "unknown cores"
     if physical and logical and logical != physical:
@@ -261,9 +304,9 @@ def machine_text(machine: dict[str, Any]) -> str:
         cores += f", {usable} usable"
     version = torch.get("version")
     parts = [str(cpu.get("model") or "unknown CPU"), cores, f"torch {version}" if version else "unknown torch"]
-    if allocator := _part(machine, "allocator").get("name"):
+    if allocator := identity.part(machine, "allocator").get("name"):
         parts.append(f"{allocator} allocator")
-    quota = _part(machine, "container").get("cpu_quota")
+    quota = identity.part(machine, "container").get("cpu_quota")
     if quota:
         small = isinstance(quota, int | float) and quota < 1e6  # a damaged file may have one beyond floating point
         parts.insert(2, f"container limited to {quota:g} CPUs" if small else str(quota))
@@ -305,45 +348,63 @@ def _accuracy(runs: Sequence[tuple[AccuracyResult, float]]) -> Interval | None:
     return mean.model_copy(update={"low": max(0.0, mean.low), "high": min(1.0, mean.high)})
 
 
-def _seconds(result: EpochTimeResult) -> float:
-    """The estimate, also where there are too few blocks for an interval."""
-    if result.epoch_seconds:
-        return result.epoch_seconds.estimate
-    step = sum(b.seconds for b in result.blocks) / sum(b.steps for b in result.blocks)
-    return step * result.steps_per_epoch + (result.startup_seconds if result.mode == "sampled" else 0)
+def _series(pools: Sequence[Pool]) -> Iterable[Series]:
+    for architecture in in_order(pool.architecture for pool in pools):
+        for pool in pools:
+            if pool.architecture == architecture:
+                yield from _series_of(pool)
 
 
-def _series(results: Sequence[AccuracyResult | EpochTimeResult]) -> Iterable[Series]:
-    timed: dict[str, list[EpochTimeResult]] = {}
-    trained: dict[str, dict[int, list[AccuracyResult]]] = {}
-    settings: dict[str, tuple[str, dict[str, Any]]] = {}
-    for result in results:
-        setting = {"engine": result.engine, "pipeline": result.pipeline, "workers": result.workers}
-        setting |= {"threads": result.threads, **{k: v for k, v in result.recipe.items() if k != "epochs"}}
-        key = json.dumps([result.architecture, setting], sort_keys=True)
-        settings[key] = (result.architecture, setting)
-        if isinstance(result, EpochTimeResult):
-            if result not in timed.setdefault(key, []):
-                timed[key].append(result)
-        elif result.epochs:
-            trained.setdefault(key, {}).setdefault(_positive(result, "epochs"), []).append(result)
-    for architecture in in_order(architecture for architecture, _ in settings.values()):
-        for key, setting in ((k, s) for k, (a, s) in settings.items() if a == architecture):
-            times = tuple(timed.get(key, ()))
-            for epochs, runs in trained.get(key, {}).items():
-                chosen, stopped = _one_a_seed(runs)
-                yield Series(architecture, {**setting, "epochs": epochs}, chosen, stopped, times)
-            if key not in trained and times:
-                yield Series(architecture, setting, (), 0, times)
+def _series_of(pool: Pool) -> Iterable[Series]:
+    """One for each planned number of epochs, and for each of the settings that change nothing but times."""
+    timed: dict[str, list[Run]] = {}
+    trained: dict[int, list[Run]] = {}
+    for run in pool.runs:
+        if isinstance(run.result, EpochTimeResult):
+            timed.setdefault(identity.speed_key(run.machine), []).append(run)
+        elif isinstance(run.result, AccuracyResult) and run.result.epochs:
+            trained.setdefault(_positive(run.result, "epochs"), []).append(run)
+
+    def setting_of(runs: Sequence[Run]) -> dict[str, Any]:
+        if len(timed) < 2:
+            return pool.setting
+        software = identity.software_of(runs[0].machine)
+        return {**pool.setting, **{k: software[k] for k in identity.SPEED_ONLY}}
+
+    left = dict(timed)
+    for epochs, runs in trained.items():
+        chosen, stopped = _one_a_seed(runs)
+        speeds = {identity.speed_key(run.machine) for run in chosen}
+        own = next((s for s in timed if s in speeds), next(iter(timed), None))
+        times = tuple(timed.get(own or "", ()))
+        left.pop(own or "", None)
+        comparable = chosen if len(speeds) == 1 else ()
+        yield Series(
+            architecture=pool.architecture,
+            setting={**setting_of(times or chosen), "epochs": epochs},
+            accuracies=tuple(map(_training, chosen)),
+            stopped=stopped,
+            timed_trainings=tuple(r for run in comparable if not (r := _training(run)).mixed),
+            timed=times,
+        )
+    for times_left in left.values():
+        yield Series(pool.architecture, setting_of(times_left), (), 0, (), tuple(times_left))
 
 
-def _one_a_seed(runs: Sequence[AccuracyResult]) -> tuple[tuple[AccuracyResult, ...], int]:
+def _training(run: Run) -> AccuracyResult:
+    assert isinstance(run.result, AccuracyResult)
+    return run.result
+
+
+def _one_a_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], int]:
     """A seed's run is deterministic, so a second one adds nothing: the longest of each seed, complete ones if any."""
-    by_seed: dict[int, AccuracyResult] = {}
-    for run in sorted(runs, key=lambda r: len(r.epochs)):
-        by_seed[run.seed] = run
+
+    def rank(run: Run) -> tuple[int, str]:
+        return len(_training(run).epochs), json.dumps(raw_values(run.result), default=str)
+
+    by_seed = {_training(run).seed: run for run in sorted(runs, key=rank)}
     chosen = [by_seed[seed] for seed in sorted(by_seed)]
-    complete = [r for r in chosen if r.complete]
+    complete = [run for run in chosen if _training(run).complete]
     return tuple(complete or chosen), len(chosen) - len(complete) if complete else 0
 
 
@@ -354,11 +415,6 @@ def _positive(run: AccuracyResult, key: str) -> int:
             f"The recipe of an accuracy result of {run.architecture} has no usable {key}; measure it again."
         )
     return value
-
-
-def _part(machine: dict[str, Any], key: str) -> dict[str, Any]:
-    part = machine.get(key)
-    return part if isinstance(part, dict) else {}
 
 
 def _setting_text(key: str, value: Any) -> str:

@@ -24,6 +24,7 @@ from resnet_bench.report.groups import Group, dataset_text, groups, machine_text
 from resnet_bench.report.table import Table
 from resnet_bench.report.tables import tables
 from resnet_bench.results import AccuracyResult, EpochTimeResult, ParametersResult, ResultFile
+from resnet_bench.samples import Samples
 
 PICTURES_BYTES = 2_500_000
 """Figures together may take this much of the page, which is to stay below 3 MB."""
@@ -95,23 +96,23 @@ def _template() -> jinja2.Template:
     return environment.get_template("page.html.jinja")
 
 
-def report(files: Sequence[ResultFile], compare_with: ResultFile | None = None) -> str:
+def report(samples: Samples, compare_with: Samples | None = None) -> str:
     """The page of these results; `compare_with` adds a comparison with another machine's or version's.
 
     Of several files those that cannot be compared are named with the reason; `UserError` where none can be. Without
     matplotlib the page says how to get its figures.
     """
-    verdicts = claims.judge(files)
+    verdicts = claims.judge(samples)
     judged = claims.table(verdicts)
     sections = [
-        Section("What was run", [_introduction(judged), *map(_group_facts, groups(files)), _file_facts(files)]),
-        Section("Tables", tables(files)),
-        Section("Figures", _pictures(files)),
+        Section("What was run", [_introduction(judged), *map(_group_facts, groups(samples)), _file_facts(samples)]),
+        Section("Tables", tables(samples)),
+        Section("Figures", _pictures(samples)),
         Section("Claims", [judged]),
     ]
     if compare_with is not None:
-        sections.append(Section("Comparison", _comparison(files, compare_with)))
-    sections.append(Section("How to reproduce it", _reproduction(files, compare_with)))
+        sections.append(Section("Comparison", _comparison(samples, compare_with)))
+    sections.append(Section("How to reproduce it", _reproduction(samples.files, compare_with)))
     return document("Five small residual networks, trained on a CPU", sections)
 
 
@@ -133,7 +134,7 @@ def _group_facts(group: Group) -> Facts:
     ]
     recipe = recipes[0] if all(r == recipes[0] for r in recipes) else {}
     items = {
-        "Machine": machine_text(machine),
+        "Machine": group.machine_text,
         "Memory": _gigabytes(machine.get("memory_bytes")),
         "System": str(machine.get("os") or "unknown"),
         "Data set": dataset_text(dataset),
@@ -165,9 +166,9 @@ def _sizes(accuracies: Sequence[AccuracyResult], times: Sequence[EpochTimeResult
         yield f"timed over {blocks} {modes} block{'' if blocks == 1 else 's'}"
 
 
-def _file_facts(files: Sequence[ResultFile]) -> Facts:
+def _file_facts(samples: Samples) -> Facts:
     return Facts(
-        "Files", [(f.path.name, f"saved {f.datetime[:19]}" if f.datetime else "saved by train") for f in files]
+        "Files", [(f.path.name, f"saved {f.datetime[:19]}" if f.datetime else "saved by train") for f in samples.files]
     )
 
 
@@ -179,10 +180,10 @@ def _gigabytes(count: Any) -> str:
 # Figures
 
 
-def _pictures(files: Sequence[ResultFile]) -> list[Part]:
+def _pictures(samples: Samples) -> list[Part]:
     if importlib.util.find_spec("matplotlib") is None:
         return ['Figures need matplotlib; install it with pip install "resnet-bench[figures]" and make the page again.']
-    made, skipped = figures(files)
+    made, skipped = figures(samples)
     drawn: list[Part] = []
     left = PICTURES_BYTES
     for figure in made:
@@ -202,16 +203,17 @@ def _pictures(files: Sequence[ResultFile]) -> list[Part]:
 # Comparison
 
 
-def _comparison(files: Sequence[ResultFile], other: ResultFile) -> list[Part]:
+def _comparison(samples: Samples, other: Samples) -> list[Part]:
     """`other` against each file that it can be compared with, then why not against the others."""
     compared: list[Part] = []
     refused: dict[str, str] = {}
-    for file in files:
+    (others,) = other.files
+    for file in samples.files:
         try:
-            compared += comparison_tables.tables(comparison.compare(file, other))
+            compared += comparison_tables.tables(comparison.compare(Samples((file,)), other))
         except UserError as error:
             # Paths are for those who run the command; the page, which may go anywhere, has only names.
-            reason = str(error).replace(str(file.path), file.path.name).replace(str(other.path), other.path.name)
+            reason = str(error).replace(str(file.path), file.path.name).replace(str(others.path), others.path.name)
             refused[str(error)] = f"{file.path.name} is left out of the comparison: {reason}"
     if not compared:
         raise UserError(" ".join(refused))
@@ -222,11 +224,11 @@ def _comparison(files: Sequence[ResultFile], other: ResultFile) -> list[Part]:
 # How to reproduce it
 
 
-def commands(files: Sequence[ResultFile], compare_with: ResultFile | None = None) -> list[str]:
+def commands(files: Sequence[ResultFile], compare_with: Samples | None = None) -> list[str]:
     """The command lines that make such results and this page; everything that decides a result is named in them."""
     lines = [line for file in files for line in _made_by(file)]
     names = shlex.join(f.path.name for f in files)
-    other = f" --compare-with {shlex.quote(compare_with.path.name)}" if compare_with else ""
+    other = f" --compare-with {shlex.quote(compare_with.files[0].path.name)}" if compare_with else ""
     return [*lines, f"resnet-bench report {names} --claims{other} --html report.html"]
 
 
@@ -283,7 +285,7 @@ def _stem(file: ResultFile) -> str:
     return re.sub(r"^\d{4}_", "", file.path.stem)
 
 
-def _reproduction(files: Sequence[ResultFile], compare_with: ResultFile | None) -> list[Part]:
+def _reproduction(files: Sequence[ResultFile], compare_with: Samples | None) -> list[Part]:
     setup = ['pip install -e ".[figures]"']
     return [
         "In a clone of resnet_bench, with Python 3.10 or later:",

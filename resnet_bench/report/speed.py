@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, median
 
 from resnet_bench import paper
-from resnet_bench.report.groups import Group, Series, dataset_text, machine_text
+from resnet_bench.report.groups import Group, Series, dataset_text, in_one_mode
 from resnet_bench.report.table import Table, significant
 from resnet_bench.results import EpochTimeResult
 
@@ -42,7 +42,7 @@ def table(group: Group) -> Table | None:
         "Times faster than plain",
     ]  # fmt: skip
     caption = (
-        f"{dataset_text(group.dataset)}; {machine_text(group.machine)}. Median over interleaved blocks, in brackets "
+        f"{dataset_text(group.dataset)}; {group.machine_text}. Median over interleaved blocks, in brackets "
         "the lowest and the highest."
     )
     notes = [
@@ -60,7 +60,8 @@ def modes(group: Group) -> Table | None:
     rows = []
     for s in group.series:
         full, sampled = (
-            [value for r in s.times if r.mode == mode for value in _epoch_seconds(r)] for mode in ("full", "sampled")
+            [value for r in s.times if r.mode == mode for value in r.epoch_times.values()]
+            for mode in ("full", "sampled")
         )
         if full and sampled:
             means = mean(full), mean(sampled)
@@ -68,25 +69,28 @@ def modes(group: Group) -> Table | None:
     if not rows:
         return None
     columns = ["Network", "Engine", "Whole epochs (s)", "Sampled (s)", "Sampled / whole"]
-    where = f"{dataset_text(group.dataset)}; {machine_text(group.machine)}"
+    where = f"{dataset_text(group.dataset)}; {group.machine_text}"
     caption = f"{where}. Median, lowest and highest; the ratio is of the means."
     return Table("Sampled against whole epochs", columns, rows, caption)
 
 
-def _epoch_seconds(result: EpochTimeResult) -> list[float]:
-    """What each block says an epoch takes."""
-    if result.mode == "full":
-        return [b.seconds for b in result.blocks]
-    return [result.startup_seconds + result.steps_per_epoch * b.seconds / b.steps for b in result.blocks]
+Round = tuple[tuple[str, str], str, int]
+"""What was measured in turn (`Run.together`), the mode, and the number of the round in it."""
 
 
-def rounds(series: Series) -> dict[tuple[int, int], float]:
-    """Seconds of a step in each round: {(session, round): seconds}."""
-    return {(i, b.round): b.seconds / b.steps for i, r in enumerate(series.times) for b in r.blocks}
+def rounds(series: Series) -> dict[Round, float]:
+    """Seconds of a step in each round, in one mode where there are several."""
+    kept = in_one_mode(series.times)
+    return {
+        (run.together, run.result.mode, b.round): b.seconds / b.steps
+        for run in series.timed
+        if isinstance(run.result, EpochTimeResult) and run.result in kept
+        for b in run.result.blocks
+    }
 
 
-def ratios(slow: Mapping[tuple[int, int], float], quick: Mapping[tuple[int, int], float]) -> list[float]:
-    """Round by round, how many times longer `slow` takes; only rounds that both have."""
+def ratios(slow: Mapping[Round, float], quick: Mapping[Round, float]) -> list[float]:
+    """A round's ratio, for each round that both were measured in: how many times longer `slow` takes."""
     return [slow[key] / quick[key] for key in slow if key in quick]
 
 
@@ -148,6 +152,6 @@ def _summed(timed: Sequence[Series]) -> list[list[str]]:
     return rows
 
 
-def _sum(parts: Sequence[Mapping[tuple[int, int], float]]) -> dict[tuple[int, int], float]:
+def _sum(parts: Sequence[Mapping[Round, float]]) -> dict[Round, float]:
     shared = set.intersection(*(set(p) for p in parts))
     return {key: sum(p[key] for p in parts) for key in sorted(shared)}

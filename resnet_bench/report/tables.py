@@ -21,22 +21,23 @@ from resnet_bench.report.groups import (
     setting_text,
 )
 from resnet_bench.report.table import Table, significant
-from resnet_bench.results import ExplainResult, Interval, ResultFile
+from resnet_bench.results import ExplainResult, Interval
+from resnet_bench.samples import Samples
 
 MISSING = "–"
 PAPER_CLASSES = 100
 PAPER_BATCH_SIZE = 4
 
 
-def tables(files: Sequence[ResultFile]) -> list[Table]:
+def tables(samples: Samples) -> list[Table]:
     """Table 1 and 2 as in the paper; for each machine and data set a summary and what its engines are; explanations."""
-    counts = parameter_counts(files)
-    found = groups(files)
+    counts = parameter_counts(samples)
+    found = groups(samples)
     summaries = [_summary(g, counts) for g in found] if found else [_counts_only(counts)] if counts else []
     explained = [
-        explanation.table(result, machine_text(file.machine))
-        for file in files
-        for result in file.of_kind(ExplainResult)
+        explanation.table(run.result, machine_text(run.machine))
+        for run in samples.runs
+        if isinstance(run.result, ExplainResult)
     ]
     makers = (speed.table, speed.modes, agreement.table)
     engines = [table for group in found for make in makers if (table := make(group))]
@@ -101,7 +102,7 @@ def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
             rows.append([architecture, *([""] if with_setting else []), *row, "" if count else "not measured"])
     order = in_order([*paper.PUBLISHED, *counts])
     rows.sort(key=lambda row: order.index(row[0]))
-    caption = f"{dataset_text(dataset)}; {machine_text(group.machine)}; {setting_text(group)}; {_sizes(series)}."
+    caption = f"{dataset_text(dataset)}; {group.machine_text}; {setting_text(group)}; {_sizes(series)}."
     return Table("Summary", columns, rows, caption, _notes(group, times))
 
 
@@ -182,7 +183,9 @@ def _marks(series: Series, group: Group) -> str:
         elif planned != paper.EPOCHS:
             marks.append(f"{planned} epoch{'s' if planned != 1 else ''}")
         if any(r.mixed for r in series.accuracies):
-            marks.append("resumed under another setting")
+            marks.append("resumed under another setting or machine")
+        if any(r.same_bits is False for r in series.accuracies):
+            marks.append("bits not promised")
         if series.stopped:
             marks.append(f"{series.stopped} stopped run{'s' if series.stopped != 1 else ''} left out")
     if series.warnings:
@@ -253,8 +256,8 @@ def _notes(group: Group, times: Sequence[EpochTime]) -> list[str]:
         )
     if any(t.low is None for t in times):
         notes.append("single value: too few blocks for an interval.")
-    if changes := drift_text(group.machine):
-        notes.append(f"The machine drifted between the start and the end of the run: {changes}.")
+    drifts = dict.fromkeys(filter(None, map(drift_text, group.machines)))
+    notes += [f"The machine drifted between the start and the end of the run: {changes}." for changes in drifts]
     warned: dict[str, list[str]] = {}
     for s in series:
         for warning in s.warnings:

@@ -1,7 +1,7 @@
 """Accuracy of the engines, on hand-made results."""
 
 import pytest
-from samples import accuracy, save
+from samples import accuracy, save, together
 from scipy import stats
 
 from resnet_bench import results
@@ -12,7 +12,7 @@ RECIPE = {"epochs": 2}
 
 
 def table(path, entries):
-    (group,) = groups([results.read(save(path, entries))])
+    (group,) = groups(together([results.read(save(path, entries))]))
     return agreement.table(group)
 
 

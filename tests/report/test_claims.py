@@ -66,7 +66,7 @@ def judge(tmp_path: Path) -> Judge:
 
     def judged(*files: list[Entry], machine: Entry | None = None) -> dict[str, Verdict]:
         paths = [samples.save(tmp_path / f"{next(numbers)}.json", entries, machine) for entries in files]
-        return {v.claim.id: v for v in claims.judge([results.read(path) for path in paths])}
+        return {v.claim.id: v for v in claims.judge(samples.together([results.read(path) for path in paths]))}
 
     return judged
 
@@ -337,7 +337,7 @@ def test_minutes_are_judged_on_the_papers_cpu_only(judge: Judge) -> None:
 def test_times_of_two_machines_are_not_set_against_each_other(tmp_path: Path) -> None:
     here = samples.save(tmp_path / "a.json", times(baseline=57))
     there = samples.save(tmp_path / "b.json", times(fc1=7.5), samples.machine(cpu={"model": "Another CPU"}))
-    verdicts = {v.claim.id: v for v in claims.judge([results.read(here), results.read(there)])}
+    verdicts = {v.claim.id: v for v in claims.judge(samples.together([results.read(here), results.read(there)]))}
     assert verdicts["fc1-faster"].outcome == UNDECIDABLE
 
 
@@ -436,5 +436,5 @@ def test_absurd_numbers_leave_claims_undecided(tmp_path: Path) -> None:
     document = {"machine_info": {"resnet_bench": {}}, "benchmarks": [{"extra_info": e} for e in entries]}
     path = tmp_path / "odd.json"
     path.write_text(json.dumps(document))
-    verdicts = claims.judge([results.read(path)])
+    verdicts = claims.judge(samples.together([results.read(path)]))
     assert all(v.outcome == UNDECIDABLE for v in verdicts if v.claim.id in ABOUT_ACCURACY)

@@ -12,19 +12,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import accuracy, calibration, dataset, digest, document, epoch_time, machine, parameters, save
+from samples import (
+    accuracy,
+    calibration,
+    dataset,
+    digest,
+    document,
+    epoch_time,
+    machine,
+    parameters,
+    save,
+    together,
+)
 
 from resnet_bench import results
 from resnet_bench.cli import main
 from resnet_bench.errors import UserError
+from resnet_bench.identity import same_machine
 from resnet_bench.recipe import Recipe
-from resnet_bench.report import comparison_tables, gate
-from resnet_bench.report.comparison import Comparison, compare
-from resnet_bench.report.differences import differences, same_hardware
+from resnet_bench.report import comparison, comparison_tables, gate
+from resnet_bench.report.comparison import Comparison
+from resnet_bench.report.differences import differences
 
 SECONDS = {"baseline": 60.0, "fc1": 15.0, "fc3": 120.0, "blocks2": 118.0, "conv5x5": 13.0}
 XEON = {"model": "Xeon", "physical_cores": 4, "logical_cores": 8, "isa": ["avx2", "avx512f"]}
 Files = Callable[..., results.ResultFile]
+
+
+def compare(base: results.ResultFile, other: results.ResultFile, **options: Any) -> Comparison:
+    return comparison.compare(together([base]), together([other]), **options)
 
 
 @pytest.fixture
@@ -466,8 +482,8 @@ def test_differences_come_most_suspicious_first_and_without_noise() -> None:
         "container.memory_limit_bytes",
         "torch.mkl",
     ]
-    assert same_hardware(base, other)
-    assert not same_hardware(base, machine(cpu=XEON))
+    assert same_machine(base, other)
+    assert not same_machine(base, machine(cpu=XEON))
 
 
 EPYC = {
@@ -491,22 +507,22 @@ EPYC = {
     ],
 )
 def test_generations_of_one_model_name_are_different_hardware(other: dict[str, Any]) -> None:
-    assert same_hardware(machine(cpu=EPYC), machine(cpu=dict(EPYC)))
-    assert not same_hardware(machine(cpu=EPYC), machine(cpu={**EPYC, **other}))
+    assert same_machine(machine(cpu=EPYC), machine(cpu=dict(EPYC)))
+    assert not same_machine(machine(cpu=EPYC), machine(cpu={**EPYC, **other}))
 
 
 @pytest.mark.parametrize("model", [None, "", "unknown", 7])
 def test_two_machines_of_unknown_model_are_different_hardware(model: object) -> None:
     unknown = machine(cpu={**EPYC, "model": model})
-    assert not same_hardware(unknown, copy.deepcopy(unknown))
+    assert not same_machine(unknown, copy.deepcopy(unknown))
 
 
 def test_older_files_that_do_not_tell_the_generation_are_compared_by_what_they_tell(files: Files) -> None:
     old = {k: v for k, v in EPYC.items() if k not in ("vendor", "caches", "isa")}
     silent = {**EPYC, "caches": dict.fromkeys(("L1d", "L2", "L3")), "isa": []}  # a system that does not tell either
     for cpu in (old, silent):
-        assert same_hardware(machine(cpu=EPYC), machine(cpu=cpu))
-        assert same_hardware(machine(cpu=cpu), machine(cpu=EPYC))
+        assert same_machine(machine(cpu=EPYC), machine(cpu=cpu))
+        assert same_machine(machine(cpu=cpu), machine(cpu=EPYC))
     comparison = compare(files(five(), machine(cpu=old)), files(five(1.2, seed=1), machine(cpu=EPYC)))
     assert set(verdicts(comparison)) == {"slower"}
 

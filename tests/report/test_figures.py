@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import accuracy, dataset, epoch_time, machine, save
+from samples import accuracy, dataset, epoch_time, machine, save, together
 
 from resnet_bench import cli, paper
 from resnet_bench.report import figures as module
@@ -60,7 +60,7 @@ def labels(canvas: Canvas) -> list[str]:
 
 
 def test_a_complete_study_gives_every_figure(results: Reader) -> None:
-    made, skipped = figures([results(*complete_study())])
+    made, skipped = figures(together([results(*complete_study())]))
     assert [f.name for f in made] == EVERYTHING
     assert skipped == []
 
@@ -68,8 +68,8 @@ def test_a_complete_study_gives_every_figure(results: Reader) -> None:
 def test_each_file_is_a_whole_picture_and_the_same_every_time(results: Reader, tmp_path: Path) -> None:
     """SVG that parses, PNG of the stated size; a second writing gives the same bytes."""
     file = results(*complete_study()[:6:2], *complete_study()[-10:])
-    paths, _ = write([file], tmp_path / "a" / "b")
-    again, _ = write([file], tmp_path / "c")
+    paths, _ = write(together([file]), tmp_path / "a" / "b")
+    again, _ = write(together([file]), tmp_path / "c")
     assert [p.name for p in paths] == [f"{n}.{e}" for n in ("figure-7", *EVERYTHING[-3:]) for e in ("svg", "png")]
     for path, other in zip(paths, again, strict=True):
         content = path.read_bytes()
@@ -83,7 +83,7 @@ def test_each_file_is_a_whole_picture_and_the_same_every_time(results: Reader, t
 
 def test_measured_curve_is_the_mean_with_its_interval_over_seeds(results: Reader) -> None:
     """Seeds 0.30, 0.31, 0.32: mean 31 %, half width 4.303 × 1/√3 = 2.48 points."""
-    made, _ = figures([results(*complete_study())])
+    made, _ = figures(together([results(*complete_study())]))
     left = drawn(named(made, "figure-7")).axes[0]
     curve = next(line for line in left.lines if line.get_label() == "fc1, measured")
     assert curve.get_xdata()[13:].tolist() == [14, 15]
@@ -94,14 +94,14 @@ def test_measured_curve_is_the_mean_with_its_interval_over_seeds(results: Reader
 
 
 def test_one_seed_has_wilsons_interval_and_says_so(results: Reader) -> None:
-    made, _ = figures([results(accuracy("baseline", [0.36] * 15), accuracy("fc1", [0.36] * 15))])
+    made, _ = figures(together([results(accuracy("baseline", [0.36] * 15), accuracy("fc1", [0.36] * 15))]))
     band = drawn(made[0]).axes[0].collections[0].get_paths()[0].vertices
     assert band[:, 1].min() == pytest.approx(35.06, abs=0.01)
     assert "Wilson" in made[0].caption
 
 
 def test_published_values_are_drawn_dotted_and_labelled(results: Reader) -> None:
-    made, _ = figures([results(*complete_study())])
+    made, _ = figures(together([results(*complete_study())]))
     canvas = drawn(named(made, "figure-8"))
     assert labels(canvas) == [
         "baseline, measured",
@@ -119,7 +119,7 @@ def test_published_values_are_drawn_dotted_and_labelled(results: Reader) -> None
 def test_published_times_are_scaled_to_the_images_in_use_and_labelled_so(results: Reader) -> None:
     """57 min for 50,000 images are 68.4 s for 1,000."""
     small = dataset(subset=True, train_images=1000)
-    made, _ = figures([results(*(accuracy(a, CURVE, dataset=small) for a in ("baseline", "fc1")))])
+    made, _ = figures(together([results(*(accuracy(a, CURVE, dataset=small) for a in ("baseline", "fc1")))]))
     right = drawn(made[0]).axes[1]
     line = next(line for line in right.lines if str(line.get_label()).startswith("baseline, published"))
     assert line.get_ydata()[0] * 60 == pytest.approx(68.4)
@@ -129,7 +129,7 @@ def test_published_times_are_scaled_to_the_images_in_use_and_labelled_so(results
 
 def test_only_measured_networks_are_drawn(results: Reader) -> None:
     """Published values of networks without results appear in no figure and no alternative text."""
-    made, skipped = figures([results(accuracy("baseline", CURVE), accuracy("fc1", CURVE))])
+    made, skipped = figures(together([results(accuracy("baseline", CURVE), accuracy("fc1", CURVE))]))
     assert [f.name for f in made] == ["figure-7", "parameters-and-time"]
     assert not any(a in f.alt for f in made for a in ("fc3", "blocks2", "conv5x5"))
     assert skipped == [
@@ -143,7 +143,7 @@ def test_only_measured_networks_are_drawn(results: Reader) -> None:
 
 
 def test_different_settings_are_not_set_against_each_other(results: Reader) -> None:
-    made, skipped = figures([results(accuracy("baseline", CURVE), accuracy("fc1", CURVE, engine="fast"))])
+    made, skipped = figures(together([results(accuracy("baseline", CURVE), accuracy("fc1", CURVE, engine="fast"))]))
     assert "figure-7" not in [f.name for f in made]
     assert skipped[0] == "Figure 7 is left out: baseline and fc1 were not trained under the same settings."
 
@@ -151,7 +151,7 @@ def test_different_settings_are_not_set_against_each_other(results: Reader) -> N
 def test_each_engine_and_each_machine_has_its_own_figure(results: Reader) -> None:
     both = [accuracy(a, CURVE, engine=e) for a in ("baseline", "fc1") for e in ("reference", "fast")]
     other = results(*both[::2], machine=machine(torch={"version": "2.9.0"}))
-    names = [f.name for f in figures([results(*both), other])[0] if f.name.startswith("figure")]
+    names = [f.name for f in figures(together([results(*both), other]))[0] if f.name.startswith("figure")]
     assert names == ["figure-7-reference-engine", "figure-7-fast-engine", "figure-7-2"]
 
 
@@ -163,7 +163,7 @@ def measured(axes: Any) -> list[str]:
 def test_resumed_trainings_are_drawn_without_their_times(results: Reader, resumed: set[str]) -> None:
     """Accuracies of both; times only of the network that was not resumed, without the panel where there is none."""
     pair = ("baseline", "fc1")
-    made, skipped = figures([results(*(accuracy(a, CURVE, mixed=a in resumed) for a in pair))])
+    made, skipped = figures(together([results(*(accuracy(a, CURVE, mixed=a in resumed) for a in pair))]))
     figure = named(made, "figure-7")
     assert not any(line.startswith("Figure 7") for line in skipped)
     left, *right = drawn(figure).axes
@@ -180,7 +180,7 @@ def test_one_resumed_run_of_several_counts_for_accuracy_alone(results: Reader) -
     """The seed that was resumed took 600 s an epoch, the other 60 s: only the latter is drawn."""
     slow = accuracy("fc1", CURVE, seed=1, mixed=True)
     slow["epochs"] = [{**e, "train_seconds": 600.0} for e in slow["epochs"]]
-    made, _ = figures([results(accuracy("baseline", CURVE), accuracy("fc1", CURVE), slow)])
+    made, _ = figures(together([results(accuracy("baseline", CURVE), accuracy("fc1", CURVE), slow)]))
     figure = named(made, "figure-7")
     curve = next(line for line in drawn(figure).axes[1].lines if line.get_label() == "fc1, measured")
     assert curve.get_ydata() == pytest.approx([1.0] * 15)  # minutes
@@ -193,34 +193,29 @@ def test_synthetic_images_are_the_same_for_every_seed(results: Reader) -> None:
     data = dataset(name="synthetic", synthetic=True)
     others = {**data, "sha256": "1" * 64}
     names = [
-        [f.name for f in figures([results(epoch_time("fc1", dataset=data), epoch_time("fc1", seed=1, dataset=d))])[0]]
+        [
+            f.name
+            for f in figures(
+                together([results(epoch_time("fc1", dataset=data), epoch_time("fc1", seed=1, dataset=d))])
+            )[0]
+        ]
         for d in (data, others)
     ]
     assert names == [["step-by-phase"], ["step-by-phase", "step-by-phase-2"]]
-
-
-def test_whole_epochs_that_took_no_time_have_no_bar(results: Reader) -> None:
-    nothing = {"estimate": 0.0, "low": 0.0, "high": 0.0, "confidence": 0.95, "method": "student-t"}
-    entry = epoch_time("fc1", mode="full", epoch_seconds=nothing)
-    for block in entry["blocks"]:
-        block["phases"] = dict.fromkeys(block["phases"], 0.0)
-    made, skipped = figures([results(entry)])
-    assert made == []
-    assert any(line.startswith("Time of a step by phase is left out") for line in skipped)
 
 
 @pytest.mark.parametrize("name", ["$\\frac$", "half \ud800", "\x00 \x1b"], ids=ascii)
 def test_names_are_drawn_as_they_are(results: Reader, name: str) -> None:
     """No formulas, no halves of characters, nothing that XML forbids."""
     file = results(epoch_time("fc1"), machine=machine(cpu={"model": name}))
-    made, _ = figures([file])
+    made, _ = figures(together([file]))
     assert ET.fromstring(made[0].svg()).tag.endswith("svg")
 
 
 def test_step_bars_add_up_to_the_mean_step(results: Reader) -> None:
     """5, 25, 40 and 30 % of 48 ms, as the sample has them; the alternative text names them."""
     step = (600 - 0.1) / 12_500 * 1e3
-    made, _ = figures([results(epoch_time("fc1", 600, noise=0))])
+    made, _ = figures(together([results(epoch_time("fc1", 600, noise=0))]))
     absolute, share = drawn(made[0]).axes
     assert [bar.get_width() for bar in absolute.patches] == pytest.approx([step * s for s in (0.05, 0.25, 0.4, 0.3)])
     assert [bar.get_width() for bar in share.patches] == pytest.approx([5, 25, 40, 30])
@@ -229,7 +224,7 @@ def test_step_bars_add_up_to_the_mean_step(results: Reader) -> None:
 
 def test_fraction_of_the_limit_is_bound_over_mean_step(results: Reader) -> None:
     """12 ms of 48 ms are 25 %."""
-    made, _ = figures([results(epoch_time("fc1", 600.1, noise=0, step_bound_seconds=0.012))])
+    made, _ = figures(together([results(epoch_time("fc1", 600.1, noise=0, step_bound_seconds=0.012))]))
     figure = named(made, "fraction-of-limit")
     assert [bar.get_width() for bar in drawn(figure).axes[0].patches] == pytest.approx([25.0])
     assert "fc1 25.0%" in figure.alt
@@ -254,7 +249,9 @@ def test_no_two_networks_or_phases_look_alike_in_black_and_white() -> None:
 @pytest.mark.parametrize("number", range(7))
 def test_no_text_overlaps_another(results: Reader, number: int) -> None:
     """Titles, labels, tick labels, bar labels and legend are apart from each other as rendered."""
-    made, _ = figures([results(*complete_study(), epoch_time("conv5x5-same", 700), epoch_time("blocks2-same", 720))])
+    made, _ = figures(
+        together([results(*complete_study(), epoch_time("conv5x5-same", 700), epoch_time("blocks2-same", 720))])
+    )
     with made[number].canvas() as canvas:
         canvas.draw_without_rendering()
         unseen = {
@@ -272,7 +269,7 @@ def test_no_text_overlaps_another(results: Reader, number: int) -> None:
 
 
 def test_pictures_do_not_depend_on_the_users_matplotlib_settings(results: Reader) -> None:
-    made, _ = figures([results(epoch_time("fc1"))])
+    made, _ = figures(together([results(epoch_time("fc1"))]))
     before = made[0].svg()
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black"}):
         assert made[0].svg() == before

@@ -84,7 +84,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def made(files: tuple[Path, Path]) -> str:
     """The page of both, with a comparison."""
     mine, other = map(results.read, files)
-    return page.report([mine], other)
+    return page.report(samples.together([mine]), samples.together([other]))
 
 
 class Tags(HTMLParser):
@@ -149,7 +149,7 @@ def test_pictures_that_would_make_it_too_large_are_left_out_with_a_word(
     files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "PICTURES_BYTES", 200_000)
-    made = page.report([results.read(files[0])])
+    made = page.report(samples.together([results.read(files[0])]))
     assert len(made) < 400_000
     assert 1 <= len(Tags(made).all("img")) < 7
     assert "more would make this page too large" in made
@@ -160,7 +160,7 @@ def test_without_matplotlib_it_says_how_to_get_figures(
 ) -> None:
     find = page.importlib.util.find_spec
     monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
-    made = page.report([results.read(files[0])])
+    made = page.report(samples.together([results.read(files[0])]))
     assert "pip install" in html.unescape(made).split("Figures need matplotlib")[1]
     assert not Tags(made).all("img")
 
@@ -213,7 +213,7 @@ def test_halves_of_characters_can_be_written() -> None:
 def test_a_refused_comparison_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
     other = samples.save(tmp_path / "small.json", [samples.epoch_time("fc1", dataset=samples.dataset(name="cifar10"))])
     with pytest.raises(UserError, match="cannot be compared"):
-        page.report([results.read(files[0])], results.read(other))
+        page.report(samples.together([results.read(files[0])]), samples.together([results.read(other)]))
 
 
 def test_files_that_cannot_be_compared_are_left_out_with_the_reason(files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -221,7 +221,9 @@ def test_files_that_cannot_be_compared_are_left_out_with_the_reason(files: tuple
     small = samples.save(tmp_path / "small.json", [samples.epoch_time("fc1", dataset=samples.dataset(name="cifar10"))])
     explained = samples.save(tmp_path / "explained.json", [explanation()])
     mine, other = map(results.read, files)
-    found = Tags(page.report([results.read(small), mine, results.read(explained)], other)).text
+    found = Tags(
+        page.report(samples.together([results.read(small), mine, results.read(explained)]), samples.together([other]))
+    ).text
     assert "small.json is left out of the comparison: other.json cannot be compared with small.json: data set" in found
     assert "explained.json is left out of the comparison: explained.json and other.json have no network" in found
     assert "other.json against 0001_run.json" in found
@@ -232,7 +234,9 @@ def test_where_no_file_can_be_compared_the_reasons_are_the_error(files: tuple[Pa
     small = samples.save(tmp_path / "small.json", [samples.epoch_time("fc1", dataset=samples.dataset(name="cifar10"))])
     explained = samples.save(tmp_path / "explained.json", [explanation()])
     with pytest.raises(UserError, match=r"(?s)cannot be compared with .*small\.json.*no network in common") as error:
-        page.report([results.read(small), results.read(explained)], results.read(files[1]))
+        page.report(
+            samples.together([results.read(small), results.read(explained)]), samples.together([results.read(files[1])])
+        )
     assert "\n" not in str(error.value)
 
 
@@ -250,7 +254,7 @@ def test_where_no_file_can_be_compared_the_reasons_are_the_error(files: tuple[Pa
 )
 def test_half_an_explanation_is_one_sentence(tmp_path: Path, change: Entry, reason: str) -> None:
     path = samples.save(tmp_path / "explained.json", [explanation()])
-    assert page.report([results.read(path)])
+    assert page.report(samples.together([results.read(path)]))
     with pytest.raises(UserError, match=reason):
         results.read(samples.save(path, [{**explanation(), **change}]))
 
@@ -259,7 +263,7 @@ def test_resumed_trainings_are_no_obstacle(tmp_path: Path) -> None:
     """All runs of both networks: there is no time in any of the results, nor in what they are compared with."""
     entries = [samples.accuracy(n, [0.1, 0.2], mixed=True) for n in ("baseline", "fc1")]
     file = results.read(samples.save(tmp_path / "resumed.json", entries))
-    found = Tags(page.report([file], file))
+    found = Tags(page.report(samples.together([file]), samples.together([file])))
     assert len(found.all("img")) == 1
     assert "Parameters against epoch time is left out" in found.text
 

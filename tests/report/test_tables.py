@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import accuracy, dataset, epoch_time, machine, parameters, save
+from samples import accuracy, dataset, epoch_time, machine, parameters, save, together
 
 from resnet_bench import cli, paper
 from resnet_bench.recipe import Recipe
@@ -23,7 +23,7 @@ def made(tmp_path: Path) -> Any:
     """Tables made from one saved file of the given results."""
 
     def make(*entries: dict[str, Any], **kwargs: Any) -> list[Table]:
-        made = tables([read(save(tmp_path / "results.json", entries, **kwargs))])
+        made = tables(together([read(save(tmp_path / "results.json", entries, **kwargs))]))
         return [t for t in made if t.title == "Summary" or t.title.startswith("Table")]  # others have their own tests
 
     return make
@@ -82,7 +82,8 @@ def test_nothing_published_fills_a_gap(made: Any) -> None:
 
 def test_golden_summary(made: Any) -> None:
     """Every cell of a row, computed by hand."""
-    time = {**epoch_time("baseline", epoch_seconds=interval(3600, 3540, 3660)), **blocks([2.0, 4.0])}
+    # Two blocks of 10 steps say 3600 ± 4.722 s; Student's t of one degree of freedom makes it ± 60 s.
+    time = {**epoch_time("baseline", startup_seconds=0.0), **blocks([2.8837776, 2.8762224])}
     _, _, summary = made(time, accuracy("baseline", [0.1] * 13 + [0.36, 0.34]))
     assert row(summary, "baseline") == {
         "Network": "baseline",
@@ -90,7 +91,7 @@ def test_golden_summary(made: Any) -> None:
         "Parameters, published": "8.9M",
         "Epoch time (min)": "60.0 [59.0, 61.0]",
         "Epoch time (min), published": "57",
-        "Step (ms)": "300",  # 6 s over 20 steps
+        "Step (ms)": "288",  # 5.76 s over 20 steps
         "Step (ms), from published": "274",  # 57 min over 12,500 steps
         "Peak accuracy (%)": "36.0 [35.1, 36.9]",  # Wilson, 3,600 of 10,000
         "Peak accuracy (%), published": "36",
@@ -100,13 +101,9 @@ def test_golden_summary(made: Any) -> None:
     }
 
 
-def interval(estimate: float, low: float, high: float) -> dict[str, Any]:
-    return {"estimate": estimate, "low": low, "high": high, "confidence": 0.95, "method": "student-t"}
-
-
 def test_short_epochs_are_in_seconds(made: Any) -> None:
-    _, _, summary = made(epoch_time("fc1", epoch_seconds=interval(4.2, 4.1, 4.3)), epoch_time("baseline", 100))
-    assert row(summary, "fc1")["Epoch time (s)"] == "4.20 [4.10, 4.30]"
+    _, _, summary = made(epoch_time("fc1", 4.2, noise=0), epoch_time("baseline", 100))
+    assert row(summary, "fc1")["Epoch time (s)"] == "4.20 [4.20, 4.20]"
 
 
 def test_seeds_give_a_mean_with_its_interval(made: Any) -> None:
@@ -130,7 +127,7 @@ def test_time_of_accuracy_runs_is_used_where_nothing_else_is_and_marked(made: An
 
 
 def test_several_sessions_give_the_mean_over_them(made: Any) -> None:
-    times = [epoch_time("fc1", seed=i, epoch_seconds=interval(s, s - 1, s + 1)) for i, s in enumerate([100, 110, 120])]
+    times = [epoch_time("fc1", s, noise=0, seed=i) for i, s in enumerate([100, 110, 120])]
     _, _, summary = made(*times)
     # 110 ± 4.303 × 10/√3 = 24.8 s
     assert row(summary, "fc1")["Epoch time (min)"] == "1.83 [1.42, 2.25]"
@@ -189,8 +186,8 @@ def test_smaller_epochs_point_to_the_time_of_a_step(made: Any) -> None:
 def test_engines_are_not_mixed(made: Any) -> None:
     """Each engine has its own row, told apart by what differs."""
     _, _, summary = made(
-        epoch_time("fc1", epoch_seconds=interval(80, 79, 81)),
-        epoch_time("fc1", engine="fast", pipeline="vectorized", epoch_seconds=interval(70, 69, 71)),
+        epoch_time("fc1", 80, noise=0),
+        epoch_time("fc1", 70, noise=0, engine="fast", pipeline="vectorized"),
     )
     assert [row(summary, "fc1", i)["Setting"] for i in (0, 1)] == ["reference engine", "fast engine"]
     assert [row(summary, "fc1", i)["Epoch time (min)"][:4] for i in (0, 1)] == ["1.33", "1.17"]
@@ -208,17 +205,18 @@ def test_each_machine_and_each_data_set_has_its_own_summary(tmp_path: Path) -> N
         save(tmp_path / "b.json", [epoch_time("fc1", dataset=dataset(name="cifar10", classes=10))]),
         save(tmp_path / "c.json", [epoch_time("fc1")], machine(torch={"version": "2.9.0"})),
     ]
-    made = [t for t in tables([read(f) for f in files]) if t.title == "Summary"]
+    made = [t for t in tables(together([read(f) for f in files])) if t.title == "Summary"]
     assert ["cifar10 " in t.caption for t in made] == [False, True, False]
     assert ["2.9.0" in t.caption for t in made] == [False, False, True]
 
 
 def test_subsets_drawn_by_different_seeds_are_one_data_set(made: Any) -> None:
-    """Their digests differ, as the seed draws the subset; with one seed, other digests are other data."""
+    """Their digests differ, as the seed draws the subset. Two digests of one seed are two data sets, and then nothing
+    tells which of them the digest of another seed belongs to: each stands for itself."""
     subsets = [dataset(subset=True, train_images=2000) | {"sha256": f"{i}" * 64} for i in range(3)]
     runs = [accuracy("fc1", [0.3] * 15, seed=i, dataset=subsets[i]) for i in range(2)]
     assert len(made(*runs)) == 3
-    assert len(made(*runs, accuracy("fc1", [0.3] * 15, seed=0, dataset=subsets[2]))) == 4
+    assert len(made(*runs, accuracy("fc1", [0.3] * 15, seed=0, dataset=subsets[2]))) == 5
 
 
 def test_controls_come_after_the_five(made: Any) -> None:

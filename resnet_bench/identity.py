@@ -1,0 +1,254 @@
+"""Who measured a result, with which code: the identity that decides what may stand together.
+
+A description (`describe`) answers five questions and travels with every saved result:
+
+- which machine: vendor, family, model, stepping, instruction sets, caches, usable cores, memory (`machine_of`);
+- which software: torch and its libraries, compiler, allocator, operating system, settings of threads (`software_of`);
+- which code: version, commit and a digest of the package's sources (`code_of`);
+- which session and process: random ids;
+- when: each result says when its measurement began.
+
+The model's name alone does not tell a machine: clouds call several generations of CPUs `AMD EPYC`. What a file does not
+tell is None, and None equals nothing but None: it is never guessed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import secrets
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from resnet_bench import __version__
+
+PACKAGE = Path(__file__).resolve().parent
+SESSION_VARIABLE = "RESNET_BENCH_SESSION"
+"""Environment variable by which a session gives its id to the processes that it starts."""
+
+PROCESS = secrets.token_hex(8)
+"""This process's random id."""
+
+SETS_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Variables that set only the number of threads, which each result tells as it was in force."""
+
+ALWAYS_COUNTS = ("cpu_model", "physical_cores", "logical_cores", "cpu_quota")
+"""What tells two machines apart even where one description lacks it."""
+
+SPEED_ONLY = ("allocator_settings", "transparent_hugepages", "governor")
+"""Software settings that change how long a training takes and no bit of what it learns."""
+
+
+@functools.cache
+def session() -> str:
+    """The random id of this session: the one given by the process that started this one, else a new one."""
+    given = os.environ.get(SESSION_VARIABLE, "")
+    return given if re.fullmatch(r"[0-9a-f]{16}", given) else secrets.token_hex(8)
+
+
+def now() -> str:
+    """The present time, UTC, ISO 8601 to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def origin(started_at: str, process: str = PROCESS) -> dict[str, Any]:
+    """The keys of a result that say which process began to measure it, and when."""
+    return {"process": process, "started_at": started_at}
+
+
+def describe() -> dict[str, Any]:
+    """Machine and software (`resnet_bench.machine.describe`), `code` and `session`, as JSON holds them."""
+    from resnet_bench import machine  # imports torch, which reading files does not need
+
+    return {**machine.describe(), "code": code(), "session": session()}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Code
+
+
+@functools.cache
+def code() -> dict[str, Any]:
+    """What code runs: `version`; `commit` and `dirty`, None outside a checkout; `sha256` of the package's sources."""
+    commit = _git("rev-parse", "HEAD") if _in_checkout() else None
+    changed = _git("status", "--porcelain", "--untracked-files=no") if commit else None
+    return {
+        "version": __version__,
+        "commit": commit,
+        "dirty": None if changed is None else bool(changed),
+        "sha256": sources_sha256(PACKAGE),
+    }
+
+
+def sources_sha256(package: Path) -> str:
+    """SHA-256 over the names and texts of a package's Python files and templates; the benchmarks are not part of it.
+
+    An installed wheel has the benchmarks inside the package and a checkout has them beside it: the digest is the same.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*"), key=lambda p: p.relative_to(package).as_posix()):
+        name = path.relative_to(package).as_posix()
+        if path.suffix in (".py", ".jinja") and not name.startswith("benchmarks/"):
+            text = path.read_bytes().replace(b"\r\n", b"\n")  # as git may check them out
+            digest.update(f"{name}\0{len(text)}\0".encode() + text)
+    return digest.hexdigest()
+
+
+def _in_checkout() -> bool:
+    """Whether git tracks this package; a package installed below someone else's checkout is not part of it."""
+    return _git("ls-files", "--error-unmatch", str(PACKAGE / "__init__.py")) is not None
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says; None where it is missing or fails."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}  # a hook's point to its repository
+    command = ["git", "-C", str(PACKAGE.parent), "-c", f"safe.directory={PACKAGE.parent}", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=environment)
+    except (OSError, subprocess.SubprocessError, UnicodeError):
+        return None
+    return done.stdout.strip()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What of a description decides which results may stand together
+
+
+def machine_of(description: dict[str, Any]) -> dict[str, Any]:
+    """The machine: what stays the same until someone changes its hardware or its limits; flat, None for unknown.
+
+    Memory is in whole GiB, since the kernel keeps some of it and another kernel keeps another part.
+    """
+    cpu, caches, container = part(description, "cpu"), part(part(description, "cpu"), "caches"), _container(description)
+    return {
+        "cpu_vendor": cpu.get("vendor"),
+        "cpu_family": cpu.get("family"),
+        "cpu_model_number": cpu.get("model_number"),
+        "cpu_stepping": cpu.get("stepping"),
+        "cpu_model": cpu.get("model"),
+        "isa": _joined(cpu.get("isa")),
+        "l1d_bytes": caches.get("L1d"),
+        "l2_bytes": caches.get("L2"),
+        "l3_bytes": caches.get("L3"),
+        "physical_cores": cpu.get("physical_cores"),
+        "logical_cores": cpu.get("logical_cores"),
+        "usable_cores": cpu.get("affinity_cores"),
+        "cpu_quota": container.get("cpu_quota"),
+        "memory_gib": _gib(description.get("memory_bytes")),
+        "memory_limit_gib": _gib(container.get("memory_limit_bytes")),
+    }
+
+
+def software_of(description: dict[str, Any]) -> dict[str, Any]:
+    """The software: versions and settings that change results or times; flat, None for unknown.
+
+    The number of threads is not here: each result has it among its settings.
+    """
+    torch, threads, allocator = (part(description, key) for key in ("torch", "threads", "allocator"))
+    tuning = part(allocator, "environment")
+    environment = {**part(threads, "environment"), **part(description, "environment")}
+    chosen = {k: v for k, v in environment.items() if k not in SETS_THREADS and k not in tuning}
+    return {
+        "torch": torch.get("version"),
+        "torchvision": torch.get("torchvision"),
+        "onednn": torch.get("onednn"),
+        "mkl": torch.get("mkl"),
+        "torch_build": _text(torch.get("build")),
+        "torch_compiler": torch.get("compiler"),
+        "torch_isa": part(description, "cpu").get("torch_isa"),
+        "cxx": torch.get("cxx"),
+        "openmp": _joined(threads.get("openmp")),
+        "interop_threads": threads.get("interop"),
+        "allocator": allocator.get("name"),
+        "preload": _joined(allocator.get("preload")),
+        "allocator_settings": _settings(tuning) if "environment" in allocator else None,
+        "environment": _settings(chosen) if "environment" in threads else None,
+        "torch_settings": _text(torch.get("settings")),
+        "flush_denormal": description.get("flush_denormal"),
+        "python": description.get("python"),
+        "libc": description.get("libc"),
+        "os": _os(description.get("os")),
+        "transparent_hugepages": description.get("transparent_hugepages"),
+        "governor": description.get("governor"),
+    }
+
+
+def code_of(description: dict[str, Any]) -> dict[str, Any]:
+    """The code, flat, None for unknown; results of one digest came from the same sources, whatever the commit says."""
+    code = part(description, "code")
+    return {f"code_{key}": code.get(key) for key in ("version", "commit", "dirty", "sha256")}
+
+
+def flat(description: dict[str, Any]) -> dict[str, Any]:
+    """Machine, software and code together, flat."""
+    return {**machine_of(description), **software_of(description), **code_of(description)}
+
+
+def key(description: dict[str, Any]) -> str:
+    """Equal for descriptions of one kind of machine with the same software and the same code.
+
+    The `SPEED_ONLY` settings may differ: they change no result but times (`speed_key`).
+    """
+    software = {k: v for k, v in software_of(description).items() if k not in SPEED_ONLY}
+    return digest({**machine_of(description), **software, "code": part(description, "code").get("sha256")})
+
+
+def speed_key(description: dict[str, Any]) -> str:
+    """Equal for descriptions that also agree in the settings that change nothing but times."""
+    software = software_of(description)
+    return digest({k: software[k] for k in SPEED_ONLY})
+
+
+def digest(values: dict[str, Any]) -> str:
+    """A short digest of flat values, equal for equal ones."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def part(description: dict[str, Any], key: str) -> dict[str, Any]:
+    """The dict under a key; empty where a file has none or something else there."""
+    found = description.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _container(description: dict[str, Any]) -> dict[str, Any]:
+    return part(description, "container")
+
+
+def _settings(environment: dict[str, Any]) -> str:
+    return " ".join(f"{k}={v}" for k, v in sorted(environment.items()))
+
+
+def _gib(count: object) -> int | None:
+    return round(count / 2**30) if isinstance(count, int) and 0 <= count < 2**80 else None
+
+
+def _joined(names: object) -> str | None:
+    return " ".join(map(str, names)) if isinstance(names, list) else None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else json.dumps(value, sort_keys=True, default=str)
+
+
+def _os(text: object) -> str | None:
+    """`Linux 6.8.0 x86_64`: the release without the distributor's build, such as `-45-generic`."""
+    return None if text is None else re.sub(r"(\d+\.\d+(?:\.\d+)?)\S*", r"\1", str(text), count=1)
+
+
+def same_machine(base: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two descriptions are of one kind of machine, so that their times may be set against each other.
+
+    Two machines of unknown model are two machines. What older files do not tell counts where both tell it; memory does
+    not count, since it does not make a step faster.
+    """
+    mine, theirs = machine_of(base), machine_of(other)
+    model = mine["cpu_model"]
+    if not isinstance(model, str) or model.strip().lower() in ("", "unknown"):
+        return False
+    told = [k for k in mine if not k.startswith("memory") and (k in ALWAYS_COUNTS or (mine[k] and theirs[k]))]
+    return all(mine[k] == theirs[k] for k in told)
