@@ -231,12 +231,12 @@ def report(
     """
     from resnet_bench import results
     from resnet_bench.report.tables import tables
-    from resnet_bench.samples import load_samples
+    from resnet_bench.samples import read_all
 
     if compare_with is not None and page_file is None:
         raise UserError("--compare-with is for the page; give --html FILE too, or use resnet-bench compare.")
-    read = load_samples(files)
-    other = load_samples([compare_with]) if compare_with is not None else None
+    read = read_all(files)
+    other = read_all([compare_with]) if compare_with is not None else None
     parts = [table.render(format_) for table in tables(read)]
     if with_claims:
         from resnet_bench.report import claims
@@ -256,6 +256,44 @@ def report(
         with results.atomic_write(page_file) as file:
             file.write(text)
         click.echo(f"The page is written to {page_file}.", err=True)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE.json...")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["csv", "parquet", "json"]),
+    default="csv",
+    show_default=True,
+    help='json: a list of rows. parquet needs: pip install "resnet-bench[parquet]".',
+)
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.  [default: standard output]"
+)
+def export(files: tuple[Path, ...], format_: Literal["csv", "parquet", "json"], output: Path | None) -> None:
+    """Write the measurements of saved results as one table: one row a block, an epoch, a count.
+
+    Each measurement is there once, however many of the files hold it. docs/schema.md has the columns with their units;
+    in Python, resnet_bench.load(FILES) gives the same as a pandas data frame.
+
+    \b
+    resnet-bench export .benchmarks/*/*.json > measurements.csv
+    resnet-bench export runs/*.json --format parquet --output runs.parquet
+    """
+    from resnet_bench import frame, results
+    from resnet_bench.samples import read_all
+
+    if output is not None:
+        _require_writable(output)
+    if format_ == "parquet" and output is None and sys.stdout.isatty():
+        raise UserError("Parquet is no text for a terminal; give --output FILE.")
+    data = frame.written(frame.of(read_all(files)), format_)
+    if output is None:
+        sys.stdout.buffer.write(data)
+    else:
+        with results.atomic_write(output, "wb") as file:
+            file.write(data)
 
 
 @cli.command()
@@ -304,11 +342,11 @@ def compare(
     """
     from resnet_bench.report import comparison_tables, gate, page
     from resnet_bench.report.comparison import compare as compare_files
-    from resnet_bench.samples import load_samples
+    from resnet_bench.samples import read_all
 
     thresholds = [gate.Threshold.parse(limit) for limit in limits]
-    read = load_samples([base])
-    comparisons = [compare_files(read, load_samples([other]), force=force) for other in others]
+    read = read_all([base])
+    comparisons = [compare_files(read, read_all([other]), force=force) for other in others]
     checks = [gate.check(c, thresholds) for c in comparisons]
     if format_ == "json":
         data = [

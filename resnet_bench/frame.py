@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
+import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from resnet_bench import identity
+from resnet_bench.errors import UserError
 from resnet_bench.results import (
     AccuracyResult,
     EpochTimeResult,
@@ -122,6 +126,23 @@ def of(samples: Samples) -> pd.DataFrame:
     return table.sort_values(order, kind="stable", na_position="first", ignore_index=True)
 
 
+def written(table: pd.DataFrame, format_: Literal["csv", "parquet", "json"]) -> bytes:
+    """The table as a file of a format: csv and json in UTF-8, with empty cells and nulls for what is unknown.
+
+    Raises `UserError` for parquet without pyarrow.
+    """
+    if format_ == "csv":
+        return table.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace")
+    if format_ == "json":
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")  # exact, which to_json is not
+        return (json.dumps(rows, indent=1, allow_nan=False) + "\n").encode()
+    if importlib.util.find_spec("pyarrow") is None:
+        raise UserError('Parquet needs pyarrow; install it with: pip install "resnet-bench[parquet]".')
+    file = io.BytesIO()
+    table.to_parquet(file, index=False)
+    return file.getvalue()
+
+
 def _measurements(run: Run) -> Iterator[dict[str, Any]]:
     """The rows of one result, with the columns that differ between kinds."""
     r = run.result
@@ -131,12 +152,7 @@ def _measurements(run: Run) -> Iterator[dict[str, Any]]:
         kind |= {"parameters": r.parameters, "complete": r.complete, "comparable_times": True}
         kind |= {"doubtful": bool(r.warnings), "peak_memory_bytes": r.peak_memory_bytes}
         for b, seconds in zip(r.blocks, r.epoch_times.values(), strict=True):
-            shown: dict[str, Any] = {
-                "round": b.round,
-                "steps": b.steps,
-                "seconds": b.seconds,
-                "page_faults": b.page_faults,
-            }
+            shown = {"round": b.round, "steps": b.steps, "seconds": b.seconds, "page_faults": b.page_faults}
             yield {**kind, **shown, "epoch_seconds": seconds, **_phases(b.phases)}
     elif isinstance(r, AccuracyResult):
         kind |= {"parameters": r.parameters, "complete": r.complete, "same_bits": r.same_bits}

@@ -220,7 +220,7 @@ def _container(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settings(environment: dict[str, Any]) -> str:
-    return " ".join(f"{k}={v}" for k, v in sorted(environment.items()))
+    return " ".join(f"{k}={v}" for k, v in sorted(environment.items())) or "none"
 
 
 def _gib(count: object) -> int | None:
@@ -228,7 +228,7 @@ def _gib(count: object) -> int | None:
 
 
 def _joined(names: object) -> str | None:
-    return " ".join(map(str, names)) if isinstance(names, list) else None
+    return (" ".join(map(str, names)) or "none") if isinstance(names, list) else None
 
 
 def _text(value: object) -> str | None:

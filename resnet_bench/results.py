@@ -171,6 +171,8 @@ class AccuracyResult(_Run):
 
     @model_validator(mode="after")
     def _epochs_are_of_stretches(self) -> AccuracyResult:
+        if [e.epoch for e in self.epochs] != list(range(1, len(self.epochs) + 1)):
+            raise ValueError("the epochs are not numbered from 1")
         for e in self.epochs:
             if (e.stretches is None) != (self.stretches is None):
                 raise ValueError("either every epoch says in which stretches it was trained, or none does")
@@ -221,6 +223,12 @@ class EpochTimeResult(_Run):
     load_average_before: float | None  # over one minute; None where the system has none
     load_average_after: float | None
     warnings: tuple[str, ...]  # why this number should be doubted; empty where nothing was noticed
+
+    @model_validator(mode="after")
+    def _rounds_are_told_apart(self) -> EpochTimeResult:
+        if len({b.round for b in self.blocks}) < len(self.blocks):
+            raise ValueError("two blocks are of one round")
+        return self
 
     @property
     def epoch_times(self) -> dict[int, float]:

@@ -1,7 +1,7 @@
 """The table of samples: everything that result files hold, each measurement once.
 
-`load` gives it as a data frame, one row a raw measurement; `Samples` gives the same runs as objects. Every report and
-comparison starts from here and reads no file itself. Two rules are made here and nowhere else:
+`resnet_bench.load` gives it as a data frame, one row a raw measurement; `Samples` gives the same runs as objects. Every
+report and comparison starts from here and reads no file itself. Two rules are made here and nowhere else:
 
 - What is a duplicate (`_each_once`): results of one benchmark from one process; where a file does not tell the process,
   results of which one's raw values are the beginning of the other's. The longer one counts, since a journal or an early
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from resnet_bench import identity
 from resnet_bench.results import (
@@ -32,9 +32,6 @@ from resnet_bench.results import (
     ResultFile,
     read,
 )
-
-if TYPE_CHECKING:
-    import pandas
 
 TRAINED = (AccuracyResult, EpochTimeResult)
 """The results of a training: they have a data set and a setting."""
@@ -125,32 +122,10 @@ class Samples:
                 found.setdefault(json.dumps(agreed, sort_keys=True), []).append(run)
         return tuple(_pool(agreed, datasets[id(runs[0])], runs) for agreed, runs in found.items())
 
-    def frame(self) -> pandas.DataFrame:
-        """One row a raw measurement; the columns are those of docs/schema.md, whatever the files hold."""
-        from resnet_bench import frame
 
-        return frame.of(self)
-
-
-def load_samples(paths: Iterable[str | Path]) -> Samples:
+def read_all(paths: Iterable[str | Path]) -> Samples:
     """Read files; `UserError` names the first that cannot be read and what is wrong with it."""
     return Samples(tuple(read(path) for path in paths))
-
-
-def load(paths: str | Path | Iterable[str | Path]) -> pandas.DataFrame:
-    """The measurements of saved files as a tidy table: one row a block, an epoch, a count.
-
-    Args:
-        paths: files that `pytest benchmarks --benchmark-save` or `resnet-bench train --output` wrote, journals too.
-
-    Returns:
-        A data frame with the columns of docs/schema.md. Each measurement is there once, however many of the files hold
-        it, and the rows do not depend on the files' order.
-
-    Raises:
-        resnet_bench.errors.UserError: a file is missing, damaged, of a later version, or not of this suite.
-    """
-    return load_samples([paths] if isinstance(paths, str | Path) else paths).frame()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import json
 import math
 import signal
 import threading
@@ -333,7 +334,7 @@ class Training:
         state = {
             "format": CHECKPOINT_FORMAT,
             "identity": self._identity(),
-            "stretches": [s.model_dump() for s in self.stretches],
+            "stretches": json.dumps([s.model_dump(mode="json") for s in self.stretches]),  # plain text loads anywhere
             "epoch_stretches": sorted(self._epoch_stretches),
             "network": {name: tensor.contiguous() for name, tensor in self.engine.network.state_dict().items()},
             "optimizer": self.engine.optimizer_state(),
@@ -378,7 +379,7 @@ class Training:
         self._loss_sum, self._images, self._seconds = state["loss_sum"], state["images"], state["seconds"]
         self.clock.seconds = state["phases"]
         self.results = [EpochResult(**r) for r in state["results"]]
-        self._earlier = [Stretch(**s) for s in state["stretches"]]
+        self._earlier = [Stretch(**s) for s in json.loads(state["stretches"])]
         self._epoch_stretches = set(state["epoch_stretches"])
         self.resumed = True
 

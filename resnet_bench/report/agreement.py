@@ -23,7 +23,8 @@ def table(group: Group) -> Table | None:
     if not rows:
         return None
     columns = ["Network", "Engine", "Seeds", "Final accuracy (%)", "Minus reference (points)"]
-    caption = f"{dataset_text(group.dataset)}; {group.machine_text}. Mean over the seeds, in brackets the lowest and the highest."
+    where = f"{dataset_text(group.dataset)}; {group.machine_text}"
+    caption = f"{where}. Mean over the seeds, in brackets the lowest and the highest."
     notes = [
         "Minus reference: seed by seed, for a seed's initial weights and batches are the same with every engine; mean "
         "with its 95 % Student-t interval. One that holds 0 shows no difference; its width is what few seeds can miss."

@@ -260,8 +260,6 @@ def _fact_text(key: str, value: Any, others: Sequence[Any]) -> str:
         return " ".join(filter(None, ["with", *own] if own else ["without", *missing]))
     if key.endswith("_bytes") and isinstance(value, int):
         return f"{name} cache {value / 1024:,.0f} KiB"
-    if key == "environment":
-        return f"environment {short(value)}" if value else "no variables set"
     return f"{name} {short(value)[:12] if key in ('code_sha256', 'code_commit') else short(value)}"
 
 

@@ -273,6 +273,18 @@ def document(entries: Sequence[dict[str, Any]], machine_info: dict[str, Any] | N
     }
 
 
+def told(entry: dict[str, Any], process: str = "a" * 16, **stretch: Any) -> dict[str, Any]:
+    """The result as version 2 has it, measured by one process; `stretch` changes what a training ran under."""
+    origin = {"process": process, "started_at": "2026-01-02T03:04:05+00:00"}
+    new = {**entry, **origin, "schema_version": 2}
+    if entry["kind"] == "accuracy":
+        setting = {key: entry[key] for key in ("engine", "pipeline", "workers", "threads")}
+        new["stretches"] = [{**origin, "session": "b" * 16, **setting, "machine": machine(), **stretch}]
+        new["same_bits"] = True
+        new["epochs"] = [{**e, "stretches": [0]} for e in entry["epochs"]]
+    return new
+
+
 def together(files: Iterable[ResultFile]) -> Samples:
     """The samples of files that were read."""
     return Samples(tuple(files))
