@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import accuracy, calibration, dataset, digest, document, epoch_time, machine, parameters, save
 
 from resnet_bench import results
 from resnet_bench.cli import main
@@ -21,6 +20,7 @@ from resnet_bench.recipe import Recipe
 from resnet_bench.report import comparison_tables, gate
 from resnet_bench.report.comparison import Comparison, compare
 from resnet_bench.report.differences import differences, same_hardware
+from tests.report.samples import accuracy, calibration, dataset, digest, document, epoch_time, machine, parameters, save
 
 SECONDS = {"baseline": 60.0, "fc1": 15.0, "fc3": 120.0, "blocks2": 118.0, "conv5x5": 13.0}
 XEON = {"model": "Xeon", "physical_cores": 4, "logical_cores": 8, "isa": ["avx2", "avx512f"]}

@@ -1,10 +1,9 @@
 """Speed of a step, on hand-made results."""
 
-from samples import accuracy, epoch_time, save
-
 from resnet_bench import results
 from resnet_bench.report import speed
 from resnet_bench.report.groups import groups
+from tests.report.samples import accuracy, epoch_time, save
 
 FIVE = ("baseline", "fc1", "fc3", "blocks2", "conv5x5")
 
