@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Suite
 
 from resnet_bench.augmentation import augment_image, augment_images, draw
 from resnet_bench.pipelines import CHUNK_IMAGES, prepare
+from resnet_bench.pytest_plugin import Suite
 
 
 @pytest.fixture

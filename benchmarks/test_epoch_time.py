@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Run, Suite, replay
+
+from resnet_bench.pytest_plugin import Run, Suite, replay
 
 
 @pytest.mark.benchmark(group="epoch time", timer=replay)

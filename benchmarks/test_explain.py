@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Suite, replay, user_errors
 
 from resnet_bench import architectures
 from resnet_bench.explain import explain
+from resnet_bench.pytest_plugin import Suite, replay, user_errors
 
 
 @pytest.mark.benchmark(group="explain", timer=replay)

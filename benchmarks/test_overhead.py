@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Suite, replay, user_errors
 from torch.nn import functional as F
 
 from resnet_bench import architectures, identity, pipelines
+from resnet_bench.pytest_plugin import Suite, replay, user_errors
 from resnet_bench.results import OverheadResult
 from resnet_bench.timing import Clock, NoClock, mean_interval
 from resnet_bench.training import Training

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Suite
 
 from resnet_bench import architectures, identity, paper
+from resnet_bench.pytest_plugin import Suite
 from resnet_bench.results import ParametersResult
 
 

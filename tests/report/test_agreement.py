@@ -1,12 +1,12 @@
 """Accuracy of the engines, on hand-made results."""
 
 import pytest
-from samples import accuracy, save, together
 from scipy import stats
 
 from resnet_bench import results
 from resnet_bench.report import agreement
 from resnet_bench.report.groups import groups
+from tests.report.samples import accuracy, save, together
 
 RECIPE = {"epochs": 2}
 

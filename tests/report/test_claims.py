@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import samples
 
 from resnet_bench import results
 from resnet_bench.paper import CLAIMS, PUBLISHED
 from resnet_bench.recipe import Recipe
 from resnet_bench.report import claims
 from resnet_bench.report.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDABLE, Verdict
+from tests.report import samples
 
 Entry = dict[str, Any]
 Judge = Callable[..., dict[str, Verdict]]

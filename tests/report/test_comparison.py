@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import (
+
+from resnet_bench import results
+from resnet_bench.cli import main
+from resnet_bench.errors import UserError
+from resnet_bench.identity import same_machine
+from resnet_bench.recipe import Recipe
+from resnet_bench.report import comparison, comparison_tables, gate
+from resnet_bench.report.comparison import Comparison
+from resnet_bench.report.differences import differences
+from tests.report.samples import (
     accuracy,
     calibration,
     dataset,
@@ -24,15 +33,6 @@ from samples import (
     save,
     together,
 )
-
-from resnet_bench import results
-from resnet_bench.cli import main
-from resnet_bench.errors import UserError
-from resnet_bench.identity import same_machine
-from resnet_bench.recipe import Recipe
-from resnet_bench.report import comparison, comparison_tables, gate
-from resnet_bench.report.comparison import Comparison
-from resnet_bench.report.differences import differences
 
 SECONDS = {"baseline": 60.0, "fc1": 15.0, "fc3": 120.0, "blocks2": 118.0, "conv5x5": 13.0}
 XEON = {"model": "Xeon", "physical_cores": 4, "logical_cores": 8, "isa": ["avx2", "avx512f"]}

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import accuracy, dataset, epoch_time, machine, save, together
 
 from resnet_bench import cli, paper
 from resnet_bench.report import figures as module
 from resnet_bench.report.figures import Figure, figures, write
 from resnet_bench.results import ResultFile, read
+from tests.report.samples import accuracy, dataset, epoch_time, machine, save, together
 
 matplotlib = pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure as Canvas  # noqa: E402

@@ -5,12 +5,12 @@ import json
 import random
 
 import pytest
-from samples import accuracy, calibration, document, epoch_time, machine, parameters
 
 from resnet_bench import results
 from resnet_bench.cli import main
 from resnet_bench.errors import UserError
 from resnet_bench.report.figures import Figure
+from tests.report.samples import accuracy, calibration, document, epoch_time, machine, parameters
 
 VALUES = [None, True, -1, 0, 1, 1e308, -1e308, 10**400, "", "x", [], {}, [[]], float("nan"), float("inf")]
 VALUES += [10**15, 1e9, 1e300, -1e300, "\ud800", "$\\frac$"]  # the largest that are valid; what cannot be drawn

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import samples
 from click.testing import CliRunner
 
 from resnet_bench import cli, results
@@ -25,6 +24,7 @@ from resnet_bench.paper import CLAIMS, PUBLISHED
 from resnet_bench.report import page
 from resnet_bench.report.page import Commands, Facts, Picture, Section
 from resnet_bench.report.table import Table
+from tests.report import samples
 
 Entry = dict[str, Any]
 NASTY = "<script>alert('x')</script> & \"quoted\""

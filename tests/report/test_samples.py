@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from samples import accuracy, calibration, dataset, epoch_time, machine, parameters, save, together, told
 
 import resnet_bench
 from resnet_bench import frame, results
@@ -22,6 +21,7 @@ from resnet_bench.report.figures import figures
 from resnet_bench.report.groups import groups
 from resnet_bench.report.tables import tables
 from resnet_bench.samples import Samples
+from tests.report.samples import accuracy, calibration, dataset, epoch_time, machine, parameters, save, together, told
 
 REPORTS = Path(__file__).parent.parent.parent / "reports"
 MINUTE_STEPS = 12_500

@@ -1,11 +1,11 @@
 """Speed of a step, on hand-made results."""
 
 import pytest
-from samples import accuracy, epoch_time, save, together
 
 from resnet_bench import results
 from resnet_bench.report import speed
 from resnet_bench.report.groups import groups
+from tests.report.samples import accuracy, epoch_time, save, together
 
 FIVE = ("baseline", "fc1", "fc3", "blocks2", "conv5x5")
 

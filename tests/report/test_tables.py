@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import accuracy, dataset, epoch_time, machine, parameters, save, together
 
 from resnet_bench import cli, paper
 from resnet_bench.recipe import Recipe
 from resnet_bench.report.table import FORMATS, Table, significant
 from resnet_bench.report.tables import tables
 from resnet_bench.results import read
+from tests.report.samples import accuracy, dataset, epoch_time, machine, parameters, save, together
 
 NETWORKS = ("baseline", "fc1", "fc3", "blocks2", "conv5x5")
 

@@ -1,4 +1,7 @@
-"""`pytest benchmarks`: options, the session's shared state, and what ends up in the saved JSON."""
+"""`pytest benchmarks`: the session's shared state, and what ends up in the saved JSON.
+
+`resnet_bench.pytest_options` has the options and loads this plugin for a session that has benchmarks.
+"""
 
 from __future__ import annotations
 
@@ -18,59 +21,14 @@ from resnet_bench.engines import fast
 from resnet_bench.errors import UserError
 from resnet_bench.journal import Journal, left_behind
 from resnet_bench.measurement import EpochTime, Plan, StoppedBy, measure_both, measure_interleaved
+from resnet_bench.pytest_options import PROFILES, TAKEN
 from resnet_bench.report.tables import tables
 from resnet_bench.results import EpochTimeResult, ParametersResult, Result, ResultFile
 from resnet_bench.samples import Samples
 from resnet_bench.training import Training, set_deterministic
 
-PROFILES: dict[str, dict[str, Any]] = {
-    "quick": {
-        "engine": "fast", "epochs": 2, "train_images": 500, "test_images": 500, "time_limit": 17.0,
-        "overhead_rounds": 4,
-    },
-    "standard": {
-        "epochs": 5, "train_images": 10_000, "test_images": 2000, "time_limit": 300.0, "explain": "baseline",
-        "overhead_rounds": 12,
-    },
-    "paper": {"time_limit": 1800.0, "explain": "baseline", "overhead_rounds": 24},
-}  # fmt: skip
-"""What a profile does not name is the paper's (`resnet_bench.options`). An explicit option wins over it."""
-
 ORDER = ("test_parameters", "test_epoch_time", "test_accuracy")
 """What takes longer comes later, so that the first results are there soon; anything else comes last."""
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("resnet_bench", "resnet_bench: what is measured, on which data")
-    group.addoption(
-        "--profile", choices=list(PROFILES), default="quick", help="Sizes of everything below.  [default: quick]"
-    )
-    group.addoption(
-        "--architectures",
-        help="Comma-separated networks, e.g. baseline,conv5x5,conv5x5-same.  [default: the study's five]",
-    )
-    group.addoption(
-        "--explain",
-        help="Comma-separated networks to explain step by step, as `resnet-bench explain` does; needs a C++ compiler.  "
-        "[default: none in quick, else baseline]",
-    )
-    for option in options.RUN_OPTIONS:
-        default = "" if option.default is None else f"  [default: the profile's, else {option.default}]"
-        if option.name == "engine":
-            default = "  Several, with commas, run side by side." + default
-        group.addoption(option.flag, dest=f"run_{option.name}", type=option.type, help=option.help + default)
-    group.addoption(
-        "--epoch-mode",
-        choices=["sampled", "full", "both"],
-        default="sampled",
-        help="sampled extrapolates an epoch's time from blocks of steps; full times whole epochs; both measures blocks "
-        "in the course of whole epochs, to hold one against the other.  [default: sampled]",
-    )
-    group.addoption("--precision", type=float, default=3.0, help="sampled stops at ± this many percent.  [default: 3]")
-    group.addoption("--time-limit", type=float, help="sampled stops after this many seconds.  [default: the profile's]")
-    group.addoption(
-        "--rounds", type=int, default=2, help="Epochs that full and both time of each network.  [default: 2]"
-    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -86,7 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     suite = config.stash[SUITE]
     shown = {k: v for k, v in suite.values.items() if v is not None} | {"engine": ",".join(suite.engines)}
-    lines = [f"resnet_bench: profile {config.getoption('profile')}, " + ", ".join(f"{k} {v}" for k, v in shown.items())]
+    shown = {"profile": config.getoption("resnet_profile"), **shown}
+    lines = ["resnet_bench: " + ", ".join(f"{k} {v}" for k, v in shown.items())]
+    if taken := config.stash[TAKEN]:
+        long = ", ".join(name.replace("--", "--resnet-", 1) for name in taken)
+        lines.append(f"resnet_bench: another plugin has {', '.join(taken)}; here it is {long}")
     lines += [f"resnet_bench: {note}" for note in suite.notes]
     for path in left_behind(suite.journal_folder):
         lines.append(f"resnet_bench: a session that did not finish left {path}: `resnet-bench report` reads it")
@@ -101,6 +63,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     suite = metafunc.config.stash[SUITE]
+    if "suite" not in metafunc.fixturenames:
+        return  # not a benchmark of ours
     if "architecture" in metafunc.fixturenames:
         metafunc.parametrize("architecture", suite.architectures)
     if "mode" in metafunc.fixturenames:
@@ -161,17 +125,17 @@ class Suite:
     def __init__(self, config: pytest.Config) -> None:
         """Read and check the options; raises `UserError`."""
         self.config = config
-        profile = PROFILES[config.getoption("profile")]
-        self.architectures = _names(config.getoption("architectures")) or list(ARCHITECTURES)
-        explained = config.getoption("explain")
+        profile = PROFILES[config.getoption("resnet_profile")]
+        self.architectures = _names(config.getoption("resnet_architectures")) or list(ARCHITECTURES)
+        explained = config.getoption("resnet_explain")
         self.explained = _names(profile.get("explain") if explained is None else explained)
         for name in (*self.architectures, *self.explained):
             architectures.get(name)
         self.values = {}
         for option in options.RUN_OPTIONS:
-            given = config.getoption(f"run_{option.name}")
+            given = config.getoption(f"resnet_{option.name}")
             self.values[option.name] = given if given is not None else profile.get(option.name, option.default)
-        time_limit = config.getoption("time_limit")
+        time_limit = config.getoption("resnet_time_limit")
         self.time_limit = profile["time_limit"] if time_limit is None else time_limit
         self.overhead_rounds = profile["overhead_rounds"]
         storage = config.getoption("benchmark_storage")
@@ -184,7 +148,7 @@ class Suite:
         for name in self.engines:
             engines.get(name)
         self._check_compiler(
-            engine_asked=config.getoption("run_engine") is not None, explain_asked=explained is not None
+            engine_asked=config.getoption("resnet_engine") is not None, explain_asked=explained is not None
         )
         set_deterministic(self.values["threads"])
         self.load_before = machine.load_average()
@@ -210,9 +174,9 @@ class Suite:
 
     def _plans(self) -> dict[str, Plan]:
         """How epoch time is measured in each mode that is asked for."""
-        asked, precision = self.config.getoption("epoch_mode"), self.config.getoption("precision") / 100
+        asked, precision = self.config.getoption("resnet_epoch_mode"), self.config.getoption("resnet_precision") / 100
         plans = {
-            "full": Plan("full", max_rounds=self.config.getoption("rounds")),
+            "full": Plan("full", max_rounds=self.config.getoption("resnet_rounds")),
             "sampled": Plan("sampled", precision=precision, time_limit=self.time_limit),
         }
         return plans if asked == "both" else {asked: plans[asked]}
@@ -226,7 +190,7 @@ class Suite:
                 train_images=v["train_images"],
                 test_images=v["test_images"],
                 seed=v["seed"],
-                at_most=[s for s in datasets.SPLITS if self.config.getoption(f"run_{s}_images") is None],
+                at_most=[s for s in datasets.SPLITS if self.config.getoption(f"resnet_{s}_images") is None],
             )
 
     @cached_property

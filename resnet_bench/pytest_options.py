@@ -1,0 +1,105 @@
+"""The options of `pytest benchmarks`, and what loads `resnet_bench.pytest_plugin` for a session that has benchmarks.
+
+pyproject.toml names this module with `-p`, so that it is there before any conftest.py. It does not import torch: a
+session of tests alone needs neither that nor the rest of the suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnet_bench import options
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "quick": {
+        "engine": "fast", "epochs": 2, "train_images": 500, "test_images": 500, "time_limit": 17.0,
+        "overhead_rounds": 4,
+    },
+    "standard": {
+        "epochs": 5, "train_images": 10_000, "test_images": 2000, "time_limit": 300.0, "explain": "baseline",
+        "overhead_rounds": 12,
+    },
+    "paper": {"time_limit": 1800.0, "explain": "baseline", "overhead_rounds": 24},
+}  # fmt: skip
+"""What a profile does not name is the paper's (`resnet_bench.options`). An explicit option wins over it."""
+
+GROUP = (
+    "resnet_bench: what is measured, on which data. Every option is --resnet-NAME, or --NAME for short unless another "
+    "plugin has that name"
+)
+
+
+def _options() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name of each option, and what `addoption` is to know of it."""
+    yield "profile", {"choices": list(PROFILES), "default": "quick", "help": "Sizes of all below.  [default: quick]"}
+    yield (
+        "architectures",
+        {"help": "Comma-separated networks, e.g. baseline,conv5x5,conv5x5-same.  [default: the study's five]"},
+    )
+    yield (
+        "explain",
+        {
+            "help": "Comma-separated networks to explain step by step, as `resnet-bench explain` does; needs a C++ "
+            "compiler.  [default: none in quick, else baseline]"
+        },
+    )
+    for option in options.RUN_OPTIONS:
+        default = "" if option.default is None else f"  [default: the profile's, else {option.default}]"
+        if option.name == "engine":
+            default = "  Several, with commas, run side by side." + default
+        yield option.flag.removeprefix("--"), {"type": option.type, "help": option.help + default}
+    yield (
+        "epoch-mode",
+        {
+            "choices": ["sampled", "full", "both"],
+            "default": "sampled",
+            "help": "sampled extrapolates an epoch's time from blocks of steps; full times whole epochs; both measures "
+            "blocks in the course of whole epochs, to hold one against the other.  [default: sampled]",
+        },
+    )
+    precision = "sampled stops at ± this many percent.  [default: 3]"
+    yield "precision", {"type": float, "default": 3.0, "help": precision}
+    yield "time-limit", {"type": float, "help": "sampled stops after this many seconds.  [default: the profile's]"}
+    rounds = "Epochs that full and both time of each network.  [default: 2]"
+    yield "rounds", {"type": int, "default": 2, "help": rounds}
+
+
+def _destination(name: str) -> str:
+    return "resnet_" + name.replace("-", "_")
+
+
+TAKEN = pytest.StashKey[list[str]]()
+"""The short names that other plugins have."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser) -> Iterator[None]:
+    """Register the options after those of all other plugins and conftest.py files, to know which names are free."""
+    result = yield
+    groups = {*parser._groups, parser._anonymous}
+    others = {name for group in groups for option in group.options for name in option.names()}
+    early_config.stash[TAKEN] = []
+    group = parser.getgroup("resnet_bench", GROUP)
+    for name, attributes in _options():
+        flags = [f"--resnet-{name}", f"--{name}"]
+        if flags[1] in others:
+            early_config.stash[TAKEN].append(flags.pop())
+        group.addoption(*flags, dest=_destination(name), **attributes)
+    return result
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the suite where benchmarks are among what is asked for; before pytest-benchmark reads its options."""
+    benchmarks = (config.inipath.parent if config.inipath else config.rootpath) / "benchmarks"
+    asked = [Path(config.invocation_params.dir, argument.partition("::")[0]).resolve() for argument in config.args]
+    if any(path.is_relative_to(benchmarks) or benchmarks.is_relative_to(path) for path in asked):
+        config.pluginmanager.import_plugin("resnet_bench.pytest_plugin")
+        return
+    for name, attributes in _options():
+        if config.getoption(_destination(name)) != attributes.get("default"):
+            raise pytest.UsageError(f"--resnet-{name} is for `pytest benchmarks`; here are no benchmarks.")
