@@ -27,8 +27,9 @@ from resnet_bench.architectures import Architecture, ResidualNetwork
 from resnet_bench.augmentation import normalize
 from resnet_bench.datasets import Dataset
 from resnet_bench.errors import UserError
+from resnet_bench.files import atomic_write, make_folder, require_writable
 from resnet_bench.recipe import EVALUATION_BATCH_SIZE, LOADER_WORKERS, Recipe
-from resnet_bench.results import AccuracyResult, EpochResult, PhaseSeconds, atomic_write, wilson_interval
+from resnet_bench.results import AccuracyResult, EpochResult, PhaseSeconds, wilson_interval
 from resnet_bench.timing import PHASES, Clock
 
 CHECKPOINT_FORMAT = 1
@@ -120,9 +121,11 @@ class Training:
         self._checkpoint_seconds = checkpoint_minutes * 60
         self.resumed = self.mixed = False
         if self._checkpoint is not None:
-            _make_folder(self._checkpoint.parent)
+            make_folder(self._checkpoint.parent, "--checkpoint")
             if self._checkpoint.exists():
                 self._load()
+            if len(self.results) < recipe.epochs:
+                require_writable(self._checkpoint, "--checkpoint")
 
     # Steps ------------------------------------------------------------------------------------------------------
 
@@ -354,13 +357,6 @@ class Training:
         self.results = [EpochResult(**r) for r in state["results"]]
         self.resumed = True
         self.mixed = state["mixed"] or state["setting"] != self._setting()
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot make the folder {folder}: {error.strerror}; give another --checkpoint.") from None
 
 
 @contextlib.contextmanager

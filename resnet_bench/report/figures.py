@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_bench import paper
 from resnet_bench.errors import UserError
+from resnet_bench.files import atomic_write, make_folder
 from resnet_bench.report.groups import (
     PAPER_TRAIN_IMAGES,
     Group,
@@ -30,7 +31,7 @@ from resnet_bench.report.groups import (
     setting_text,
 )
 from resnet_bench.report.table import significant
-from resnet_bench.results import Interval, ResultFile, atomic_write
+from resnet_bench.results import Interval, ResultFile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -171,10 +172,7 @@ def write(files: Sequence[ResultFile], folder: str | Path) -> tuple[list[Path], 
     """
     require_matplotlib()
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot make the folder {folder}: {error.strerror}; give another place.") from None
+    make_folder(folder, "--figures")
     made, skipped = figures(files)
     paths = []
     for figure in made:
