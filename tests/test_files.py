@@ -123,9 +123,7 @@ def test_a_link_into_a_missing_folder_is_one_sentence(tmp_path):
     """As where a share is not mounted: the link stays, and nothing is made in its place."""
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "share" / "a.json")
-    with pytest.raises(
-        UserError, match=rf"no folder {tmp_path}/share to write a\.json to; .* another --output"
-    ):
+    with pytest.raises(UserError, match=rf"no folder {tmp_path}/share to write a\.json to; .* another --output"):
         files.require_writable(link, "--output")
     with pytest.raises(UserError, match=rf"Cannot write {link} \(a link to {tmp_path}/share/a\.json\): No such"):
         write(link)
