@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -91,25 +90,13 @@ def _options_named(*names: str) -> Callable[[Callable[..., None]], Callable[...,
     return add
 
 
-def _require_writable(output: Path) -> None:
-    """Find out before hours of training whether its result can be written."""
-    if not output.parent.is_dir():
-        raise UserError(
-            f"There is no folder {output.parent} to write {output.name} to; make it or give another --output."
-        )
-    try:
-        tempfile.TemporaryFile(dir=output.parent).close()
-    except OSError as error:
-        raise UserError(
-            f"Cannot write to the folder {output.parent}: {error.strerror}; give another --output."
-        ) from None
-
-
 @cli.command()
 @click.argument("architecture")
 @_options_named(*(o.name for o in RUN_OPTIONS))
 @click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as JSON to this file."
+    "--output",
+    type=click.Path(dir_okay=False, readable=False, path_type=Path),
+    help="Write the result as JSON to this file.",
 )
 @click.option(
     "--checkpoint",
@@ -135,12 +122,12 @@ def train(
     A run with --checkpoint that was stopped, even by kill -9, goes on where it was when the same command is given
     again, and ends with the same weights to the last bit. Ctrl-C saves what there is and exits with status 130.
     """
-    from resnet_bench import architectures, datasets, identity, results
+    from resnet_bench import architectures, datasets, files, identity, results
     from resnet_bench.training import Training
 
     chosen, recipe = architectures.get(architecture), recipe_of(options)
     if output is not None:
-        _require_writable(output)
+        files.require_writable(output, "--output")
     dataset = datasets.load(
         options["dataset"],
         train_images=options["train_images"],
@@ -199,7 +186,7 @@ def train(
 @click.option(
     "--html",
     "page_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, readable=False, path_type=Path),
     metavar="FILE",
     help="Also write one self-contained page there: what was run, tables, figures, claims, how to reproduce it.",
 )
@@ -229,7 +216,7 @@ def report(
     resnet-bench report results.json --figures figures
     resnet-bench report results.json --claims --html report.html
     """
-    from resnet_bench import results
+    from resnet_bench.files import atomic_write
     from resnet_bench.report.tables import tables
     from resnet_bench.samples import read_all
 
@@ -237,6 +224,10 @@ def report(
         raise UserError("--compare-with is for the page; give --html FILE too, or use resnet-bench compare.")
     read = read_all(files)
     other = read_all([compare_with]) if compare_with is not None else None
+    if page_file is not None and page_file.is_file():
+        for source in (*read.files, *(other.files if other else ())):
+            if page_file.samefile(source.path):
+                raise UserError(f"--html {page_file} would replace the results in it; give another file.")
     parts = [table.render(format_) for table in tables(read)]
     if with_claims:
         from resnet_bench.report import claims
@@ -253,7 +244,7 @@ def report(
         from resnet_bench.report import page
 
         text = page.report(read, other)
-        with results.atomic_write(page_file) as file:
+        with atomic_write(page_file) as file:
             file.write(text)
         click.echo(f"The page is written to {page_file}.", err=True)
 
@@ -281,18 +272,19 @@ def export(files: tuple[Path, ...], format_: Literal["csv", "parquet", "json"], 
     resnet-bench export .benchmarks/*/*.json > measurements.csv
     resnet-bench export runs/*.json --format parquet --output runs.parquet
     """
-    from resnet_bench import frame, results
+    from resnet_bench import frame
+    from resnet_bench.files import atomic_write, require_writable
     from resnet_bench.samples import read_all
 
     if output is not None:
-        _require_writable(output)
+        require_writable(output, "--output")
     if format_ == "parquet" and output is None and sys.stdout.isatty():
         raise UserError("Parquet is no text for a terminal; give --output FILE.")
     data = frame.written(frame.of(read_all(files)), format_)
     if output is None:
         sys.stdout.buffer.write(data)
     else:
-        with results.atomic_write(output, "wb") as file:
+        with atomic_write(output, "wb") as file:
             file.write(data)
 
 

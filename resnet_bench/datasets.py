@@ -32,7 +32,8 @@ from tqdm import tqdm
 from resnet_bench import synthetic
 from resnet_bench.architectures import IMAGE_SIZE
 from resnet_bench.errors import UserError
-from resnet_bench.results import DatasetInfo, atomic_write
+from resnet_bench.files import atomic_write
+from resnet_bench.results import DatasetInfo
 
 if TYPE_CHECKING:  # it takes seconds to import; `_cifar` does where one of its data sets is asked for
     from torchvision.datasets import CIFAR10

@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
+from pytest_benchmark.utils import safe_dumps
 
 from resnet_bench import architectures, datasets, engines, identity, machine, options
 from resnet_bench.architectures import ARCHITECTURES
 from resnet_bench.datasets import Dataset
 from resnet_bench.engines import fast
 from resnet_bench.errors import UserError
+from resnet_bench.files import atomic_write
 from resnet_bench.journal import Journal, left_behind
 from resnet_bench.measurement import EpochTime, Plan, StoppedBy, measure_both, measure_interleaved
 from resnet_bench.pytest_options import PROFILES, TAKEN
@@ -33,10 +34,6 @@ ORDER = ("test_parameters", "test_epoch_time", "test_accuracy")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_save_data = True  # pytest-benchmark would drop the raw values
-    target = config.option.benchmark_json and Path(config.option.benchmark_json)
-    if target and (target.is_file() or not target.exists()):  # it would cut off the old file before writing the new
-        config.stash[JSON] = target
-        config.option.benchmark_json = str(target.with_name(f".{target.name}.partial"))
     with user_errors():
         config.stash[SUITE] = Suite(config)
 
@@ -336,8 +333,6 @@ class Suite:
 
 
 SUITE = pytest.StashKey[Suite]()
-JSON = pytest.StashKey[Path]()
-"""Where `--benchmark-json` is to go once it is complete."""
 
 
 @pytest.fixture(scope="session")
@@ -385,18 +380,21 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
     if interrupted:
         session.exitstatus = 130  # what a shell reports after Ctrl-C; pytest's own would be 2
     saved = True
-    target, partial_json = session.config.stash.get(JSON, None), session.config.option.benchmark_json
+    pytest_benchmark_session = session.config.pluginmanager.getplugin("pytest-benchmark")
+
+    def save_json(output: dict[str, Any]) -> None:
+        with atomic_write(pytest_benchmark_session.json) as file:
+            file.write(safe_dumps(output, ensure_ascii=True, indent=4))
+        pytest_benchmark_session.logger.info(f"Wrote benchmark data in: {pytest_benchmark_session.json}", purple=True)
+
+    pytest_benchmark_session.save_json = save_json  # its own would cut off the old file before writing the new
     try:
         yield
-        if target and Path(partial_json).exists():
-            os.replace(partial_json, target)
-            suite.say(f"resnet_bench: now complete as {target}")
-    except OSError as error:
+    except (OSError, UserError) as error:
         session.exitstatus = 2
         saved = False
-        suite.say(f"resnet_bench: error: cannot save the results: {error.strerror}; free space and try again.")
-        if target:
-            Path(partial_json).unlink(missing_ok=True)
+        reason = f"{error.strerror}; free space and try again." if isinstance(error, OSError) else str(error)
+        suite.say(f"resnet_bench: error: cannot save the results: {reason}")
     if "journal" not in vars(suite):
         return
     worthless = all(isinstance(result, ParametersResult) for result in suite.journal.results)

@@ -8,20 +8,17 @@ lists every key.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
-import os
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from resnet_bench.errors import UserError
+from resnet_bench.files import atomic_write
 
 SCHEMA_VERSION: Literal[2] = 2
 READABLE_VERSIONS = (1, 2)
@@ -408,33 +405,6 @@ def _with_unknowns(entry: dict[str, Any]) -> dict[str, Any]:
             epochs = [e | {"stretches": None} if isinstance(e, dict) else e for e in entry["epochs"]]
             entry = {**entry, "epochs": epochs}
     return {**unknown, **entry}
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file that replaces `path` only once it is complete and on disk; otherwise `path` stays as it was.
-
-    Raises `UserError` where it cannot be written (folder missing, no permission, disk full).
-    """
-    path = Path(path)
-    temporary: str | None = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's files are private to the user
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}; free space or give another place.") from None
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
 
 
 def write_json(path: str | Path, data: Any) -> None:

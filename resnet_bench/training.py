@@ -29,8 +29,9 @@ from resnet_bench.architectures import Architecture, ResidualNetwork
 from resnet_bench.augmentation import normalize
 from resnet_bench.datasets import Dataset
 from resnet_bench.errors import UserError
+from resnet_bench.files import atomic_write, make_folder, require_writable
 from resnet_bench.recipe import EVALUATION_BATCH_SIZE, LOADER_WORKERS, Recipe
-from resnet_bench.results import AccuracyResult, EpochResult, PhaseSeconds, Stretch, atomic_write, wilson_interval
+from resnet_bench.results import AccuracyResult, EpochResult, PhaseSeconds, Stretch, wilson_interval
 from resnet_bench.timing import PHASES, Clock
 
 CHECKPOINT_FORMAT = 2
@@ -125,9 +126,11 @@ class Training:
         self._earlier: list[Stretch] = []  # by the processes before this one
         self._epoch_stretches: set[int] = set()  # which stretches the epoch in progress was trained in
         if self._checkpoint is not None:
-            _make_folder(self._checkpoint.parent)
+            make_folder(self._checkpoint.parent, "--checkpoint")
             if self._checkpoint.exists():
                 self._load()
+            if len(self.results) < recipe.epochs:
+                require_writable(self._checkpoint, "--checkpoint")
 
     # Steps ------------------------------------------------------------------------------------------------------
 
@@ -387,13 +390,6 @@ class Training:
 def _alike(stretches: Sequence[Stretch], settings: Sequence[str]) -> bool:
     """Whether all stretches agree in these settings and ran on one kind of machine with one software and code."""
     return len({(identity.key(s.machine), *(getattr(s, name) for name in settings)) for s in stretches}) == 1
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot make the folder {folder}: {error.strerror}; give another --checkpoint.") from None
 
 
 @contextlib.contextmanager

@@ -273,6 +273,34 @@ def test_full_disk_while_saving(images, tmp_path):
     """What was measured is kept in the journal, and the sentence says where."""
     done = run(tmp_path, images, "-k", "parameters", "--benchmark-json=/dev/full")
     assert done.returncode == 2
-    assert "cannot save the results: No space left on device" in done.stdout
+    assert "cannot save the results: Cannot write /dev/full: No space left on device" in done.stdout
     (journal,) = (tmp_path / "journal").glob("*.json")
     assert len(results.read(journal).results) == 2
+
+
+def test_benchmark_json_follows_a_link(images, tmp_path):
+    """The link stays, and beside its target there is nothing else."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "saved.json").write_text("old")
+    (tmp_path / "link").symlink_to("there/saved.json")
+    done = run(tmp_path, images, "-k", "parameters", f"--benchmark-json={tmp_path / 'link'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "link").is_symlink()
+    assert os.listdir(tmp_path / "there") == ["saved.json"]
+    assert len(results.read(tmp_path / "link").results) == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="needs /dev/stdout")
+def test_benchmark_json_to_the_output_does_not_cut_it_off(images, tmp_path):
+    """What the session printed before stands before it in the file, the tables after it."""
+    with open(tmp_path / "out", "w") as out:
+        asked = command(tmp_path, images, "-k", "parameters", "--benchmark-json=/dev/stdout")
+        done = subprocess.run(asked, cwd=ROOT, stdout=out, stderr=subprocess.PIPE, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "out").read_text()
+    start = text.index("{\n")
+    data, end = json.JSONDecoder().raw_decode(text, start)
+    assert "test session starts" in text[:start]
+    assert len(data["benchmarks"]) == 2
+    assert "Table 1" in text[end:]
+    assert Path("/dev/stdout").is_symlink()

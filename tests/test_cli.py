@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -90,6 +91,7 @@ def test_train_goes_on_from_its_checkpoint(run, small, tmp_path):
         (["train", "fc1", "--threads", "0"], "--threads is 0"),
         (["train", "fc1", "--train-images", "25"], "25"),
         (["train", "fc1", "--output", "/nowhere/out.json"], "There is no folder /nowhere"),
+        (["train", "fc1", "--output", "/dev/fd/99"], "Cannot write /dev/fd/99: Bad file descriptor; give another --o"),
         (["train", "conv5x5", "--lr", "1e30"], "train with a smaller --lr than 1e+30"),
         (["train", "fc1", "--unheard-of"], "No such option"),
         (["train"], "Missing argument"),
@@ -120,9 +122,27 @@ def test_output_that_cannot_be_written_is_found_out_before_training(run, small, 
     def refuse(*, dir):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("resnet_bench.cli.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("resnet_bench.files.tempfile.TemporaryFile", refuse)
     monkeypatch.setattr("resnet_bench.datasets.load", lambda *_, **__: pytest.fail("went on"))
     refused(run("train", "fc1", *small, "--output", tmp_path / "a.json"), "Permission denied; give another --output.")
+
+
+def test_training_writes_through_links_and_into_pipes(run, small, tmp_path):
+    """The result goes into the pipe, the checkpoint to where its link leads; both stay what they are."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").symlink_to(tmp_path / "kept.pt")
+    os.mkfifo(tmp_path / "pipe")
+    received = []
+    reader = threading.Thread(target=lambda: received.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    places = ["--checkpoint", tmp_path / "run", "--output", tmp_path / "pipe"]
+    done = run("train", "conv5x5", *small, "--epochs", "1", "--pipeline", "vectorized", *places)
+    assert done.returncode == 0, done.stderr
+    reader.join(timeout=10)
+    assert json.loads(received[0])["complete"]
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "run" / "checkpoint.pt").is_symlink()
+    assert (tmp_path / "kept.pt").stat().st_size > 1_000_000
 
 
 def test_interrupt(small, tmp_path):

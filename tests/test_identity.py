@@ -88,7 +88,7 @@ def test_in_a_checkout_the_commit_is_named_and_whether_the_tree_was_dirty(checko
 
 def test_a_package_installed_below_another_checkout_has_no_commit(checkout):
     """A virtual environment often lies in a repository that has nothing to do with the package."""
-    folder, git = checkout
+    folder, _ = checkout
     installed = folder / "venv"
     tree(installed, **{"resnet_bench/__init__.py": "__version__ = '9.8'\n"})
     (installed / "resnet_bench/identity.py").write_text((PACKAGE / "identity.py").read_text())

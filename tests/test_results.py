@@ -1,8 +1,5 @@
-import contextlib
-import errno
 import json
 import math
-import os
 
 import pytest
 from pydantic import ValidationError
@@ -146,38 +143,3 @@ def test_wilson_interval_is_wilsons_formula(successes, trials):
     assert interval.estimate == p
     assert interval.low == pytest.approx(max(0.0, center - half), abs=1e-12)
     assert interval.high == pytest.approx(min(1.0, center + half), abs=1e-12)
-
-
-def test_atomic_write_replaces_only_when_complete(tmp_path):
-    """An error while writing leaves the old file, and no temporary file beside it."""
-    path = tmp_path / "a.json"
-    path.write_text("old")
-    with contextlib.suppress(RuntimeError), results.atomic_write(path) as file:
-        file.write("new")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.json"]
-    with results.atomic_write(path) as file:
-        file.write("new")
-    assert path.read_text() == "new"
-    assert os.listdir(tmp_path) == ["a.json"]
-
-
-def test_full_disk(tmp_path, monkeypatch):
-    """One sentence, and the old file is still there."""
-    path = tmp_path / "a.json"
-    path.write_text("old")
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(results.os, "fsync", full)
-    with pytest.raises(UserError, match=r"Cannot write .*a\.json: No space left on device"):
-        results.write_json(path, {"a": 1})
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.json"]
-
-
-def test_unwritable_folder(tmp_path):
-    with pytest.raises(UserError, match=r"Cannot write .*No such file or directory"):
-        results.write_json(tmp_path / "gone" / "a.json", {})

@@ -271,6 +271,13 @@ def test_weights_that_are_not_finite_are_never_saved(dataset, tmp_path):
     assert not (tmp_path / CHECKPOINT_FILE).exists()
 
 
+def test_a_checkpoint_that_cannot_be_written_is_found_out_at_the_start(dataset, tmp_path):
+    """Its link leads into a folder that is not there, as of a share that is not mounted."""
+    (tmp_path / "checkpoint.pt").symlink_to(tmp_path / "share" / "checkpoint.pt")
+    with pytest.raises(UserError, match=r"no folder .*share to write checkpoint\.pt to; .* give another --checkpoint"):
+        Training(SMALL, dataset, RECIPE, pipeline="vectorized", checkpoint=tmp_path)
+
+
 def test_full_disk_while_saving_a_checkpoint(dataset, tmp_path, monkeypatch):
     """One sentence; the checkpoint before it stays."""
     run = Training(SMALL, dataset, RECIPE, pipeline="vectorized", checkpoint=tmp_path)
@@ -280,7 +287,7 @@ def test_full_disk_while_saving_a_checkpoint(dataset, tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("resnet_bench.results.os.fsync", full)
+    monkeypatch.setattr("resnet_bench.files.os.fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
         run.run_epoch(progress=False)
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == good

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_bench import paper
 from resnet_bench.errors import UserError
+from resnet_bench.files import atomic_write, make_folder
 from resnet_bench.report.groups import (
     PAPER_TRAIN_IMAGES,
     Group,
@@ -30,7 +31,7 @@ from resnet_bench.report.groups import (
     setting_text,
 )
 from resnet_bench.report.table import significant
-from resnet_bench.results import Interval, atomic_write
+from resnet_bench.results import Interval
 from resnet_bench.samples import Samples
 
 if TYPE_CHECKING:
@@ -172,10 +173,7 @@ def write(samples: Samples, folder: str | Path) -> tuple[list[Path], list[str]]:
     """
     require_matplotlib()
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot make the folder {folder}: {error.strerror}; give another place.") from None
+    make_folder(folder, "--figures")
     made, skipped = figures(samples)
     paths = []
     for figure in made:

@@ -304,6 +304,15 @@ def test_command_writes_files_and_keeps_stdout_for_the_tables(
     assert err.endswith(f"2 files written to {tmp_path / 'figures'}.\n")
 
 
+def test_figures_go_to_where_links_lead(results: Reader, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    (tmp_path / "there" / "step-by-phase.svg").symlink_to(tmp_path / "shown.svg")
+    write([results(epoch_time("fc1"))], tmp_path / "link")
+    assert (tmp_path / "there" / "step-by-phase.svg").is_symlink()
+    assert ET.fromstring((tmp_path / "shown.svg").read_text()).tag.endswith("svg")
+
+
 def test_a_folder_that_cannot_be_made_is_a_user_error(
     results: Reader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

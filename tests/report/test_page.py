@@ -288,6 +288,24 @@ def test_command_writes_the_page(files: tuple[Path, Path], tmp_path: Path, made:
     assert target.read_text(encoding="utf-8") == made
 
 
+def test_command_does_not_replace_the_results_by_their_page(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Nor through a link to them, nor those that they are compared with."""
+    before = [f.read_bytes() for f in files]
+    (tmp_path / "link").symlink_to(files[0])
+    for target in (files[0], files[1], tmp_path / "link"):
+        status, _, said = run(files[0], "--compare-with", files[1], "--html", target)
+        assert (status, said) == (2, f"--html {target} would replace the results in it; give another file.")
+    assert [f.read_bytes() for f in files] == before
+
+
+def test_command_writes_the_page_to_where_a_link_leads(files: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "page.html")
+    status, _, _ = run(files[0], "--html", tmp_path / "link")
+    assert status == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
 def test_command_judges_the_claims_in_the_tables_format(files: tuple[Path, Path]) -> None:
     _, text, _ = run(files[0], "--claims")
     assert "REPRODUCED  fc1-faster (Figure 7)" in text
