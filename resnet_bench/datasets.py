@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import io
 import json
 import math
 import os
+import pickle
 import sys
 import tarfile
 import threading
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import platformdirs
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -264,6 +266,9 @@ def _auto() -> _Whole:
 # --- CIFAR-10 and CIFAR-100 ---
 
 
+_NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)  # the last is urllib's for a proxy's bad address
+
+
 class _UnavailableError(UserError):
     """The official files are neither here nor to be fetched."""
 
@@ -281,69 +286,103 @@ def _cifar(name: str, time_limit: float | None = None) -> _Whole:
     from torchvision import datasets
 
     source: Source = getattr(datasets, _CIFAR[name])
-    root = _ensure_files(source, time_limit)
+    files = _extracted(source) or _from_archive(source, time_limit)
+
+    def content(file: str) -> dict[str, Any]:
+        unpickled: dict[str, Any] = pickle.loads(files.pop(file), encoding="latin1")
+        return unpickled
+
     splits = {}
-    for split in SPLITS:
-        data = source(root, train=split == "train")
-        images = np.ascontiguousarray(data.data.transpose(0, 3, 1, 2))
-        splits[split] = _Split.of_arrays(images, np.array(data.targets, np.int64))
-    return _Whole(name, tuple(data.classes), splits)
+    for split, names in zip(SPLITS, (source.train_list, source.test_list), strict=True):
+        batches = [content(file) for file, _ in names]
+        images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, *_SHAPE)
+        labels = [batch["labels"] if "labels" in batch else batch["fine_labels"] for batch in batches]
+        splits[split] = _Split.of_arrays(images, np.concatenate(labels).astype(np.int64))
+    return _Whole(name, tuple(content(source.meta["filename"])[source.meta["key"]]), splits)
 
 
-def _ensure_files(source: Source, time_limit: float | None) -> Path:
-    """Bring the official files to the data folder unless they are there; every one of them has been MD5-checked.
-
-    torchvision's own download has no timeout, draws its progress bar into pipes too and writes to the final place.
-    """
-    root = data_folder()
-    if _missing(source, root):
-        archive = root / source.filename
-        with _locked(root, source):
-            if _missing(source, root):  # still, after another process may have brought them
-                if archive.exists():
-                    _check_md5(archive, source.tgz_md5)
-                else:
-                    _download(source, archive, time_limit)
-                _extract(source, archive)
-    return root
-
-
-def _files(source: Source) -> list[tuple[str, str]]:
+def _official(source: Source) -> list[tuple[str, str]]:
     """(name, MD5) of every file that is unpickled."""
     batches = [(name, md5) for name, md5 in source.train_list + source.test_list]
     return [*batches, (source.meta["filename"], source.meta["md5"])]
 
 
-def _missing(source: Source, root: Path) -> bool:
-    """Whether an extracted file is not there; `UserError` for one that is not the official one."""
-    paths = [(root / source.base_folder / name, md5) for name, md5 in _files(source)]
-    for path, md5 in paths:
-        if path.exists():
-            _check_md5(path, md5)
-    return not all(path.exists() for path, _ in paths)
+def _extracted(source: Source) -> dict[str, bytes] | None:
+    """The official files by name, if the user has put the extracted folder into the data folder."""
+    folder = data_folder() / source.base_folder
+    files = {name: _read_official(folder / name, md5) for name, md5 in _official(source)}
+    there = {name: content for name, content in files.items() if content is not None}
+    return there if len(there) == len(files) else None
 
 
-def _check_md5(path: Path, md5: str) -> None:
-    from torchvision.datasets.utils import calculate_md5
+def _from_archive(source: Source, time_limit: float | None) -> dict[str, bytes]:
+    """The same from the archive, which is downloaded if it is not there.
 
+    Nothing is extracted to the disk: the data folder may be one that cannot be written.
+    """
+    archive = data_folder() / source.filename
+    content = _read_official(archive, source.tgz_md5)
+    if content is None:
+        with _locked(archive.parent, source, time_limit):
+            content = _read_official(archive, source.tgz_md5)  # another process may have brought it
+            if content is None:
+                _download(source, archive, time_limit)
+                content = archive.read_bytes()
+    files = {}
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        for name, md5 in _official(source):
+            with contextlib.suppress(KeyError):  # no such member
+                member = tar.extractfile(f"{source.base_folder}/{name}")
+                files[name] = member.read() if member else b""
+            if name not in files or _md5(files[name]) != md5:
+                raise UserError(f"{archive} holds no official {name}; remove it and try again.")
+    return files
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _read_official(path: Path, md5: str) -> bytes | None:
+    """A file's content, or None where there is no such file; `UserError` for one that is not the official one."""
     try:
-        found = calculate_md5(path)
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        for place in (path, *path.parents):
+            if os.path.islink(place) and not os.path.exists(place):
+                raise UserError(f"{place} leads nowhere; mount what this link leads to, or remove it.") from None
+        return None
     except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}; make it a readable file, or remove it.") from None
-    if found != md5:
+        raise UserError(
+            f"Cannot read {path}: {error.strerror}; make it readable, or name another data folder in {DATA_VARIABLE}."
+        ) from None
+    if (found := _md5(content)) != md5:
         raise UserError(
             f"{path} is damaged or not the official file (its MD5 is {found}, not {md5}); "
             "remove it to have it fetched anew, or replace it by the official one."
         )
+    return content
 
 
 @contextlib.contextmanager
-def _locked(root: Path, source: Source) -> Iterator[None]:
-    """Only one process at a time downloads and extracts."""
+def _locked(root: Path, source: Source, time_limit: float | None) -> Iterator[None]:
+    """Only one process at a time downloads."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(root / f"{source.base_folder}.lock")
-        lock.acquire()
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            print(f"Waiting for another process, which is downloading {source.filename}", file=sys.stderr, flush=True)
+            lock.acquire(timeout=-1 if time_limit is None else time_limit)
+    except Timeout:
+        raise _UnavailableError(
+            source, f"another process has been downloading it for more than {time_limit:g} s"
+        ) from None
+    except FileExistsError:
+        raise _UnavailableError(source, "the folder cannot be written: it is a file") from None
+    except NotImplementedError:
+        raise _UnavailableError(source, "the folder's file system has no locks") from None
     except OSError as error:
         raise _UnavailableError(source, f"the folder cannot be written: {error.strerror}") from None
     try:
@@ -353,26 +392,35 @@ def _locked(root: Path, source: Source) -> Iterator[None]:
 
 
 def _download(source: Source, archive: Path, time_limit: float | None) -> None:
-    """Fetch the archive; it appears at its place only when complete and of the right MD5."""
+    """Fetch the archive; it appears at its place only when complete and of the right MD5.
+
+    torchvision's own download has no timeout, draws its progress bar into pipes too and writes to the final place.
+    """
     started = time.monotonic()
     for leftover in archive.parent.glob(f".{archive.name}.*"):  # of a download that was killed
-        leftover.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another user's
+            leftover.unlink()
     if time_limit is not None:
         _probe(source)
     print(f"Downloading {source.url} to {archive.parent}", file=sys.stderr)
     md5 = hashlib.md5(usedforsecurity=False)
-    with atomic_write(archive, "wb") as file:
-        chunks = _chunks(source)
-        total = next(chunks)
-        with tqdm(total=total, desc=archive.name, unit="B", unit_scale=True, disable=None) as progress:
-            for chunk in chunks:
-                file.write(chunk)
-                md5.update(chunk)
-                progress.update(len(chunk))
-                if time_limit is not None and time.monotonic() - started > time_limit:
-                    raise _UnavailableError(source, f"the download takes longer than {time_limit:g} s")
-        if md5.hexdigest() != source.tgz_md5:
-            raise _UnavailableError(source, "what arrived is incomplete or not the official file")
+    try:
+        with atomic_write(archive, "wb") as file:
+            chunks = _chunks(source)
+            total = next(chunks)
+            with tqdm(total=total, desc=archive.name, unit="B", unit_scale=True, disable=None) as progress:
+                for chunk in chunks:
+                    file.write(chunk)
+                    md5.update(chunk)
+                    progress.update(len(chunk))
+                    if time_limit is not None and time.monotonic() - started > time_limit:
+                        raise _UnavailableError(source, f"the download takes longer than {time_limit:g} s")
+            if md5.hexdigest() != source.tgz_md5:
+                raise _UnavailableError(source, "what arrived is incomplete or not the official file")
+    except _UnavailableError:
+        raise
+    except UserError as error:  # e.g. no space left, which `auto` can do without
+        raise _UnavailableError(source, str(error).rpartition(";")[0]) from None
 
 
 def _chunks(source: Source) -> Iterator[Any]:
@@ -382,11 +430,13 @@ def _chunks(source: Source) -> Iterator[Any]:
             yield response.length
             while chunk := response.read(1 << 18):
                 yield chunk
-    except (OSError, http.client.HTTPException) as error:
+    except _NETWORK_ERRORS as error:
         raise _UnavailableError(source, _reason(error)) from None
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, (ValueError, http.client.InvalidURL)):
+        return "a proxy that the environment names has no valid address"  # which may hold a password: it is not shown
     return str(error).removeprefix("<urlopen error ").removesuffix(">") or type(error).__name__
 
 
@@ -401,7 +451,7 @@ def _probe(source: Source) -> None:
             failure.clear()
         except TimeoutError:
             pass  # is what `failure` says already
-        except (OSError, http.client.HTTPException) as error:
+        except _NETWORK_ERRORS as error:
             failure[:] = [_reason(error)]
 
     thread = threading.Thread(target=ask, daemon=True)
@@ -409,23 +459,6 @@ def _probe(source: Source) -> None:
     thread.join(AUTO_TIMEOUT_SECONDS)
     if failure:
         raise _UnavailableError(source, failure[0])
-
-
-def _extract(source: Source, archive: Path) -> None:
-    """Take the official files, and nothing else, out of the archive, whose MD5 has been checked."""
-    folder = archive.parent / source.base_folder
-    try:
-        folder.mkdir(exist_ok=True)
-        with tarfile.open(archive) as tar:
-            for name, md5 in _files(source):
-                member = tar.extractfile(f"{source.base_folder}/{name}")
-                content = member.read() if member else b""
-                if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-                    raise UserError(f"{archive} holds no official {name}; remove it and try again.")
-                with atomic_write(folder / name, "wb") as file:
-                    file.write(content)
-    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
-        raise UserError(f"Cannot extract {archive}: {error}; free space or remove it and try again.") from None
 
 
 # --- a folder of images ---

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,6 +39,22 @@ def _answer_interrupts() -> Iterator[None]:
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, previous)
+
+
+@pytest.fixture
+def permissions_hold() -> Iterator[None]:
+    """Also where the tests run as root, which reads and writes in spite of permissions by a right it can give up."""
+    if os.geteuid() != 0:
+        yield
+        return
+    libc, header, sets = ctypes.CDLL(None), struct.pack("Ii", 0x20080522, 0), ctypes.create_string_buffer(24)
+    if not hasattr(libc, "capset") or libc.capget(header, sets) != 0:
+        pytest.skip("root cannot give up its rights on this system")
+    effective, *others = struct.unpack("6I", sets.raw)
+    fewer = struct.pack("6I", effective & ~0b110, *others)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, fewer) == 0
+    yield
+    assert libc.capset(header, sets.raw) == 0
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,12 @@ import http.server
 import os
 import pickle
 import re
+import resource
 import shutil
 import tarfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -483,14 +486,14 @@ def unpickled(path: Path, marker: Path) -> None:
 
 
 def test_cifar100_is_downloaded_once_and_read_as_torchvision_reads_it(
-    cifar: Server, data_folder: Path, capfd: pytest.CaptureFixture[str]
+    cifar: Server, tmp_path: Path, data_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     dataset = datasets.load("cifar100")
     assert datasets.load("cifar100").sha256 == dataset.sha256
     assert cifar.requests == ["GET"]
     assert (dataset.name, dataset.synthetic, dataset.subset) == ("cifar100", False, False)
     assert dataset.classes == tuple(f"class{i}" for i in range(100))
-    expected = torchvision.datasets.CIFAR100(data_folder, train=False)
+    expected = torchvision.datasets.CIFAR100(official(tmp_path), train=False)
     assert (dataset.test.images.permute(0, 2, 3, 1).numpy() == expected.data).all()
     assert dataset.test.labels.tolist() == expected.targets
     assert dataset.train.images.is_contiguous()
@@ -521,10 +524,80 @@ def test_cifar10_is_read_with_its_ten_classes(monkeypatch: pytest.MonkeyPatch, d
 
 
 @pytest.mark.usefixtures("offline")
-def test_the_archive_placed_by_hand_is_extracted(tmp_path: Path, data_folder: Path) -> None:
+def test_the_archive_placed_by_hand_is_enough(tmp_path: Path, data_folder: Path) -> None:
     data_folder.mkdir()
     shutil.copy(official(tmp_path) / ARCHIVE, data_folder)
     assert len(datasets.load("cifar100").train) == 200
+    assert [p.name for p in data_folder.iterdir()] == [ARCHIVE]  # it is read in memory
+
+
+@pytest.mark.usefixtures("offline", "permissions_hold")
+@pytest.mark.parametrize("spec", ["cifar100", "auto"])
+def test_the_archive_is_read_in_a_data_folder_that_cannot_be_written(
+    tmp_path: Path, data_folder: Path, spec: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(official(tmp_path) / FOLDER, data_folder / FOLDER)
+    expected = datasets.load("cifar100")
+    shutil.rmtree(data_folder / FOLDER)
+    shutil.copy(official(tmp_path) / ARCHIVE, data_folder)
+    data_folder.chmod(0o555)
+    with pytest.raises(PermissionError):
+        (data_folder / "x").touch()
+    dataset = datasets.load(spec)
+    assert (dataset.name, dataset.sha256, dataset.classes) == ("cifar100", expected.sha256, expected.classes)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("permissions_hold")
+@pytest.mark.parametrize("spec", ["cifar100", "cifar10", "auto"])
+def test_a_data_folder_that_cannot_be_read_is_named(cifar: Server, data_folder: Path, spec: str) -> None:
+    """`auto` too: what it cannot see may be the official files."""
+    data_folder.mkdir()
+    data_folder.chmod(0)
+    with pytest.raises(
+        UserError,
+        match=rf"Cannot read {re.escape(str(data_folder))}/.*: Permission denied; make it readable, or name another "
+        r"data folder in RESNET_BENCH_DATA\.$",
+    ):
+        datasets.load(spec)
+    data_folder.chmod(0o755)
+    assert cifar.requests == []
+
+
+@pytest.mark.usefixtures("permissions_hold")
+@pytest.mark.parametrize("name", [ARCHIVE, f"{FOLDER}/test", FOLDER])
+def test_an_official_file_that_cannot_be_read_is_named(
+    cifar: Server, tmp_path: Path, data_folder: Path, name: str
+) -> None:
+    shutil.copytree(official(tmp_path), data_folder)
+    if name == ARCHIVE:
+        shutil.rmtree(data_folder / FOLDER)
+    (data_folder / name).chmod(0)
+    for spec in ("cifar100", "auto"):
+        with pytest.raises(UserError, match=rf"Cannot read {re.escape(str(data_folder / name))}.*: Permission denied;"):
+            datasets.load(spec)
+    (data_folder / name).chmod(0o755)
+    assert cifar.requests == []
+
+
+@pytest.mark.parametrize("name", [ARCHIVE, FOLDER, f"{FOLDER}/train", "."])
+def test_a_link_that_leads_nowhere_is_named_and_kept(cifar: Server, data_folder: Path, name: str) -> None:
+    """What it leads to may be on a share that is not mounted."""
+    link = data_folder / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to("/nowhere/at/all")
+    for spec in ("cifar100", "auto"):
+        with pytest.raises(UserError, match=rf"^{re.escape(str(link))} leads nowhere; mount what this link leads to"):
+            datasets.load(spec)
+    assert link.is_symlink()
+    assert cifar.requests == []
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_folder_in_the_archives_place_is_named(data_folder: Path) -> None:
+    (data_folder / ARCHIVE).mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"Cannot read {re.escape(str(data_folder / ARCHIVE))}: Is a directory;"):
+        datasets.load("cifar100")
 
 
 @pytest.mark.usefixtures("offline")
@@ -535,7 +608,7 @@ def test_the_extracted_folder_placed_by_hand_is_enough(tmp_path: Path, data_fold
 
 
 @pytest.mark.usefixtures("offline")
-def test_an_extraction_that_was_cut_off_is_completed(tmp_path: Path, data_folder: Path) -> None:
+def test_where_an_extraction_was_cut_off_the_archive_is_read(tmp_path: Path, data_folder: Path) -> None:
     data_folder.mkdir()
     shutil.copy(official(tmp_path) / ARCHIVE, data_folder)
     (data_folder / FOLDER).mkdir()
@@ -590,12 +663,13 @@ def test_an_archive_of_the_wrong_hash_is_named_and_kept(cifar: Server, data_fold
 
 
 @pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("name", [f"{FOLDER}/train", "train"])
 def test_an_archive_without_the_official_files_is_named(
-    tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     data_folder.mkdir()
     with tarfile.open(data_folder / ARCHIVE, "w:gz") as tar:
-        tar.add(official(tmp_path) / FOLDER / "test", f"{FOLDER}/train")
+        tar.add(official(tmp_path) / FOLDER / "test", name)
     digest = hashlib.md5((data_folder / ARCHIVE).read_bytes()).hexdigest()
     monkeypatch.setattr(torchvision.datasets.CIFAR100, "tgz_md5", digest)
     with pytest.raises(UserError, match="holds no official train"):
@@ -649,8 +723,88 @@ def test_two_at_once_download_once(cifar: Server) -> None:
 @pytest.mark.usefixtures("cifar")
 def test_a_data_folder_that_cannot_be_made_is_named(data_folder: Path) -> None:
     data_folder.write_text("a file")
-    with pytest.raises(UserError, match=rf"{re.escape(str(data_folder))} .*the folder cannot be written"):
+    with pytest.raises(UserError, match=rf"{re.escape(str(data_folder))} .*the folder cannot be written: it is a file"):
         datasets.load("cifar100")
+
+
+@pytest.mark.usefixtures("permissions_hold")
+def test_a_download_into_a_data_folder_that_cannot_be_written_is_not_begun(cifar: Server, data_folder: Path) -> None:
+    data_folder.mkdir(mode=0o555)
+    with pytest.raises(
+        UserError, match=rf"{re.escape(str(data_folder))} .*the folder cannot be written: Permission denied"
+    ):
+        datasets.load("cifar100")
+    assert cifar.requests == []
+
+
+def test_a_lock_file_that_cannot_be_made_is_an_error_only_for_a_download(
+    cifar: Server, tmp_path: Path, data_folder: Path
+) -> None:
+    (data_folder / f"{FOLDER}.lock").mkdir(parents=True)
+    with pytest.raises(UserError, match="the folder cannot be written: Is a directory"):
+        datasets.load("cifar100")
+    assert cifar.requests == []
+    shutil.copy(official(tmp_path) / ARCHIVE, data_folder)
+    assert len(datasets.load("cifar100").train) == 200
+
+
+def test_a_leftover_that_cannot_be_removed_does_not_stop_a_download(cifar: Server, data_folder: Path) -> None:
+    (data_folder / f".{ARCHIVE}.folder").mkdir(parents=True)
+    assert len(datasets.load("cifar100").train) == 200
+
+
+@pytest.fixture
+def little_space() -> Iterator[None]:
+    """No file grows beyond 1000 bytes: to the writer it is as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("cifar", "little_space")
+def test_a_disk_without_space_for_the_archive_is_named(data_folder: Path) -> None:
+    with pytest.raises(UserError) as error:
+        datasets.load("cifar100")
+    assert f"(Cannot write {data_folder / ARCHIVE}: File too large); put " in str(error.value)
+    assert [p.name for p in data_folder.iterdir() if p.suffix != ".lock"] == []
+
+
+def test_who_waits_for_another_process_that_downloads_is_told_so(
+    cifar: Server, data_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data_folder.mkdir()
+    taken = threading.Event()
+
+    def hold() -> None:
+        with FileLock(data_folder / f"{FOLDER}.lock"):
+            taken.set()
+            time.sleep(1.3)
+
+    threading.Thread(target=hold).start()
+    assert taken.wait(60)
+    assert len(datasets.load("cifar100").train) == 200
+    assert capfd.readouterr().err.startswith(f"Waiting for another process, which is downloading {ARCHIVE}\n")
+
+
+@pytest.mark.parametrize("address", ["http:/user:secret@proxy", "http://proxy:secret"])
+@pytest.mark.parametrize("spec", ["cifar100", "auto"])
+@pytest.mark.usefixtures("cifar")
+def test_a_proxy_without_a_valid_address_is_the_reason_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], address: str, spec: str
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", address)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first use
+    message = ""
+    try:
+        datasets.load(spec, train_images=100, test_images=100)
+    except UserError as error:
+        message = str(error)
+    message += capfd.readouterr().err
+    assert "(a proxy that the environment names has no valid address)" in message
+    assert "sec" not in message
 
 
 def test_the_data_folder_is_the_platforms_cache_folder_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -701,6 +855,21 @@ def test_auto_gives_a_slow_download_up(
     monkeypatch.setattr(datasets, "AUTO_DOWNLOAD_SECONDS", 0)
     assert_auto_is_synthetic(capfd, "the download takes longer than 0 s")
     assert not (data_folder / ARCHIVE).exists()
+
+
+@pytest.mark.usefixtures("cifar", "little_space")
+def test_auto_falls_back_where_the_disk_has_no_space(capfd: pytest.CaptureFixture[str]) -> None:
+    assert_auto_is_synthetic(capfd, "File too large")
+
+
+def test_auto_does_not_wait_long_for_another_process_that_downloads(
+    cifar: Server, data_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(datasets, "AUTO_DOWNLOAD_SECONDS", 0.1)
+    data_folder.mkdir()
+    with FileLock(data_folder / f"{FOLDER}.lock"):
+        assert_auto_is_synthetic(capfd, "another process has been downloading it for more than 0.1 s")
+    assert cifar.requests == []
 
 
 @pytest.mark.usefixtures("cifar")
