@@ -15,7 +15,7 @@ import tarfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,9 +31,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from resnet_bench import synthetic
+from resnet_bench import image_files, synthetic
 from resnet_bench.architectures import IMAGE_SIZE
 from resnet_bench.errors import UserError
+from resnet_bench.image_files import ImageFileError
 from resnet_bench.results import DatasetInfo, atomic_write
 
 if TYPE_CHECKING:  # it takes seconds to import; `_cifar` does where one of its data sets is asked for
@@ -51,6 +52,7 @@ AUTO_TIMEOUT_SECONDS = 5  # `auto` waits this long for the server of CIFAR-100 t
 AUTO_DOWNLOAD_SECONDS = 60  # and this long for the whole file
 STALL_SECONDS = 30  # any download fails when nothing arrives for this long
 CACHE_FROM_IMAGES = 5_000  # smaller folders are decoded faster than a cache entry is worth
+NAMED_AT_MOST = 20  # an error names so many files and counts the rest
 
 _CIFAR = {"cifar100": "CIFAR100", "cifar10": "CIFAR10"}  # torchvision's classes
 _SHAPE = (3, IMAGE_SIZE, IMAGE_SIZE)
@@ -468,11 +470,12 @@ def _folder(root: Path) -> _Whole:
     files = {split: _list_split(root, split) for split in SPLITS}
     only = {s: sorted(files[s].keys() - files[o].keys()) for s, o in (SPLITS, SPLITS[::-1])}
     if any(only.values()):
-        found = " and ".join(f"only in {split}: {', '.join(names)}" for split, names in only.items() if names)
+        found = " and ".join(f"only in {split}: {_listed(names)}" for split, names in only.items() if names)
         raise UserError(f"{root} has classes {found}; give every class images in both train and test.")
     classes = tuple(files["train"])
     if len(classes) < 2:
         raise UserError(f"{root} has only the class {classes[0]}; give at least two classes.")
+    _refuse_shared(root, [f"{split}/{name}" for split in SPLITS for name in classes])
 
     entries = {split: [e for names in files[split].values() for e in names] for split in SPLITS}
     images = _decode_cached(root, entries)
@@ -480,11 +483,16 @@ def _folder(root: Path) -> _Whole:
     for split in SPLITS:
         labels = np.repeat(np.arange(len(classes)), [len(files[split][c]) for c in classes])
         splits[split] = _Split.of_arrays(images[split], labels)
-    return _Whole(f"folder:{root.resolve().name}", classes, splits)
+    name = os.fsencode(root.resolve().name).decode("utf-8", "backslashreplace")  # a name in Latin-1 cannot be printed
+    return _Whole(f"folder:{name}", classes, splits)
 
 
 def _list_split(root: Path, split: str) -> dict[str, list[os.DirEntry[str]]]:
-    """The files of each class, both sorted by name; hidden ones are passed over."""
+    """The files of each class, both sorted by name.
+
+    Hidden ones are passed over, and so are files beside the class folders, with a line that says so. What is neither
+    file nor folder is an error: a class folder on a share that is not mounted is a link that leads nowhere.
+    """
 
     def entries(folder: str | Path) -> list[os.DirEntry[str]]:
         try:
@@ -497,29 +505,63 @@ def _list_split(root: Path, split: str) -> dict[str, list[os.DirEntry[str]]]:
             ) from None
 
     entries(root)  # so that a wrong path is named itself, not its missing `train`
-    classes = {e.name: entries(e.path) for e in entries(root / split) if e.is_dir()}
+    found = entries(root / split)
+    beside = [e for e in found if not _is_folder(e)]
+    faults = [f"{e.name} ({fault})" for e in beside if (fault := image_files.fault(e.path))]
+    if faults:
+        raise UserError(
+            f"{root / split} holds what is neither a class folder nor a file: {_listed(faults)}; mend or remove it."
+        )
+    classes = {e.name: entries(e.path) for e in found if _is_folder(e)}
     if not classes:
         raise UserError(f"{root / split} holds no class folders; put the images of each class into one of its own.")
+    if beside:
+        names = _listed([e.name for e in beside])
+        print(f"Passed over beside the class folders of {root / split}: {names}", file=sys.stderr)
     empty = [name for name, files in classes.items() if not files]
     if empty:
-        raise UserError(f"{root / split} has classes without images: {', '.join(empty)}; fill or remove these folders.")
-    nested = [e.path for files in classes.values() for e in files if e.is_dir()]
+        raise UserError(f"{root / split} has classes without images: {_listed(empty)}; fill or remove these folders.")
+    nested = [e.path for files in classes.values() for e in files if _is_folder(e)]
     if nested:
-        raise UserError(f"Class folders hold images only; move these folders away: {', '.join(nested)}.")
+        raise UserError(f"Class folders hold images only; move these folders away: {_listed(nested)}.")
     return classes
 
 
+def _refuse_shared(root: Path, folders: Sequence[str]) -> None:
+    """By links, images that are trained on could be tested on too, or images have two labels."""
+    places: dict[str, list[str]] = {}
+    for folder in folders:
+        places.setdefault(os.path.realpath(root / folder), []).append(folder)
+    shared = [" and ".join(names) for names in places.values() if len(names) > 1]
+    if shared:
+        raise UserError(f"In {root} these are one folder: {_listed(shared)}; give each class its own images in both.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMED_AT_MOST
+    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # e.g. links in a circle; `image_files.fault` says which
+        return False
+
+
 def _decode_cached(root: Path, entries: dict[str, list[os.DirEntry[str]]]) -> dict[str, Array]:
-    """Decode all images, or take them from the cache, where nothing changed in names, sizes and modification times."""
+    """Decode all images, or take them from the cache, where no file was changed since, replaced or renamed."""
     everything = [e for split in SPLITS for e in entries[split]]
     if len(everything) < CACHE_FROM_IMAGES:
         return _by_split(_decode([e.path for e in everything]), entries)
     try:
-        stats = [(e.path, e.stat().st_size, e.stat().st_mtime_ns) for e in everything]
+        # Unpacking and copying can give another file the same size and modification time, but not the same ctime.
+        stats = [(e.path, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for e in everything if (s := e.stat())]
     except OSError:  # e.g. a dangling link, which decoding reports
         return _by_split(_decode([e.path for e in everything]), entries)
 
-    key = hashlib.sha256(json.dumps([Image.__version__, stats]).encode()).hexdigest()  # decoders differ by version
+    versions = [image_files.VERSION, Image.__version__]  # other pixels may come of the same file
+    key = hashlib.sha256(json.dumps([versions, stats]).encode()).hexdigest()
     name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     path = data_folder() / "folders" / f"{name}.npz"  # one entry a folder, replaced when the folder changes
     try:
@@ -544,25 +586,17 @@ def _by_split(images: Array, entries: dict[str, list[os.DirEntry[str]]]) -> dict
 
 
 def _decode(paths: list[str]) -> Array:
-    """Decode image files to RGB, uint8 [n, 3, 32, 32]; the one `UserError` names every file that cannot be used."""
+    """Decode image files to RGB, uint8 [n, 3, 32, 32]; the one `UserError` names the files that cannot be used."""
     images = np.empty((len(paths), *_SHAPE), np.uint8)
-    unreadable: dict[int, str] = {}
-    sizes: dict[int, str] = {}
-
-    def decode(row: int) -> None:
-        try:
-            with Image.open(paths[row]) as image:
-                if image.size == (IMAGE_SIZE, IMAGE_SIZE):
-                    images[row] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-                else:
-                    sizes[row] = f"{paths[row]} ({image.width}×{image.height})"
-        except Exception:  # PIL's readers raise almost anything on a damaged file
-            unreadable[row] = paths[row]
+    errors: dict[int, ImageFileError] = {}
 
     def decode_chunk(start: int) -> int:
         rows = range(start, min(start + 100, len(paths)))
         for row in rows:
-            decode(row)
+            try:
+                images[row] = image_files.read(paths[row]).transpose(2, 0, 1)
+            except ImageFileError as error:
+                errors[row] = error
         return len(rows)
 
     with (
@@ -573,12 +607,14 @@ def _decode(paths: list[str]) -> Array:
             progress.update(done)
 
     problems = []
-    if unreadable:
-        problems.append(f"cannot be read as images: {', '.join(unreadable[r] for r in sorted(unreadable))}")
-    if sizes:
-        shown = [sizes[r] for r in sorted(sizes)[:20]]
-        more = f" and {len(sizes) - 20} more" if len(sizes) > 20 else ""
-        problems.append(f"are not {IMAGE_SIZE}×{IMAGE_SIZE} pixels: {', '.join(shown)}{more}")
+    for problem in image_files.PROBLEMS:
+        found = [(paths[row], errors[row].detail) for row in sorted(errors) if errors[row].problem == problem]
+        if found:
+            names = [f"{path} ({detail})" if detail else path for path, detail in found]
+            problems.append(f"{problem}: {_listed(names)}")
     if problems:
-        raise UserError(f"These files {'; these '.join(problems)}; repair, resize or remove them.")
+        raise UserError(
+            f"These files {'; these '.join(problems)}; repair them, save them as opaque 8-bit RGB of "
+            f"{IMAGE_SIZE}×{IMAGE_SIZE} pixels, or remove them."
+        )
     return images

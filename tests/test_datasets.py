@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnet_bench import datasets, synthetic
+from resnet_bench import datasets, image_files, synthetic
 from resnet_bench.datasets import Dataset, ImageSet
 from resnet_bench.errors import UserError
 
@@ -231,13 +232,17 @@ def test_grey_and_palette_images_are_turned_into_rgb(image_folder: Callable[...,
     assert images[1, :, 5, 5].tolist() == [10, 20, 30]
 
 
-def test_hidden_files_and_files_beside_the_class_folders_are_passed_over(image_folder: Callable[..., Path]) -> None:
+def test_hidden_files_and_files_beside_the_class_folders_are_passed_over(
+    image_folder: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of the latter a line says so: they may be images, or an archive of a class."""
     path = image_folder()
     before = datasets.load(f"folder:{path}").sha256
     for name in ("train/class0/.DS_Store", "train/.hidden", "train/labels.txt"):
         (path / name).write_text("no image")
     (path / "test/.ipynb_checkpoints").mkdir()
     assert datasets.load(f"folder:{path}").sha256 == before
+    assert capfd.readouterr().err == f"Passed over beside the class folders of {path}/train: labels.txt\n"
 
 
 def test_only_the_last_component_of_the_path_becomes_the_name(
@@ -268,6 +273,17 @@ def test_of_many_images_of_another_size_twenty_are_named_and_the_rest_counted(
     assert str(error.value).count("(33×32)") == 20
 
 
+def test_of_many_files_with_the_same_fault_twenty_are_named_and_the_rest_counted(
+    image_folder: Callable[..., Path],
+) -> None:
+    path = image_folder(train=12, test=1, classes=2)
+    for file in path.glob("train/*/*"):
+        file.write_text("no image")
+    with pytest.raises(UserError, match="and 4 more") as error:
+        datasets.load(f"folder:{path}")
+    assert str(error.value).count(".png") == 20
+
+
 def test_unreadable_files_are_named_all_of_them(image_folder: Callable[..., Path]) -> None:
     path = image_folder()
     bad = [path / name for name in ("train/class0/003.png", "train/class2/notes.txt", "test/class1/000.png")]
@@ -286,8 +302,111 @@ def test_a_dangling_link_is_named(image_folder: Callable[..., Path], monkeypatch
     monkeypatch.setattr(datasets, "CACHE_FROM_IMAGES", 1)
     path = image_folder()
     (path / "train/class0/link.png").symlink_to(path / "nowhere.png")
-    with pytest.raises(UserError, match=r"cannot be read as images: .*link\.png; "):
+    with pytest.raises(UserError, match=r"cannot be read as images: .*link\.png \(a link that leads nowhere\); "):
         datasets.load(f"folder:{path}")
+    (path / "train/class0/link.png").unlink()
+    (path / "train/class0/circle.png").symlink_to("circle.png")
+    with pytest.raises(UserError, match=r"cannot be read as images: .*circle\.png \(Too many levels of symbolic links"):
+        datasets.load(f"folder:{path}")
+
+
+@pytest.mark.parametrize("splits", [["train", "test"], ["train"], ["test"]])
+def test_a_class_folder_that_is_a_link_to_nowhere_is_named(
+    image_folder: Callable[..., Path], splits: list[str]
+) -> None:
+    """A share that is not mounted must not make a set of fewer classes."""
+    path = image_folder()
+    for split in splits:
+        shutil.move(path / split / "class1", path / f"{split} on a share")
+        (path / split / "class1").symlink_to(path / "not mounted")
+    with pytest.raises(UserError) as error:
+        datasets.load(f"folder:{path}")
+    assert str(error.value) == (
+        f"{path / splits[0]} holds what is neither a class folder nor a file: class1 (a link that leads nowhere); "
+        "mend or remove it."
+    )
+
+
+def test_a_class_folder_may_be_a_link(image_folder: Callable[..., Path]) -> None:
+    path = image_folder()
+    before = datasets.load(f"folder:{path}").sha256
+    shutil.move(path / "train/class1", path / "elsewhere")
+    (path / "train/class1").symlink_to("../elsewhere")
+    assert datasets.load(f"folder:{path}").sha256 == before
+
+
+def test_links_in_a_circle_and_pipes_beside_the_class_folders_are_named(image_folder: Callable[..., Path]) -> None:
+    path = image_folder()
+    for split in datasets.SPLITS:
+        (path / split / "class3").symlink_to("class3")
+        os.mkfifo(path / split / "class4")
+    with pytest.raises(
+        UserError, match=r"class3 \(Too many levels of symbolic links\), class4 \(a pipe, a socket or a device\); mend"
+    ):
+        datasets.load(f"folder:{path}")
+
+
+def test_a_class_folder_that_leads_back_to_its_split_is_named(image_folder: Callable[..., Path]) -> None:
+    path = image_folder()
+    for split in datasets.SPLITS:
+        (path / split / "class3").symlink_to(".")
+    with pytest.raises(UserError, match=r"Class folders hold images only; move these folders away: .*class3/class0,"):
+        datasets.load(f"folder:{path}")
+
+
+def test_a_pipe_in_a_class_folder_is_named_not_waited_for(image_folder: Callable[..., Path]) -> None:
+    path = image_folder()
+    os.mkfifo(path / "train/class0/pipe.png")
+    with pytest.raises(UserError, match=r"pipe\.png \(a pipe, a socket or a device\); repair"):
+        datasets.load(f"folder:{path}")
+
+
+@pytest.mark.usefixtures("permissions_hold")
+@pytest.mark.parametrize("name", [".", "train", "test/class1"])
+def test_a_folder_that_may_not_be_read_is_named(image_folder: Callable[..., Path], name: str) -> None:
+    path = image_folder()
+    (path / name).chmod(0)
+    with pytest.raises(
+        UserError, match=rf"^Cannot read the folder {re.escape(str(path / name))}.*: Permission denied;"
+    ):
+        datasets.load(f"folder:{path}")
+    (path / name).chmod(0o755)
+
+
+def test_a_folder_that_is_a_file_is_named(image_folder: Callable[..., Path]) -> None:
+    path = image_folder()
+    with pytest.raises(UserError, match=r"^Cannot read the folder .*000\.png: Not a directory;"):
+        datasets.load(f"folder:{path / 'train/class0/000.png'}")
+
+
+def test_one_folder_in_two_places_is_an_error(image_folder: Callable[..., Path]) -> None:
+    """Accuracy would be of the images that were trained on, or of images with two labels."""
+    path = image_folder()
+    shutil.rmtree(path / "test/class2")
+    (path / "test/class2").symlink_to("../train/class2")
+    with pytest.raises(UserError, match=r"these are one folder: train/class2 and test/class2; give each class"):
+        datasets.load(f"folder:{path}")
+    (path / "test/class2").unlink()
+    shutil.rmtree(path / "train/class2")
+    for split in datasets.SPLITS:
+        (path / split / "class2").symlink_to("class0")
+    with pytest.raises(
+        UserError, match=r"one folder: train/class0 and train/class2, test/class0 and test/class2; give"
+    ):
+        datasets.load(f"folder:{path}")
+    shutil.rmtree(path / "test")
+    (path / "test").symlink_to("train")
+    with pytest.raises(UserError, match=r"one folder: train/class0 and train/class2 and test/class0 and test/"):
+        datasets.load(f"folder:{path}")
+
+
+def test_a_name_that_is_not_utf_8_can_be_printed_and_saved(tmp_path: Path, image_folder: Callable[..., Path]) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9"
+    try:
+        os.rename(image_folder(), path)
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    assert datasets.load(f"folder:{os.fsdecode(path)}").name == r"folder:caf\xe9"
 
 
 def test_classes_in_only_one_of_the_splits_are_named(image_folder: Callable[..., Path]) -> None:
@@ -367,6 +486,26 @@ def test_a_changed_folder_is_decoded_anew_into_the_same_entry(cached: tuple[Path
     assert list(entry.parent.iterdir()) == [entry]
 
 
+def test_a_file_replaced_by_one_of_equal_size_and_time_is_decoded_anew(cached: tuple[Path, Path]) -> None:
+    """What unpacks an archive gives all files the archive's times."""
+    path, _ = cached
+    file = path / "train/class0/000.bmp"
+    for colour in ("red", "blue"):
+        Image.new("RGB", (32, 32), colour).save(file)
+        os.utime(file, (0, 0))
+        first = datasets.load(f"folder:{path}").train.images[0, :, 0, 0].tolist()
+    assert first == [0, 0, 255]
+
+
+def test_what_another_version_decoded_is_decoded_anew(
+    cached: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = cached
+    monkeypatch.setattr(image_files, "VERSION", 0)
+    monkeypatch.setattr(datasets, "_decode", lambda paths: np.full((len(paths), 3, 32, 32), 7, np.uint8))
+    assert (datasets.load(f"folder:{path}").train.images == 7).all()
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign", "array", "pickle"])
 def test_a_damaged_cache_entry_is_ignored_and_rewritten(cached: tuple[Path, Path], damage: str) -> None:
     path, entry = cached
@@ -413,28 +552,9 @@ class Server:
 
 
 @pytest.fixture
-def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A CIFAR-100 of 200 training and 100 test images in the official layout, and a server that has its archive."""
-    rng = np.random.default_rng(0)
-    source = torchvision.datasets.CIFAR100
-    folder = tmp_path / "official" / FOLDER
-    folder.mkdir(parents=True)
-
-    def write(name: str, content: object) -> str:
-        data = pickle.dumps(content)
-        (folder / name).write_bytes(data)
-        return hashlib.md5(data).hexdigest()
-
-    lists = {}
-    for name, count in (("train", 200), ("test", 100)):
-        pixels = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
-        lists[name] = [[name, write(name, {"data": pixels, "fine_labels": [i % 100 for i in range(count)]})]]
-    meta_md5 = write("meta", {"fine_label_names": [f"class{i}" for i in range(100)]})
-    archive = tmp_path / "official" / ARCHIVE
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(folder, FOLDER)
-
-    server = Server(archive.read_bytes())
+def cifar(small_cifar100: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """torchvision's CIFAR-100 is the small one, and a server has its archive."""
+    server = Server((official(tmp_path) / ARCHIVE).read_bytes())
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -455,11 +575,8 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     threading.Thread(target=httpd.serve_forever, args=(0.05,), daemon=True).start()
     server.url = f"http://127.0.0.1:{httpd.server_port}/{ARCHIVE}"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(source, "url", server.url)
-    monkeypatch.setattr(source, "tgz_md5", hashlib.md5(server.content).hexdigest())
-    monkeypatch.setattr(source, "train_list", lists["train"])
-    monkeypatch.setattr(source, "test_list", lists["test"])
-    monkeypatch.setattr(source, "meta", {**source.meta, "md5": meta_md5})
+    for name, value in {**small_cifar100, "url": server.url}.items():
+        monkeypatch.setattr(torchvision.datasets.CIFAR100, name, value)
     yield server
     httpd.shutdown()
     httpd.server_close()
