@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import io
 import json
 import math
 import os
+import pickle
 import sys
 import tarfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,16 +25,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import platformdirs
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from resnet_bench import synthetic
+from resnet_bench import image_files, synthetic
 from resnet_bench.architectures import IMAGE_SIZE
 from resnet_bench.errors import UserError
 from resnet_bench.files import atomic_write
+from resnet_bench.image_files import ImageFileError
 from resnet_bench.results import DatasetInfo
 
 if TYPE_CHECKING:  # it takes seconds to import; `_cifar` does where one of its data sets is asked for
@@ -50,6 +53,7 @@ AUTO_TIMEOUT_SECONDS = 5  # `auto` waits this long for the server of CIFAR-100 t
 AUTO_DOWNLOAD_SECONDS = 60  # and this long for the whole file
 STALL_SECONDS = 30  # any download fails when nothing arrives for this long
 CACHE_FROM_IMAGES = 5_000  # smaller folders are decoded faster than a cache entry is worth
+NAMED_AT_MOST = 20  # an error names so many files and counts the rest
 
 _CIFAR = {"cifar100": "CIFAR100", "cifar10": "CIFAR10"}  # torchvision's classes
 _SHAPE = (3, IMAGE_SIZE, IMAGE_SIZE)
@@ -265,6 +269,9 @@ def _auto() -> _Whole:
 # --- CIFAR-10 and CIFAR-100 ---
 
 
+_NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)  # the last is urllib's for a proxy's bad address
+
+
 class _UnavailableError(UserError):
     """The official files are neither here nor to be fetched."""
 
@@ -282,69 +289,103 @@ def _cifar(name: str, time_limit: float | None = None) -> _Whole:
     from torchvision import datasets
 
     source: Source = getattr(datasets, _CIFAR[name])
-    root = _ensure_files(source, time_limit)
+    files = _extracted(source) or _from_archive(source, time_limit)
+
+    def content(file: str) -> dict[str, Any]:
+        unpickled: dict[str, Any] = pickle.loads(files.pop(file), encoding="latin1")
+        return unpickled
+
     splits = {}
-    for split in SPLITS:
-        data = source(root, train=split == "train")
-        images = np.ascontiguousarray(data.data.transpose(0, 3, 1, 2))
-        splits[split] = _Split.of_arrays(images, np.array(data.targets, np.int64))
-    return _Whole(name, tuple(data.classes), splits)
+    for split, names in zip(SPLITS, (source.train_list, source.test_list), strict=True):
+        batches = [content(file) for file, _ in names]
+        images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, *_SHAPE)
+        labels = [batch["labels"] if "labels" in batch else batch["fine_labels"] for batch in batches]
+        splits[split] = _Split.of_arrays(images, np.concatenate(labels).astype(np.int64))
+    return _Whole(name, tuple(content(source.meta["filename"])[source.meta["key"]]), splits)
 
 
-def _ensure_files(source: Source, time_limit: float | None) -> Path:
-    """Bring the official files to the data folder unless they are there; every one of them has been MD5-checked.
-
-    torchvision's own download has no timeout, draws its progress bar into pipes too and writes to the final place.
-    """
-    root = data_folder()
-    if _missing(source, root):
-        archive = root / source.filename
-        with _locked(root, source):
-            if _missing(source, root):  # still, after another process may have brought them
-                if archive.exists():
-                    _check_md5(archive, source.tgz_md5)
-                else:
-                    _download(source, archive, time_limit)
-                _extract(source, archive)
-    return root
-
-
-def _files(source: Source) -> list[tuple[str, str]]:
+def _official(source: Source) -> list[tuple[str, str]]:
     """(name, MD5) of every file that is unpickled."""
     batches = [(name, md5) for name, md5 in source.train_list + source.test_list]
     return [*batches, (source.meta["filename"], source.meta["md5"])]
 
 
-def _missing(source: Source, root: Path) -> bool:
-    """Whether an extracted file is not there; `UserError` for one that is not the official one."""
-    paths = [(root / source.base_folder / name, md5) for name, md5 in _files(source)]
-    for path, md5 in paths:
-        if path.exists():
-            _check_md5(path, md5)
-    return not all(path.exists() for path, _ in paths)
+def _extracted(source: Source) -> dict[str, bytes] | None:
+    """The official files by name, if the user has put the extracted folder into the data folder."""
+    folder = data_folder() / source.base_folder
+    files = {name: _read_official(folder / name, md5) for name, md5 in _official(source)}
+    there = {name: content for name, content in files.items() if content is not None}
+    return there if len(there) == len(files) else None
 
 
-def _check_md5(path: Path, md5: str) -> None:
-    from torchvision.datasets.utils import calculate_md5
+def _from_archive(source: Source, time_limit: float | None) -> dict[str, bytes]:
+    """The same from the archive, which is downloaded if it is not there.
 
+    Nothing is extracted to the disk: the data folder may be one that cannot be written.
+    """
+    archive = data_folder() / source.filename
+    content = _read_official(archive, source.tgz_md5)
+    if content is None:
+        with _locked(archive.parent, source, time_limit):
+            content = _read_official(archive, source.tgz_md5)  # another process may have brought it
+            if content is None:
+                _download(source, archive, time_limit)
+                content = archive.read_bytes()
+    files = {}
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        for name, md5 in _official(source):
+            with contextlib.suppress(KeyError):  # no such member
+                member = tar.extractfile(f"{source.base_folder}/{name}")
+                files[name] = member.read() if member else b""
+            if name not in files or _md5(files[name]) != md5:
+                raise UserError(f"{archive} holds no official {name}; remove it and try again.")
+    return files
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _read_official(path: Path, md5: str) -> bytes | None:
+    """A file's content, or None where there is no such file; `UserError` for one that is not the official one."""
     try:
-        found = calculate_md5(path)
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        for place in (path, *path.parents):
+            if os.path.islink(place) and not os.path.exists(place):
+                raise UserError(f"{place} leads nowhere; mount what this link leads to, or remove it.") from None
+        return None
     except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}; make it a readable file, or remove it.") from None
-    if found != md5:
+        raise UserError(
+            f"Cannot read {path}: {error.strerror}; make it readable, or name another data folder in {DATA_VARIABLE}."
+        ) from None
+    if (found := _md5(content)) != md5:
         raise UserError(
             f"{path} is damaged or not the official file (its MD5 is {found}, not {md5}); "
             "remove it to have it fetched anew, or replace it by the official one."
         )
+    return content
 
 
 @contextlib.contextmanager
-def _locked(root: Path, source: Source) -> Iterator[None]:
-    """Only one process at a time downloads and extracts."""
+def _locked(root: Path, source: Source, time_limit: float | None) -> Iterator[None]:
+    """Only one process at a time downloads."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(root / f"{source.base_folder}.lock")
-        lock.acquire()
+        try:
+            lock.acquire(timeout=1)
+        except Timeout:
+            print(f"Waiting for another process, which is downloading {source.filename}", file=sys.stderr, flush=True)
+            lock.acquire(timeout=-1 if time_limit is None else time_limit)
+    except Timeout:
+        raise _UnavailableError(
+            source, f"another process has been downloading it for more than {time_limit:g} s"
+        ) from None
+    except FileExistsError:
+        raise _UnavailableError(source, "the folder cannot be written: it is a file") from None
+    except NotImplementedError:
+        raise _UnavailableError(source, "the folder's file system has no locks") from None
     except OSError as error:
         raise _UnavailableError(source, f"the folder cannot be written: {error.strerror}") from None
     try:
@@ -354,26 +395,35 @@ def _locked(root: Path, source: Source) -> Iterator[None]:
 
 
 def _download(source: Source, archive: Path, time_limit: float | None) -> None:
-    """Fetch the archive; it appears at its place only when complete and of the right MD5."""
+    """Fetch the archive; it appears at its place only when complete and of the right MD5.
+
+    torchvision's own download has no timeout, draws its progress bar into pipes too and writes to the final place.
+    """
     started = time.monotonic()
     for leftover in archive.parent.glob(f".{archive.name}.*"):  # of a download that was killed
-        leftover.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another user's
+            leftover.unlink()
     if time_limit is not None:
         _probe(source)
     print(f"Downloading {source.url} to {archive.parent}", file=sys.stderr)
     md5 = hashlib.md5(usedforsecurity=False)
-    with atomic_write(archive, "wb") as file:
-        chunks = _chunks(source)
-        total = next(chunks)
-        with tqdm(total=total, desc=archive.name, unit="B", unit_scale=True, disable=None) as progress:
-            for chunk in chunks:
-                file.write(chunk)
-                md5.update(chunk)
-                progress.update(len(chunk))
-                if time_limit is not None and time.monotonic() - started > time_limit:
-                    raise _UnavailableError(source, f"the download takes longer than {time_limit:g} s")
-        if md5.hexdigest() != source.tgz_md5:
-            raise _UnavailableError(source, "what arrived is incomplete or not the official file")
+    try:
+        with atomic_write(archive, "wb") as file:
+            chunks = _chunks(source)
+            total = next(chunks)
+            with tqdm(total=total, desc=archive.name, unit="B", unit_scale=True, disable=None) as progress:
+                for chunk in chunks:
+                    file.write(chunk)
+                    md5.update(chunk)
+                    progress.update(len(chunk))
+                    if time_limit is not None and time.monotonic() - started > time_limit:
+                        raise _UnavailableError(source, f"the download takes longer than {time_limit:g} s")
+            if md5.hexdigest() != source.tgz_md5:
+                raise _UnavailableError(source, "what arrived is incomplete or not the official file")
+    except _UnavailableError:
+        raise
+    except UserError as error:  # e.g. no space left, which `auto` can do without
+        raise _UnavailableError(source, str(error).rpartition(";")[0]) from None
 
 
 def _chunks(source: Source) -> Iterator[Any]:
@@ -383,11 +433,13 @@ def _chunks(source: Source) -> Iterator[Any]:
             yield response.length
             while chunk := response.read(1 << 18):
                 yield chunk
-    except (OSError, http.client.HTTPException) as error:
+    except _NETWORK_ERRORS as error:
         raise _UnavailableError(source, _reason(error)) from None
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, (ValueError, http.client.InvalidURL)):
+        return "a proxy that the environment names has no valid address"  # which may hold a password: it is not shown
     return str(error).removeprefix("<urlopen error ").removesuffix(">") or type(error).__name__
 
 
@@ -402,7 +454,7 @@ def _probe(source: Source) -> None:
             failure.clear()
         except TimeoutError:
             pass  # is what `failure` says already
-        except (OSError, http.client.HTTPException) as error:
+        except _NETWORK_ERRORS as error:
             failure[:] = [_reason(error)]
 
     thread = threading.Thread(target=ask, daemon=True)
@@ -412,23 +464,6 @@ def _probe(source: Source) -> None:
         raise _UnavailableError(source, failure[0])
 
 
-def _extract(source: Source, archive: Path) -> None:
-    """Take the official files, and nothing else, out of the archive, whose MD5 has been checked."""
-    folder = archive.parent / source.base_folder
-    try:
-        folder.mkdir(exist_ok=True)
-        with tarfile.open(archive) as tar:
-            for name, md5 in _files(source):
-                member = tar.extractfile(f"{source.base_folder}/{name}")
-                content = member.read() if member else b""
-                if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-                    raise UserError(f"{archive} holds no official {name}; remove it and try again.")
-                with atomic_write(folder / name, "wb") as file:
-                    file.write(content)
-    except (tarfile.TarError, KeyError, EOFError, OSError) as error:
-        raise UserError(f"Cannot extract {archive}: {error}; free space or remove it and try again.") from None
-
-
 # --- a folder of images ---
 
 
@@ -436,11 +471,12 @@ def _folder(root: Path) -> _Whole:
     files = {split: _list_split(root, split) for split in SPLITS}
     only = {s: sorted(files[s].keys() - files[o].keys()) for s, o in (SPLITS, SPLITS[::-1])}
     if any(only.values()):
-        found = " and ".join(f"only in {split}: {', '.join(names)}" for split, names in only.items() if names)
+        found = " and ".join(f"only in {split}: {_listed(names)}" for split, names in only.items() if names)
         raise UserError(f"{root} has classes {found}; give every class images in both train and test.")
     classes = tuple(files["train"])
     if len(classes) < 2:
         raise UserError(f"{root} has only the class {classes[0]}; give at least two classes.")
+    _refuse_shared(root, [f"{split}/{name}" for split in SPLITS for name in classes])
 
     entries = {split: [e for names in files[split].values() for e in names] for split in SPLITS}
     images = _decode_cached(root, entries)
@@ -448,11 +484,16 @@ def _folder(root: Path) -> _Whole:
     for split in SPLITS:
         labels = np.repeat(np.arange(len(classes)), [len(files[split][c]) for c in classes])
         splits[split] = _Split.of_arrays(images[split], labels)
-    return _Whole(f"folder:{root.resolve().name}", classes, splits)
+    name = os.fsencode(root.resolve().name).decode("utf-8", "backslashreplace")  # a name in Latin-1 cannot be printed
+    return _Whole(f"folder:{name}", classes, splits)
 
 
 def _list_split(root: Path, split: str) -> dict[str, list[os.DirEntry[str]]]:
-    """The files of each class, both sorted by name; hidden ones are passed over."""
+    """The files of each class, both sorted by name.
+
+    Hidden ones are passed over, and so are files beside the class folders, with a line that says so. What is neither
+    file nor folder is an error: a class folder on a share that is not mounted is a link that leads nowhere.
+    """
 
     def entries(folder: str | Path) -> list[os.DirEntry[str]]:
         try:
@@ -465,29 +506,63 @@ def _list_split(root: Path, split: str) -> dict[str, list[os.DirEntry[str]]]:
             ) from None
 
     entries(root)  # so that a wrong path is named itself, not its missing `train`
-    classes = {e.name: entries(e.path) for e in entries(root / split) if e.is_dir()}
+    found = entries(root / split)
+    beside = [e for e in found if not _is_folder(e)]
+    faults = [f"{e.name} ({fault})" for e in beside if (fault := image_files.fault(e.path))]
+    if faults:
+        raise UserError(
+            f"{root / split} holds what is neither a class folder nor a file: {_listed(faults)}; mend or remove it."
+        )
+    classes = {e.name: entries(e.path) for e in found if _is_folder(e)}
     if not classes:
         raise UserError(f"{root / split} holds no class folders; put the images of each class into one of its own.")
+    if beside:
+        names = _listed([e.name for e in beside])
+        print(f"Passed over beside the class folders of {root / split}: {names}", file=sys.stderr)
     empty = [name for name, files in classes.items() if not files]
     if empty:
-        raise UserError(f"{root / split} has classes without images: {', '.join(empty)}; fill or remove these folders.")
-    nested = [e.path for files in classes.values() for e in files if e.is_dir()]
+        raise UserError(f"{root / split} has classes without images: {_listed(empty)}; fill or remove these folders.")
+    nested = [e.path for files in classes.values() for e in files if _is_folder(e)]
     if nested:
-        raise UserError(f"Class folders hold images only; move these folders away: {', '.join(nested)}.")
+        raise UserError(f"Class folders hold images only; move these folders away: {_listed(nested)}.")
     return classes
 
 
+def _refuse_shared(root: Path, folders: Sequence[str]) -> None:
+    """By links, images that are trained on could be tested on too, or images have two labels."""
+    places: dict[str, list[str]] = {}
+    for folder in folders:
+        places.setdefault(os.path.realpath(root / folder), []).append(folder)
+    shared = [" and ".join(names) for names in places.values() if len(names) > 1]
+    if shared:
+        raise UserError(f"In {root} these are one folder: {_listed(shared)}; give each class its own images in both.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMED_AT_MOST
+    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # e.g. links in a circle; `image_files.fault` says which
+        return False
+
+
 def _decode_cached(root: Path, entries: dict[str, list[os.DirEntry[str]]]) -> dict[str, Array]:
-    """Decode all images, or take them from the cache, where nothing changed in names, sizes and modification times."""
+    """Decode all images, or take them from the cache, where no file was changed since, replaced or renamed."""
     everything = [e for split in SPLITS for e in entries[split]]
     if len(everything) < CACHE_FROM_IMAGES:
         return _by_split(_decode([e.path for e in everything]), entries)
     try:
-        stats = [(e.path, e.stat().st_size, e.stat().st_mtime_ns) for e in everything]
+        # Unpacking and copying can give another file the same size and modification time, but not the same ctime.
+        stats = [(e.path, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for e in everything if (s := e.stat())]
     except OSError:  # e.g. a dangling link, which decoding reports
         return _by_split(_decode([e.path for e in everything]), entries)
 
-    key = hashlib.sha256(json.dumps([Image.__version__, stats]).encode()).hexdigest()  # decoders differ by version
+    versions = [image_files.VERSION, Image.__version__]  # other pixels may come of the same file
+    key = hashlib.sha256(json.dumps([versions, stats]).encode()).hexdigest()
     name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     path = data_folder() / "folders" / f"{name}.npz"  # one entry a folder, replaced when the folder changes
     try:
@@ -512,25 +587,17 @@ def _by_split(images: Array, entries: dict[str, list[os.DirEntry[str]]]) -> dict
 
 
 def _decode(paths: list[str]) -> Array:
-    """Decode image files to RGB, uint8 [n, 3, 32, 32]; the one `UserError` names every file that cannot be used."""
+    """Decode image files to RGB, uint8 [n, 3, 32, 32]; the one `UserError` names the files that cannot be used."""
     images = np.empty((len(paths), *_SHAPE), np.uint8)
-    unreadable: dict[int, str] = {}
-    sizes: dict[int, str] = {}
-
-    def decode(row: int) -> None:
-        try:
-            with Image.open(paths[row]) as image:
-                if image.size == (IMAGE_SIZE, IMAGE_SIZE):
-                    images[row] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-                else:
-                    sizes[row] = f"{paths[row]} ({image.width}×{image.height})"
-        except Exception:  # PIL's readers raise almost anything on a damaged file
-            unreadable[row] = paths[row]
+    errors: dict[int, ImageFileError] = {}
 
     def decode_chunk(start: int) -> int:
         rows = range(start, min(start + 100, len(paths)))
         for row in rows:
-            decode(row)
+            try:
+                images[row] = image_files.read(paths[row]).transpose(2, 0, 1)
+            except ImageFileError as error:
+                errors[row] = error
         return len(rows)
 
     with (
@@ -541,12 +608,14 @@ def _decode(paths: list[str]) -> Array:
             progress.update(done)
 
     problems = []
-    if unreadable:
-        problems.append(f"cannot be read as images: {', '.join(unreadable[r] for r in sorted(unreadable))}")
-    if sizes:
-        shown = [sizes[r] for r in sorted(sizes)[:20]]
-        more = f" and {len(sizes) - 20} more" if len(sizes) > 20 else ""
-        problems.append(f"are not {IMAGE_SIZE}×{IMAGE_SIZE} pixels: {', '.join(shown)}{more}")
+    for problem in image_files.PROBLEMS:
+        found = [(paths[row], errors[row].detail) for row in sorted(errors) if errors[row].problem == problem]
+        if found:
+            names = [f"{path} ({detail})" if detail else path for path, detail in found]
+            problems.append(f"{problem}: {_listed(names)}")
     if problems:
-        raise UserError(f"These files {'; these '.join(problems)}; repair, resize or remove them.")
+        raise UserError(
+            f"These files {'; these '.join(problems)}; repair them, save them as opaque 8-bit RGB of "
+            f"{IMAGE_SIZE}×{IMAGE_SIZE} pixels, or remove them."
+        )
     return images

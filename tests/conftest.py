@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import os
+import pickle
 import signal
+import struct
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # One thread, here and in child processes: the networks in the tests are too small to share, and threads that wait for
 # each other are slow where something else runs. Before torch is imported, which reads it.
@@ -39,6 +45,22 @@ def _answer_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, previous)
 
 
+@pytest.fixture
+def permissions_hold() -> Iterator[None]:
+    """Also where the tests run as root, which reads and writes in spite of permissions by a right it can give up."""
+    if os.geteuid() != 0:
+        yield
+        return
+    libc, header, sets = ctypes.CDLL(None), struct.pack("Ii", 0x20080522, 0), ctypes.create_string_buffer(24)
+    if not hasattr(libc, "capset") or libc.capget(header, sets) != 0:
+        pytest.skip("root cannot give up its rights on this system")
+    effective, *others = struct.unpack("6I", sets.raw)
+    fewer = struct.pack("6I", effective & ~0b110, *others)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, fewer) == 0
+    yield
+    assert libc.capset(header, sets.raw) == 0
+
+
 @pytest.fixture(scope="session")
 def dataset() -> Dataset:
     """42 training and 20 test images of 5 classes; the last batch of 4 has 2 images."""
@@ -61,3 +83,30 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture
+def small_cifar100(tmp_path: Path) -> dict[str, Any]:
+    """200 training and 100 test images as folder and archive in `official`; what torchvision's class says of them."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "official" / "cifar-100-python"
+    folder.mkdir(parents=True)
+
+    def write(name: str, content: object) -> str:
+        data = pickle.dumps(content)
+        (folder / name).write_bytes(data)
+        return hashlib.md5(data).hexdigest()
+
+    lists = {}
+    for name, count in (("train", 200), ("test", 100)):
+        pixels = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+        lists[f"{name}_list"] = [[name, write(name, {"data": pixels, "fine_labels": [i % 100 for i in range(count)]})]]
+    meta = write("meta", {"fine_label_names": [f"class{i}" for i in range(100)]})
+    archive = folder.with_name("cifar-100-python.tar.gz")
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, folder.name)
+    return {
+        **lists,
+        "meta": {"filename": "meta", "key": "fine_label_names", "md5": meta},
+        "tgz_md5": hashlib.md5(archive.read_bytes()).hexdigest(),
+    }

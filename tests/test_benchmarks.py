@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,6 +225,21 @@ def test_bad_input(images, tmp_path, arguments, message):
     assert done.returncode == 2
     output = done.stdout + done.stderr
     assert message in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="permissions do not hold for root")
+def test_a_data_folder_that_cannot_be_read_is_one_sentence(images, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0)
+    without_rights = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    asked = [*without_rights, *command(tmp_path / "storage", images, "--dataset", "auto", "-k", "epoch_time")]
+    environment = {**os.environ, "RESNET_BENCH_DATA": str(folder)}
+    done = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    folder.chmod(0o755)
+    assert done.returncode == 2
+    output = done.stdout + done.stderr
+    assert f"resnet_bench: error: Cannot read {folder}/cifar-100-python/train: Permission denied; make it" in output
     assert "Traceback" not in output
 
 

@@ -108,6 +108,18 @@ def test_bad_data_sets(run, spec):
     refused(run("train", "fc1", "--dataset", spec), spec.partition(":")[2] or spec)
 
 
+@pytest.mark.usefixtures("permissions_hold")
+@pytest.mark.parametrize("spec", ["cifar100", "auto"])
+def test_a_data_folder_that_cannot_be_read(run, tmp_path, monkeypatch, spec):
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0)
+    monkeypatch.setenv("RESNET_BENCH_DATA", str(folder))
+    done = run("train", "fc1", "--dataset", spec)
+    folder.chmod(0o755)
+    refused(done, f"resnet-bench: error: Cannot read {folder}/cifar-100-python/train: Permission denied; make it")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_diverged_training_keeps_finished_epochs(run, small, tmp_path):
     """JSON of an earlier run is not overwritten by a run that has nothing to say."""
     output = tmp_path / "out.json"

@@ -7,23 +7,27 @@ import http.server
 import os
 import pickle
 import re
+import resource
 import shutil
 import tarfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnet_bench import datasets, synthetic
+from resnet_bench import datasets, image_files, synthetic
 from resnet_bench.datasets import Dataset, ImageSet
 from resnet_bench.errors import UserError
 
@@ -228,13 +232,17 @@ def test_grey_and_palette_images_are_turned_into_rgb(image_folder: Callable[...,
     assert images[1, :, 5, 5].tolist() == [10, 20, 30]
 
 
-def test_hidden_files_and_files_beside_the_class_folders_are_passed_over(image_folder: Callable[..., Path]) -> None:
+def test_hidden_files_and_files_beside_the_class_folders_are_passed_over(
+    image_folder: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Of the latter a line says so: they may be images, or an archive of a class."""
     path = image_folder()
     before = datasets.load(f"folder:{path}").sha256
     for name in ("train/class0/.DS_Store", "train/.hidden", "train/labels.txt"):
         (path / name).write_text("no image")
     (path / "test/.ipynb_checkpoints").mkdir()
     assert datasets.load(f"folder:{path}").sha256 == before
+    assert capfd.readouterr().err == f"Passed over beside the class folders of {path}/train: labels.txt\n"
 
 
 def test_only_the_last_component_of_the_path_becomes_the_name(
@@ -265,6 +273,17 @@ def test_of_many_images_of_another_size_twenty_are_named_and_the_rest_counted(
     assert str(error.value).count("(33×32)") == 20
 
 
+def test_of_many_files_with_the_same_fault_twenty_are_named_and_the_rest_counted(
+    image_folder: Callable[..., Path],
+) -> None:
+    path = image_folder(train=12, test=1, classes=2)
+    for file in path.glob("train/*/*"):
+        file.write_text("no image")
+    with pytest.raises(UserError, match="and 4 more") as error:
+        datasets.load(f"folder:{path}")
+    assert str(error.value).count(".png") == 20
+
+
 def test_unreadable_files_are_named_all_of_them(image_folder: Callable[..., Path]) -> None:
     path = image_folder()
     bad = [path / name for name in ("train/class0/003.png", "train/class2/notes.txt", "test/class1/000.png")]
@@ -283,8 +302,111 @@ def test_a_dangling_link_is_named(image_folder: Callable[..., Path], monkeypatch
     monkeypatch.setattr(datasets, "CACHE_FROM_IMAGES", 1)
     path = image_folder()
     (path / "train/class0/link.png").symlink_to(path / "nowhere.png")
-    with pytest.raises(UserError, match=r"cannot be read as images: .*link\.png; "):
+    with pytest.raises(UserError, match=r"cannot be read as images: .*link\.png \(a link that leads nowhere\); "):
         datasets.load(f"folder:{path}")
+    (path / "train/class0/link.png").unlink()
+    (path / "train/class0/circle.png").symlink_to("circle.png")
+    with pytest.raises(UserError, match=r"cannot be read as images: .*circle\.png \(Too many levels of symbolic links"):
+        datasets.load(f"folder:{path}")
+
+
+@pytest.mark.parametrize("splits", [["train", "test"], ["train"], ["test"]])
+def test_a_class_folder_that_is_a_link_to_nowhere_is_named(
+    image_folder: Callable[..., Path], splits: list[str]
+) -> None:
+    """A share that is not mounted must not make a set of fewer classes."""
+    path = image_folder()
+    for split in splits:
+        shutil.move(path / split / "class1", path / f"{split} on a share")
+        (path / split / "class1").symlink_to(path / "not mounted")
+    with pytest.raises(UserError) as error:
+        datasets.load(f"folder:{path}")
+    assert str(error.value) == (
+        f"{path / splits[0]} holds what is neither a class folder nor a file: class1 (a link that leads nowhere); "
+        "mend or remove it."
+    )
+
+
+def test_a_class_folder_may_be_a_link(image_folder: Callable[..., Path]) -> None:
+    path = image_folder()
+    before = datasets.load(f"folder:{path}").sha256
+    shutil.move(path / "train/class1", path / "elsewhere")
+    (path / "train/class1").symlink_to("../elsewhere")
+    assert datasets.load(f"folder:{path}").sha256 == before
+
+
+def test_links_in_a_circle_and_pipes_beside_the_class_folders_are_named(image_folder: Callable[..., Path]) -> None:
+    path = image_folder()
+    for split in datasets.SPLITS:
+        (path / split / "class3").symlink_to("class3")
+        os.mkfifo(path / split / "class4")
+    with pytest.raises(
+        UserError, match=r"class3 \(Too many levels of symbolic links\), class4 \(a pipe, a socket or a device\); mend"
+    ):
+        datasets.load(f"folder:{path}")
+
+
+def test_a_class_folder_that_leads_back_to_its_split_is_named(image_folder: Callable[..., Path]) -> None:
+    path = image_folder()
+    for split in datasets.SPLITS:
+        (path / split / "class3").symlink_to(".")
+    with pytest.raises(UserError, match=r"Class folders hold images only; move these folders away: .*class3/class0,"):
+        datasets.load(f"folder:{path}")
+
+
+def test_a_pipe_in_a_class_folder_is_named_not_waited_for(image_folder: Callable[..., Path]) -> None:
+    path = image_folder()
+    os.mkfifo(path / "train/class0/pipe.png")
+    with pytest.raises(UserError, match=r"pipe\.png \(a pipe, a socket or a device\); repair"):
+        datasets.load(f"folder:{path}")
+
+
+@pytest.mark.usefixtures("permissions_hold")
+@pytest.mark.parametrize("name", [".", "train", "test/class1"])
+def test_a_folder_that_may_not_be_read_is_named(image_folder: Callable[..., Path], name: str) -> None:
+    path = image_folder()
+    (path / name).chmod(0)
+    with pytest.raises(
+        UserError, match=rf"^Cannot read the folder {re.escape(str(path / name))}.*: Permission denied;"
+    ):
+        datasets.load(f"folder:{path}")
+    (path / name).chmod(0o755)
+
+
+def test_a_folder_that_is_a_file_is_named(image_folder: Callable[..., Path]) -> None:
+    path = image_folder()
+    with pytest.raises(UserError, match=r"^Cannot read the folder .*000\.png: Not a directory;"):
+        datasets.load(f"folder:{path / 'train/class0/000.png'}")
+
+
+def test_one_folder_in_two_places_is_an_error(image_folder: Callable[..., Path]) -> None:
+    """Accuracy would be of the images that were trained on, or of images with two labels."""
+    path = image_folder()
+    shutil.rmtree(path / "test/class2")
+    (path / "test/class2").symlink_to("../train/class2")
+    with pytest.raises(UserError, match=r"these are one folder: train/class2 and test/class2; give each class"):
+        datasets.load(f"folder:{path}")
+    (path / "test/class2").unlink()
+    shutil.rmtree(path / "train/class2")
+    for split in datasets.SPLITS:
+        (path / split / "class2").symlink_to("class0")
+    with pytest.raises(
+        UserError, match=r"one folder: train/class0 and train/class2, test/class0 and test/class2; give"
+    ):
+        datasets.load(f"folder:{path}")
+    shutil.rmtree(path / "test")
+    (path / "test").symlink_to("train")
+    with pytest.raises(UserError, match=r"one folder: train/class0 and train/class2 and test/class0 and test/"):
+        datasets.load(f"folder:{path}")
+
+
+def test_a_name_that_is_not_utf_8_can_be_printed_and_saved(tmp_path: Path, image_folder: Callable[..., Path]) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9"
+    try:
+        os.rename(image_folder(), path)
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    assert datasets.load(f"folder:{os.fsdecode(path)}").name == r"folder:caf\xe9"
 
 
 def test_classes_in_only_one_of_the_splits_are_named(image_folder: Callable[..., Path]) -> None:
@@ -364,6 +486,26 @@ def test_a_changed_folder_is_decoded_anew_into_the_same_entry(cached: tuple[Path
     assert list(entry.parent.iterdir()) == [entry]
 
 
+def test_a_file_replaced_by_one_of_equal_size_and_time_is_decoded_anew(cached: tuple[Path, Path]) -> None:
+    """What unpacks an archive gives all files the archive's times."""
+    path, _ = cached
+    file = path / "train/class0/000.bmp"
+    for colour in ("red", "blue"):
+        Image.new("RGB", (32, 32), colour).save(file)
+        os.utime(file, (0, 0))
+        first = datasets.load(f"folder:{path}").train.images[0, :, 0, 0].tolist()
+    assert first == [0, 0, 255]
+
+
+def test_what_another_version_decoded_is_decoded_anew(
+    cached: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = cached
+    monkeypatch.setattr(image_files, "VERSION", 0)
+    monkeypatch.setattr(datasets, "_decode", lambda paths: np.full((len(paths), 3, 32, 32), 7, np.uint8))
+    assert (datasets.load(f"folder:{path}").train.images == 7).all()
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign", "array", "pickle"])
 def test_a_damaged_cache_entry_is_ignored_and_rewritten(cached: tuple[Path, Path], damage: str) -> None:
     path, entry = cached
@@ -410,28 +552,9 @@ class Server:
 
 
 @pytest.fixture
-def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A CIFAR-100 of 200 training and 100 test images in the official layout, and a server that has its archive."""
-    rng = np.random.default_rng(0)
-    source = torchvision.datasets.CIFAR100
-    folder = tmp_path / "official" / FOLDER
-    folder.mkdir(parents=True)
-
-    def write(name: str, content: object) -> str:
-        data = pickle.dumps(content)
-        (folder / name).write_bytes(data)
-        return hashlib.md5(data).hexdigest()
-
-    lists = {}
-    for name, count in (("train", 200), ("test", 100)):
-        pixels = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
-        lists[name] = [[name, write(name, {"data": pixels, "fine_labels": [i % 100 for i in range(count)]})]]
-    meta_md5 = write("meta", {"fine_label_names": [f"class{i}" for i in range(100)]})
-    archive = tmp_path / "official" / ARCHIVE
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(folder, FOLDER)
-
-    server = Server(archive.read_bytes())
+def cifar(small_cifar100: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """torchvision's CIFAR-100 is the small one, and a server has its archive."""
+    server = Server((official(tmp_path) / ARCHIVE).read_bytes())
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -452,11 +575,8 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     threading.Thread(target=httpd.serve_forever, args=(0.05,), daemon=True).start()
     server.url = f"http://127.0.0.1:{httpd.server_port}/{ARCHIVE}"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(source, "url", server.url)
-    monkeypatch.setattr(source, "tgz_md5", hashlib.md5(server.content).hexdigest())
-    monkeypatch.setattr(source, "train_list", lists["train"])
-    monkeypatch.setattr(source, "test_list", lists["test"])
-    monkeypatch.setattr(source, "meta", {**source.meta, "md5": meta_md5})
+    for name, value in {**small_cifar100, "url": server.url}.items():
+        monkeypatch.setattr(torchvision.datasets.CIFAR100, name, value)
     yield server
     httpd.shutdown()
     httpd.server_close()
@@ -483,14 +603,14 @@ def unpickled(path: Path, marker: Path) -> None:
 
 
 def test_cifar100_is_downloaded_once_and_read_as_torchvision_reads_it(
-    cifar: Server, data_folder: Path, capfd: pytest.CaptureFixture[str]
+    cifar: Server, tmp_path: Path, data_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     dataset = datasets.load("cifar100")
     assert datasets.load("cifar100").sha256 == dataset.sha256
     assert cifar.requests == ["GET"]
     assert (dataset.name, dataset.synthetic, dataset.subset) == ("cifar100", False, False)
     assert dataset.classes == tuple(f"class{i}" for i in range(100))
-    expected = torchvision.datasets.CIFAR100(data_folder, train=False)
+    expected = torchvision.datasets.CIFAR100(official(tmp_path), train=False)
     assert (dataset.test.images.permute(0, 2, 3, 1).numpy() == expected.data).all()
     assert dataset.test.labels.tolist() == expected.targets
     assert dataset.train.images.is_contiguous()
@@ -521,10 +641,80 @@ def test_cifar10_is_read_with_its_ten_classes(monkeypatch: pytest.MonkeyPatch, d
 
 
 @pytest.mark.usefixtures("offline")
-def test_the_archive_placed_by_hand_is_extracted(tmp_path: Path, data_folder: Path) -> None:
+def test_the_archive_placed_by_hand_is_enough(tmp_path: Path, data_folder: Path) -> None:
     data_folder.mkdir()
     shutil.copy(official(tmp_path) / ARCHIVE, data_folder)
     assert len(datasets.load("cifar100").train) == 200
+    assert [p.name for p in data_folder.iterdir()] == [ARCHIVE]  # it is read in memory
+
+
+@pytest.mark.usefixtures("offline", "permissions_hold")
+@pytest.mark.parametrize("spec", ["cifar100", "auto"])
+def test_the_archive_is_read_in_a_data_folder_that_cannot_be_written(
+    tmp_path: Path, data_folder: Path, spec: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(official(tmp_path) / FOLDER, data_folder / FOLDER)
+    expected = datasets.load("cifar100")
+    shutil.rmtree(data_folder / FOLDER)
+    shutil.copy(official(tmp_path) / ARCHIVE, data_folder)
+    data_folder.chmod(0o555)
+    with pytest.raises(PermissionError):
+        (data_folder / "x").touch()
+    dataset = datasets.load(spec)
+    assert (dataset.name, dataset.sha256, dataset.classes) == ("cifar100", expected.sha256, expected.classes)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("permissions_hold")
+@pytest.mark.parametrize("spec", ["cifar100", "cifar10", "auto"])
+def test_a_data_folder_that_cannot_be_read_is_named(cifar: Server, data_folder: Path, spec: str) -> None:
+    """`auto` too: what it cannot see may be the official files."""
+    data_folder.mkdir()
+    data_folder.chmod(0)
+    with pytest.raises(
+        UserError,
+        match=rf"Cannot read {re.escape(str(data_folder))}/.*: Permission denied; make it readable, or name another "
+        r"data folder in RESNET_BENCH_DATA\.$",
+    ):
+        datasets.load(spec)
+    data_folder.chmod(0o755)
+    assert cifar.requests == []
+
+
+@pytest.mark.usefixtures("permissions_hold")
+@pytest.mark.parametrize("name", [ARCHIVE, f"{FOLDER}/test", FOLDER])
+def test_an_official_file_that_cannot_be_read_is_named(
+    cifar: Server, tmp_path: Path, data_folder: Path, name: str
+) -> None:
+    shutil.copytree(official(tmp_path), data_folder)
+    if name == ARCHIVE:
+        shutil.rmtree(data_folder / FOLDER)
+    (data_folder / name).chmod(0)
+    for spec in ("cifar100", "auto"):
+        with pytest.raises(UserError, match=rf"Cannot read {re.escape(str(data_folder / name))}.*: Permission denied;"):
+            datasets.load(spec)
+    (data_folder / name).chmod(0o755)
+    assert cifar.requests == []
+
+
+@pytest.mark.parametrize("name", [ARCHIVE, FOLDER, f"{FOLDER}/train", "."])
+def test_a_link_that_leads_nowhere_is_named_and_kept(cifar: Server, data_folder: Path, name: str) -> None:
+    """What it leads to may be on a share that is not mounted."""
+    link = data_folder / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to("/nowhere/at/all")
+    for spec in ("cifar100", "auto"):
+        with pytest.raises(UserError, match=rf"^{re.escape(str(link))} leads nowhere; mount what this link leads to"):
+            datasets.load(spec)
+    assert link.is_symlink()
+    assert cifar.requests == []
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_folder_in_the_archives_place_is_named(data_folder: Path) -> None:
+    (data_folder / ARCHIVE).mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"Cannot read {re.escape(str(data_folder / ARCHIVE))}: Is a directory;"):
+        datasets.load("cifar100")
 
 
 @pytest.mark.usefixtures("offline")
@@ -535,7 +725,7 @@ def test_the_extracted_folder_placed_by_hand_is_enough(tmp_path: Path, data_fold
 
 
 @pytest.mark.usefixtures("offline")
-def test_an_extraction_that_was_cut_off_is_completed(tmp_path: Path, data_folder: Path) -> None:
+def test_where_an_extraction_was_cut_off_the_archive_is_read(tmp_path: Path, data_folder: Path) -> None:
     data_folder.mkdir()
     shutil.copy(official(tmp_path) / ARCHIVE, data_folder)
     (data_folder / FOLDER).mkdir()
@@ -590,12 +780,13 @@ def test_an_archive_of_the_wrong_hash_is_named_and_kept(cifar: Server, data_fold
 
 
 @pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("name", [f"{FOLDER}/train", "train"])
 def test_an_archive_without_the_official_files_is_named(
-    tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     data_folder.mkdir()
     with tarfile.open(data_folder / ARCHIVE, "w:gz") as tar:
-        tar.add(official(tmp_path) / FOLDER / "test", f"{FOLDER}/train")
+        tar.add(official(tmp_path) / FOLDER / "test", name)
     digest = hashlib.md5((data_folder / ARCHIVE).read_bytes()).hexdigest()
     monkeypatch.setattr(torchvision.datasets.CIFAR100, "tgz_md5", digest)
     with pytest.raises(UserError, match="holds no official train"):
@@ -649,8 +840,88 @@ def test_two_at_once_download_once(cifar: Server) -> None:
 @pytest.mark.usefixtures("cifar")
 def test_a_data_folder_that_cannot_be_made_is_named(data_folder: Path) -> None:
     data_folder.write_text("a file")
-    with pytest.raises(UserError, match=rf"{re.escape(str(data_folder))} .*the folder cannot be written"):
+    with pytest.raises(UserError, match=rf"{re.escape(str(data_folder))} .*the folder cannot be written: it is a file"):
         datasets.load("cifar100")
+
+
+@pytest.mark.usefixtures("permissions_hold")
+def test_a_download_into_a_data_folder_that_cannot_be_written_is_not_begun(cifar: Server, data_folder: Path) -> None:
+    data_folder.mkdir(mode=0o555)
+    with pytest.raises(
+        UserError, match=rf"{re.escape(str(data_folder))} .*the folder cannot be written: Permission denied"
+    ):
+        datasets.load("cifar100")
+    assert cifar.requests == []
+
+
+def test_a_lock_file_that_cannot_be_made_is_an_error_only_for_a_download(
+    cifar: Server, tmp_path: Path, data_folder: Path
+) -> None:
+    (data_folder / f"{FOLDER}.lock").mkdir(parents=True)
+    with pytest.raises(UserError, match="the folder cannot be written: Is a directory"):
+        datasets.load("cifar100")
+    assert cifar.requests == []
+    shutil.copy(official(tmp_path) / ARCHIVE, data_folder)
+    assert len(datasets.load("cifar100").train) == 200
+
+
+def test_a_leftover_that_cannot_be_removed_does_not_stop_a_download(cifar: Server, data_folder: Path) -> None:
+    (data_folder / f".{ARCHIVE}.folder").mkdir(parents=True)
+    assert len(datasets.load("cifar100").train) == 200
+
+
+@pytest.fixture
+def little_space() -> Iterator[None]:
+    """No file grows beyond 1000 bytes: to the writer it is as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("cifar", "little_space")
+def test_a_disk_without_space_for_the_archive_is_named(data_folder: Path) -> None:
+    with pytest.raises(UserError) as error:
+        datasets.load("cifar100")
+    assert f"(Cannot write {data_folder / ARCHIVE}: File too large); put " in str(error.value)
+    assert [p.name for p in data_folder.iterdir() if p.suffix != ".lock"] == []
+
+
+def test_who_waits_for_another_process_that_downloads_is_told_so(
+    cifar: Server, data_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data_folder.mkdir()
+    taken = threading.Event()
+
+    def hold() -> None:
+        with FileLock(data_folder / f"{FOLDER}.lock"):
+            taken.set()
+            time.sleep(1.3)
+
+    threading.Thread(target=hold).start()
+    assert taken.wait(60)
+    assert len(datasets.load("cifar100").train) == 200
+    assert capfd.readouterr().err.startswith(f"Waiting for another process, which is downloading {ARCHIVE}\n")
+
+
+@pytest.mark.parametrize("address", ["http:/user:secret@proxy", "http://proxy:secret"])
+@pytest.mark.parametrize("spec", ["cifar100", "auto"])
+@pytest.mark.usefixtures("cifar")
+def test_a_proxy_without_a_valid_address_is_the_reason_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], address: str, spec: str
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", address)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first use
+    message = ""
+    try:
+        datasets.load(spec, train_images=100, test_images=100)
+    except UserError as error:
+        message = str(error)
+    message += capfd.readouterr().err
+    assert "(a proxy that the environment names has no valid address)" in message
+    assert "sec" not in message
 
 
 def test_the_data_folder_is_the_platforms_cache_folder_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -701,6 +972,21 @@ def test_auto_gives_a_slow_download_up(
     monkeypatch.setattr(datasets, "AUTO_DOWNLOAD_SECONDS", 0)
     assert_auto_is_synthetic(capfd, "the download takes longer than 0 s")
     assert not (data_folder / ARCHIVE).exists()
+
+
+@pytest.mark.usefixtures("cifar", "little_space")
+def test_auto_falls_back_where_the_disk_has_no_space(capfd: pytest.CaptureFixture[str]) -> None:
+    assert_auto_is_synthetic(capfd, "File too large")
+
+
+def test_auto_does_not_wait_long_for_another_process_that_downloads(
+    cifar: Server, data_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(datasets, "AUTO_DOWNLOAD_SECONDS", 0.1)
+    data_folder.mkdir()
+    with FileLock(data_folder / f"{FOLDER}.lock"):
+        assert_auto_is_synthetic(capfd, "another process has been downloading it for more than 0.1 s")
+    assert cifar.requests == []
 
 
 @pytest.mark.usefixtures("cifar")
