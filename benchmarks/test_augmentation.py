@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from resnet_bench.augmentation import augment_image, augment_images, draw
-from resnet_bench.pipelines import CHUNK_IMAGES, prepare
+from resnet_bench.data.augmentation import augment_image, augment_images, draw
+from resnet_bench.data.pipelines import CHUNK_IMAGES, prepare
 from resnet_bench.pytest_plugin import Suite
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from resnet_bench import architectures
-from resnet_bench.explain import explain
+from resnet_bench.measure.ablation import explain
 from resnet_bench.pytest_plugin import Suite, replay, user_errors
 
 

@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from resnet_bench import architectures, identity, pipelines
+from resnet_bench import architectures, identity
+from resnet_bench.clock import Clock, NoClock
+from resnet_bench.data import pipelines
+from resnet_bench.intervals import mean_interval
 from resnet_bench.pytest_plugin import Suite, replay, user_errors
-from resnet_bench.results import OverheadResult
-from resnet_bench.timing import Clock, NoClock, mean_interval
-from resnet_bench.training import Training
+from resnet_bench.schema import OverheadResult
+from resnet_bench.training.training import Training
 
 STEPS = 64  # a whole chunk of the vectorised pipeline at batch size 4
 NETWORK = "conv5x5"  # the shortest step, so the harness weighs most

@@ -8,7 +8,7 @@ import pytest
 
 from resnet_bench import architectures, identity, paper
 from resnet_bench.pytest_plugin import Suite
-from resnet_bench.results import ParametersResult
+from resnet_bench.schema import ParametersResult
 
 
 @pytest.mark.benchmark(group="parameters")

@@ -21,7 +21,7 @@ from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.options import recipe as recipe_of
 
 if TYPE_CHECKING:
-    from resnet_bench.report.table import Format
+    from resnet_bench.render.table import Format
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -66,7 +66,7 @@ def list_architectures(format_: Format) -> None:
     Counts are of the real modules, for 100 classes. The two control networks are not the paper's; they separate
     causes that the paper's variants mix, and run only on request.
     """
-    from resnet_bench.report import networks
+    from resnet_bench.render import architecture_table as networks
 
     click.echo(networks.as_json() if format_ == "json" else networks.table().render(format_))
 
@@ -122,8 +122,9 @@ def train(
     A run with --checkpoint that was stopped, even by kill -9, goes on where it was when the same command is given
     again, and ends with the same weights to the last bit. Ctrl-C saves what there is and exits with status 130.
     """
-    from resnet_bench import architectures, datasets, files, identity, results
-    from resnet_bench.training import Training
+    from resnet_bench import architectures, files, identity
+    from resnet_bench.data import datasets
+    from resnet_bench.training.training import Training
 
     chosen, recipe = architectures.get(architecture), recipe_of(options)
     if output is not None:
@@ -160,7 +161,7 @@ def train(
             )
     finally:  # also after Ctrl-C or a diverged loss: what there is, is worth keeping
         if output is not None and training.results:
-            results.write_json(output, training.result(identity.describe()).model_dump(mode="json"))
+            files.write_json(output, training.result(identity.describe()).model_dump(mode="json"))
 
 
 @cli.command()
@@ -217,8 +218,8 @@ def report(
     resnet-bench report results.json --claims --html report.html
     """
     from resnet_bench.files import atomic_write
-    from resnet_bench.report.tables import tables
-    from resnet_bench.samples import read_all
+    from resnet_bench.render.paper_tables import tables
+    from resnet_bench.results.samples import read_all
 
     if compare_with is not None and page_file is None:
         raise UserError("--compare-with is for the page; give --html FILE too, or use resnet-bench compare.")
@@ -230,18 +231,18 @@ def report(
                 raise UserError(f"--html {page_file} would replace the results in it; give another file.")
     parts = [table.render(format_) for table in tables(read)]
     if with_claims:
-        from resnet_bench.report import claims
+        from resnet_bench.analysis import claims
 
         parts.append(claims.render(claims.judge(read), format_))
     click.echo("\n\n".join(parts).encode("utf-8", "replace").decode("utf-8"))  # as in `compare`
     if figures_folder is not None:
-        from resnet_bench.report import figures
+        from resnet_bench.render import figures
 
         written, skipped = figures.write(read, figures_folder)
         for line in (*skipped, f"{len(written)} files written to {figures_folder}."):
             click.echo(line, err=True)  # stdout has the tables and nothing else
     if page_file is not None:
-        from resnet_bench.report import page
+        from resnet_bench.render import page
 
         text = page.report(read, other)
         with atomic_write(page_file) as file:
@@ -272,9 +273,9 @@ def export(files: tuple[Path, ...], format_: Literal["csv", "parquet", "json"], 
     resnet-bench export .benchmarks/*/*.json > measurements.csv
     resnet-bench export runs/*.json --format parquet --output runs.parquet
     """
-    from resnet_bench import frame
     from resnet_bench.files import atomic_write, require_writable
-    from resnet_bench.samples import read_all
+    from resnet_bench.results import frame
+    from resnet_bench.results.samples import read_all
 
     if output is not None:
         require_writable(output, "--output")
@@ -332,9 +333,10 @@ def compare(
     resnet-bench compare before.json after.json
     resnet-bench compare main.json branch.json --fail-if epoch_seconds:5% --fail-if accuracy:1
     """
-    from resnet_bench.report import comparison_tables, gate, page
-    from resnet_bench.report.comparison import compare as compare_files
-    from resnet_bench.samples import read_all
+    from resnet_bench.analysis import gate
+    from resnet_bench.analysis.comparison import compare as compare_files
+    from resnet_bench.render import comparison_tables, page
+    from resnet_bench.results.samples import read_all
 
     thresholds = [gate.Threshold.parse(limit) for limit in limits]
     read = read_all([base])
@@ -377,7 +379,7 @@ def measure_machine(format_: str, threads: int | None) -> None:
     import torch
 
     from resnet_bench import machine
-    from resnet_bench.report import machine as pages
+    from resnet_bench.render import machine_tables as pages
 
     if threads is not None:
         torch.set_num_threads(threads)  # for the description too
@@ -407,10 +409,11 @@ def explain_step(architecture: str, time_limit: float, format_: Any, **options: 
     Takes the step from the paper's plain PyTorch to the engine fast, one change at a time, beside a second network,
     and says which change dominates and how much of the difference between the two networks is their architecture.
     """
-    from resnet_bench import architectures, datasets, machine
-    from resnet_bench import explain as explaining
-    from resnet_bench.report import explanation
-    from resnet_bench.report.groups import machine_text
+    from resnet_bench import architectures, machine
+    from resnet_bench.analysis.series import machine_text
+    from resnet_bench.data import datasets
+    from resnet_bench.measure import ablation as explaining
+    from resnet_bench.render import ablation_table as explanation
 
     chosen = architectures.get(architecture)
     recipe = recipe_of({**options, "epochs": 1})

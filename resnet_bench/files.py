@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import stat
@@ -158,3 +159,10 @@ def _permissions(target: Path) -> int:
     umask = os.umask(0)
     os.umask(umask)
     return 0o666 & ~umask
+
+
+def write_json(path: str | Path, data: Any) -> None:
+    """Write `data` as JSON, atomically."""
+    text = json.dumps(data, indent=1, allow_nan=False)
+    with atomic_write(path) as file:
+        file.write(text + "\n")

@@ -40,7 +40,7 @@ from resnet_bench.architectures import (
 )
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
-from resnet_bench.results import Model, Seconds
+from resnet_bench.schema import Model, Seconds
 
 PROC = Path("/proc")
 SYS = Path("/sys")

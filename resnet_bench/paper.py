@@ -77,7 +77,7 @@ MINUTES_ROUNDING = {"baseline": 0.5, "fc1": 0.25, "fc3": 5.0, "blocks2": 5.0, "c
 
 @dataclass(frozen=True)
 class Claim:
-    """One checkable sentence of the study; `resnet_bench.report.claims` has the rule that judges it.
+    """One checkable sentence of the study; `resnet_bench.analysis.claims` has the rule that judges it.
 
     Attributes:
         id: what the rule is filed under.

@@ -14,19 +14,21 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 from pytest_benchmark.utils import safe_dumps
 
-from resnet_bench import architectures, datasets, engines, identity, machine, options
+from resnet_bench import architectures, engines, identity, machine, options
 from resnet_bench.architectures import ARCHITECTURES
-from resnet_bench.datasets import Dataset
+from resnet_bench.data import datasets
+from resnet_bench.data.datasets import Dataset
 from resnet_bench.engines import fast
 from resnet_bench.errors import UserError
 from resnet_bench.files import atomic_write
-from resnet_bench.journal import Journal, left_behind
-from resnet_bench.measurement import EpochTime, Plan, StoppedBy, measure_both, measure_interleaved
+from resnet_bench.measure.epoch_time import EpochTime, Plan, StoppedBy, measure_both, measure_interleaved
 from resnet_bench.pytest_options import PROFILES, TAKEN
-from resnet_bench.report.tables import tables
-from resnet_bench.results import EpochTimeResult, ParametersResult, Result, ResultFile
-from resnet_bench.samples import Samples
-from resnet_bench.training import Training, set_deterministic
+from resnet_bench.render.paper_tables import tables
+from resnet_bench.results.journal import Journal, left_behind
+from resnet_bench.results.reading import ResultFile
+from resnet_bench.results.samples import Samples
+from resnet_bench.schema import EpochTimeResult, ParametersResult, Result
+from resnet_bench.training.training import Training, set_deterministic
 
 ORDER = ("test_parameters", "test_epoch_time", "test_accuracy")
 """What takes longer comes later, so that the first results are there soon; anything else comes last."""

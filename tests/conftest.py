@@ -24,7 +24,7 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
-from resnet_bench.datasets import Dataset, ImageSet
+from resnet_bench.data.datasets import Dataset, ImageSet
 
 settings.register_profile("suite", deadline=None, max_examples=50)  # how long an example takes is no property
 settings.load_profile("suite")

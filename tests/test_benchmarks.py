@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_bench import results
-from resnet_bench.results import AccuracyResult, EpochTimeResult, ParametersResult
+from resnet_bench.results import reading
+from resnet_bench.schema import AccuracyResult, EpochTimeResult, ParametersResult
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--architectures", "fc1,conv5x5", "--engine", "reference", "--epochs", "2", "--time-limit", "0.1"]
@@ -76,7 +76,7 @@ def brief(tmp_path, monkeypatch):
 def test_saved_file_follows_the_schema(session):
     """Every network has its three results, and raw values without being asked for."""
     *_, path = session
-    file = results.read(path)
+    file = reading.read(path)
     for kind in (ParametersResult, EpochTimeResult, AccuracyResult):
         assert [r.architecture for r in file.of_kind(kind)] == ["fc1", "conv5x5"]
     for benchmark in json.loads(path.read_text())["benchmarks"]:
@@ -108,7 +108,7 @@ def test_machine_is_described_and_calibrated_at_both_ends(session):
     """Without a host name: saved files are made to be shared."""
     *_, path = session
     data = json.loads(path.read_text())
-    assert set(results.read(path).machine["calibration"]) == {"start", "end"}
+    assert set(reading.read(path).machine["calibration"]) == {"start", "end"}
     assert "node" not in data["machine_info"]
 
 
@@ -142,7 +142,7 @@ def test_full_mode_times_whole_epochs(images, brief, tmp_path):
         tmp_path, images, *brief, "--epoch-mode", "full", "--rounds", "3", "-k", "epoch_time", "--benchmark-save=x"
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for result in results.read(saved_files(tmp_path)[0]).of_kind(EpochTimeResult):
+    for result in reading.read(saved_files(tmp_path)[0]).of_kind(EpochTimeResult):
         assert result.mode == "full"
         assert [b.steps for b in result.blocks] == [6, 6, 6]
 
@@ -153,7 +153,7 @@ def test_both_modes_in_one_session(images, brief, tmp_path):
         tmp_path, images, *brief, "--epoch-mode", "both", "--rounds", "1", "-k", "epoch_time", "--benchmark-save=x"
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = results.read(saved_files(tmp_path)[0]).of_kind(EpochTimeResult)
+    found = reading.read(saved_files(tmp_path)[0]).of_kind(EpochTimeResult)
     assert [(r.architecture, r.mode) for r in found] == [
         (name, mode) for name in ("fc1", "conv5x5") for mode in ("full", "sampled")
     ]
@@ -186,7 +186,7 @@ def test_killed_session_loses_only_the_benchmark_it_was_in(images, brief, tmp_pa
     process.send_signal(signal.SIGKILL)
     process.wait()
     (journal,) = (tmp_path / "journal").glob("*.json")
-    file = results.read(journal)
+    file = reading.read(journal)
     assert len(file.of_kind(ParametersResult)) == 2
     assert all(r.complete for r in file.of_kind(EpochTimeResult))
     assert {r.architecture for r in file.of_kind(AccuracyResult)} == {"fc1", "conv5x5"}
@@ -203,7 +203,7 @@ def test_interrupted_session_saves_what_is_finished(images, brief, tmp_path):
     process.communicate(timeout=60)
     assert process.returncode == 130
     (path,) = saved_files(tmp_path)
-    assert len(results.read(path).of_kind(EpochTimeResult)) == 2
+    assert len(reading.read(path).of_kind(EpochTimeResult)) == 2
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_sizes_of_the_profile_are_as_many_as_there_are(images, brief, tmp_path):
     place = asked.index("--train-images")
     done = subprocess.run(asked[:place] + asked[place + 4 :], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
-    for result in results.read(saved_files(tmp_path)[0]).of_kind(EpochTimeResult):
+    for result in reading.read(saved_files(tmp_path)[0]).of_kind(EpochTimeResult):
         assert (result.dataset.train_images, result.dataset.test_images, result.dataset.subset) == (24, 24, False)
 
 
@@ -263,7 +263,7 @@ def test_a_storage_that_cannot_be_written_is_one_sentence(images, tmp_path):
 
 
 BREAKS = """
-from resnet_bench.training import Training
+from resnet_bench.training.training import Training
 run_epoch = Training.run_epoch
 def breaks(self, *arguments):
     if self.epoch == 2:
@@ -281,7 +281,7 @@ def test_what_an_error_cuts_off_stays_in_the_journal(images, brief, tmp_path):
     assert done.returncode == 1
     (journal,) = (tmp_path / "storage" / "journal").glob("*.json")
     assert f"what was measured is kept in {journal}" in done.stdout
-    assert [len(r.epochs) for r in results.read(journal).of_kind(AccuracyResult)] == [1, 1]
+    assert [len(r.epochs) for r in reading.read(journal).of_kind(AccuracyResult)] == [1, 1]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
@@ -291,7 +291,7 @@ def test_full_disk_while_saving(images, tmp_path):
     assert done.returncode == 2
     assert "cannot save the results: Cannot write /dev/full: No space left on device" in done.stdout
     (journal,) = (tmp_path / "journal").glob("*.json")
-    assert len(results.read(journal).results) == 2
+    assert len(reading.read(journal).results) == 2
 
 
 def test_benchmark_json_follows_a_link(images, tmp_path):
@@ -303,7 +303,7 @@ def test_benchmark_json_follows_a_link(images, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "link").is_symlink()
     assert os.listdir(tmp_path / "there") == ["saved.json"]
-    assert len(results.read(tmp_path / "link").results) == 2
+    assert len(reading.read(tmp_path / "link").results) == 2
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="needs /dev/stdout")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from resnet_bench import results
 from resnet_bench.cli import main
-from resnet_bench.results import AccuracyResult
+from resnet_bench.results import reading
+from resnet_bench.schema import AccuracyResult
 
 
 @dataclass
@@ -61,7 +61,7 @@ def test_train_prints_a_line_an_epoch_and_writes_json(run, small, tmp_path):
     assert "\x1b" not in done.stdout + done.stderr
     keys = {"architecture", "parameters", "engine", "dataset", "recipe", "seed", "machine", "epochs", "weights_sha256"}
     assert keys <= set(json.loads(output.read_text()))
-    (result,) = results.read(output).results
+    (result,) = reading.read(output).results
     assert isinstance(result, AccuracyResult)
     assert result.complete
 
@@ -135,7 +135,7 @@ def test_output_that_cannot_be_written_is_found_out_before_training(run, small, 
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("resnet_bench.files.tempfile.TemporaryFile", refuse)
-    monkeypatch.setattr("resnet_bench.datasets.load", lambda *_, **__: pytest.fail("went on"))
+    monkeypatch.setattr("resnet_bench.data.datasets.load", lambda *_, **__: pytest.fail("went on"))
     refused(run("train", "fc1", *small, "--output", tmp_path / "a.json"), "Permission denied; give another --output.")
 
 
@@ -175,7 +175,7 @@ def test_interrupt(small, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.strip() == "resnet-bench: interrupted"
-    (result,) = results.read(output).results
+    (result,) = reading.read(output).results
     assert not result.complete
     assert len(result.epochs) >= 1
     assert (tmp_path / "run" / "checkpoint.pt").exists()

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from resnet_bench import files, results
+from resnet_bench import files
 from resnet_bench.errors import UserError
 
 
@@ -55,14 +55,14 @@ def test_full_disk(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(UserError, match=r"Cannot write .*a\.json: No space left on device"):
-        results.write_json(path, {"a": 1})
+        files.write_json(path, {"a": 1})
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.json"]
 
 
 def test_unwritable_folder(tmp_path):
     with pytest.raises(UserError, match=r"Cannot write .*No such file or directory"):
-        results.write_json(tmp_path / "gone" / "a.json", {})
+        files.write_json(tmp_path / "gone" / "a.json", {})
 
 
 def test_a_device_stays_a_device(device):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from resnet_bench.architectures import ResidualNetwork
+from resnet_bench.clock import Clock
 from resnet_bench.recipe import Recipe
-from resnet_bench.timing import Clock
 
 
 class Engine(ABC):

@@ -35,6 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_bench.architectures import Architecture, ResidualNetwork
+from resnet_bench.clock import Clock, NoClock
 from resnet_bench.engines import base
 from resnet_bench.engines._features import features, features_backward
 from resnet_bench.engines._units import (
@@ -52,7 +53,6 @@ from resnet_bench.engines._units import (
 )
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
-from resnet_bench.timing import Clock, NoClock
 
 # One pass over the weight needs the whole update in one loop. Inductor's defaults would first store the weight
 # gradient, because both moments read it.

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_bench.architectures import ResidualNetwork
+from resnet_bench.clock import Clock
 from resnet_bench.engines import base
 from resnet_bench.recipe import Recipe
-from resnet_bench.timing import Clock
 
 
 class Engine(base.Engine):

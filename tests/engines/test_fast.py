@@ -27,12 +27,12 @@ from torch.nn import functional as F
 
 from resnet_bench import architectures, engines
 from resnet_bench.architectures import Architecture, ResidualNetwork
+from resnet_bench.clock import NoClock
 from resnet_bench.engines import _units, fast, fast_bf16, reference
 from resnet_bench.engines._coarse import CoarseCopy
 from resnet_bench.engines._units import UnitGradient
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
-from resnet_bench.timing import NoClock
 
 U = 2.0**-24  # unit roundoff of float32
 SLACK = 2  # second-order terms

@@ -1,0 +1,1 @@
+"""What results say: series, ratios with intervals, verdicts. Numbers, no layout."""

@@ -1,0 +1,139 @@
+"""Thresholds for continuous integration: `resnet-bench compare --fail-if METRIC:LIMIT` fails on a regression beyond.
+
+A regression fails only where it is significant beyond the threshold: where the whole interval lies beyond it. So
+`epoch_seconds:5%` fails when even the lower end of the interval is more than 5 % slower, and `accuracy:1` when even the
+upper end is more than 1 point lower. «Cannot tell» passes, and the table says so. A training that was cut off is no
+match for a complete one: its last accuracy is missing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from resnet_bench import paper
+from resnet_bench.analysis.comparison import Comparison, Row
+from resnet_bench.errors import UserError
+from resnet_bench.render.table import Table, short
+
+Metric = Literal["epoch_seconds", "accuracy"]
+METRICS: tuple[Metric, ...] = ("epoch_seconds", "accuracy")
+Outcome = Literal["pass", "fail", "missing"]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """`conv5x5.epoch_seconds:3%`.
+
+    Attributes:
+        architecture: the one it is for; None for all that have no threshold of their own for the metric.
+        limit: per cent of time, or points of accuracy.
+    """
+
+    architecture: str | None
+    metric: Metric
+    limit: float
+
+    @classmethod
+    def parse(cls, text: str) -> Threshold:
+        """`UserError` says what is wrong with the text."""
+        match = re.fullmatch(
+            r"(?:(?P<architecture>[^.:]+)\.)?(?P<metric>\w+):(?P<limit>\d+(?:\.\d+)?)(?P<unit>%?)", text
+        )
+        usage = "write epoch_seconds:5%, accuracy:1 (points) or conv5x5.epoch_seconds:3%"
+        if match is None:
+            raise UserError(f"--fail-if {text!r} is not METRIC:LIMIT; {usage}.")
+        metric = next((m for m in METRICS if m == match["metric"]), None)
+        if metric is None:
+            raise UserError(f"--fail-if {text!r} names no metric that can be compared; {usage}.")
+        if metric == "accuracy" and match["unit"]:
+            raise UserError(f"--fail-if {text!r} gives accuracy in per cent, but it is in points; {usage}.")
+        return cls(match["architecture"], metric, float(match["limit"]))
+
+    def __str__(self) -> str:
+        name = f"{self.architecture}.{self.metric}" if self.architecture else self.metric
+        return f"{name}:{self.limit:g}{'%' if self.metric == 'epoch_seconds' else ''}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One threshold applied to one network; `measured` says in words what was found."""
+
+    threshold: Threshold
+    network: str
+    measured: str
+    outcome: Outcome
+
+
+def check(comparison: Comparison, thresholds: Sequence[Threshold]) -> list[Check]:
+    """Apply all thresholds; a threshold for one network takes the place of a general one for its metric.
+
+    Networks, or metrics of a network, that only one of the files has give `missing`, as does a network that a
+    threshold names and neither file has, and the accuracy of trainings that only one file has complete. `UserError`
+    where a threshold names a network that the suite does not know.
+    """
+    checks = []
+    for threshold in thresholds:
+        found = list(_checks(comparison, threshold, thresholds))
+        if not found:
+            network = threshold.architecture or "all"
+            found = [Check(threshold, network, f"neither file has {threshold.metric}", "missing")]
+        checks += found
+    return checks
+
+
+def _checks(comparison: Comparison, threshold: Threshold, thresholds: Sequence[Threshold]) -> Iterator[Check]:
+    networks = {r.architecture for r in comparison.rows} | {m.architecture for m in comparison.missing}
+    if threshold.architecture is not None and threshold.architecture not in networks | set(paper.PUBLISHED):
+        from resnet_bench import architectures  # imports torch
+
+        architectures.get(threshold.architecture)
+    own = {t.architecture for t in thresholds if t.metric == threshold.metric and t.architecture}
+
+    def concerns(architecture: str) -> bool:
+        return architecture == threshold.architecture if threshold.architecture else architecture not in own
+
+    for row in filter(lambda r: concerns(r.architecture), comparison.rows):
+        yield from _check_row(threshold, row)
+    for missing in comparison.missing:
+        if concerns(missing.architecture) and missing.metric in (None, threshold.metric):
+            yield Check(threshold, missing.architecture, str(missing), "missing")
+
+
+def _check_row(threshold: Threshold, row: Row) -> Iterator[Check]:
+    if threshold.metric == "epoch_seconds" and row.judged:
+        interval = row.judged.interval
+        worse = interval is not None and interval.low > 1 + threshold.limit / 100
+        yield Check(threshold, row.architecture, str(row.judged), "fail" if worse else "pass")
+    if threshold.metric == "accuracy" and row.accuracy and row.accuracy.cut_off:
+        # What it says of the last common epoch is no word on where the training ends.
+        found = f"training in {row.accuracy.cut_off} stopped early; after epoch {row.accuracy.epoch}: {row.accuracy}"
+        yield Check(threshold, row.architecture, found, "missing")
+    elif threshold.metric == "accuracy" and row.accuracy:
+        worse = 100 * row.accuracy.interval.high < -threshold.limit
+        yield Check(threshold, row.architecture, str(row.accuracy), "fail" if worse else "pass")
+
+
+def failed(checks: Sequence[Check], *, allow_missing: bool) -> bool:
+    return any(c.outcome == "fail" or (c.outcome == "missing" and not allow_missing) for c in checks)
+
+
+def table(checks: Sequence[Check], *, allow_missing: bool) -> Table:
+    names = {"pass": "passes", "fail": "FAILS", "missing": "missing, allowed" if allow_missing else "FAILS: missing"}
+    rows = [[str(c.threshold), short(c.network), c.measured, names[c.outcome]] for c in checks]
+    return Table(
+        "Thresholds",
+        ["threshold", "network", "found", "result"],
+        rows,
+        "A network fails where its whole interval lies beyond the threshold.",
+    )
+
+
+def as_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """A list of `threshold`, `architecture`, `found`, `outcome` (`pass`, `fail`, `missing`)."""
+    return [
+        {"threshold": str(c.threshold), "architecture": c.network, "found": c.measured, "outcome": c.outcome}
+        for c in checks
+    ]

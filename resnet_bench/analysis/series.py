@@ -1,0 +1,415 @@
+"""Which results may stand together: one `Group` for each machine and data set, one `Series` for each line in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from resnet_bench import identity, paper
+from resnet_bench.errors import UserError
+from resnet_bench.intervals import mean_interval, wilson_interval
+from resnet_bench.render.table import short
+from resnet_bench.results.samples import TRAINED, Pool, Run, Samples, raw_values
+from resnet_bench.schema import AccuracyResult, DatasetInfo, EpochTimeResult, Interval, ParametersResult, PhaseSeconds
+
+PAPER_TRAIN_IMAGES = 50_000
+"""The paper's published times are for epochs of this many images."""
+
+
+@dataclass(frozen=True)
+class EpochTime:
+    """Seconds of one training epoch: `low` and `high` are the 95 % interval, None where one value is all there is.
+
+    Attributes:
+        source: `sampled`, `full`, or `training` where it is the mean of the epochs of accuracy runs.
+        runs: how many results it is over.
+        steps: how many steps were timed, over all of them.
+    """
+
+    seconds: float
+    low: float | None
+    high: float | None
+    source: str
+    runs: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Series:
+    """Runs of one architecture under one setting; they differ in nothing but the seed and the time of day.
+
+    Attributes:
+        setting: engine, pipeline, workers, threads and the recipe's numbers, flat: what else decides the result.
+            `epochs` is there only where there are accuracy runs.
+        accuracies: one for each seed; only complete runs where there are any.
+        stopped: how many runs were left out of `accuracies` because they stopped early.
+        timed_trainings: those of `accuracies` whose epochs' times compare: none that was resumed under another setting,
+            and none at all where settings that change only times differ between them.
+        timed: the runs with epoch-time results.
+    """
+
+    architecture: str
+    setting: dict[str, Any]
+    accuracies: tuple[AccuracyResult, ...]
+    stopped: int
+    timed_trainings: tuple[AccuracyResult, ...]
+    timed: tuple[Run, ...]
+
+    @property
+    def times(self) -> tuple[EpochTimeResult, ...]:
+        """The epoch-time results."""
+        return tuple(run.result for run in self.timed if isinstance(run.result, EpochTimeResult))
+
+    @property
+    def engine(self) -> str:
+        return str(self.setting["engine"])
+
+    def setting_without(self, *keys: str) -> dict[str, Any]:
+        """`setting` but for these keys: series that agree in it differ in nothing but them."""
+        return {k: v for k, v in self.setting.items() if k not in keys}
+
+    @property
+    def parameters(self) -> int:
+        """Of the network that was run, with as many outputs as its data set has classes."""
+        return (*self.accuracies, *self.times)[0].parameters
+
+    @property
+    def complete(self) -> bool:
+        """Whether the accuracy runs reached the recipe's last epoch."""
+        return all(r.complete for r in self.accuracies)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        if self.times:
+            return self.times[0].steps_per_epoch
+        run = self.accuracies[0]
+        return -(-run.dataset.train_images // _positive(run, "batch_size"))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(w for r in self.times for w in r.warnings))
+
+    def epoch_time(self) -> EpochTime | None:
+        """From the epoch-time results if there are any, else from the accuracy runs' own clocks; None without either.
+
+        Over several results it is their mean with its interval: sessions differ by more than blocks do.
+        """
+        measured = in_one_mode([r for r in self.times if r.blocks])
+        if not measured:
+            return self._training_time()
+        values = [list(r.epoch_times.values()) for r in measured]
+        source, steps = measured[0].mode, sum(b.steps for r in measured for b in r.blocks)
+        mean = mean_of([sum(v) / len(v) for v in values] if len(values) > 1 else values[0])
+        single = len(values) == 1 and len(values[0]) == 1
+        low, high = (None, None) if single else (mean.low, mean.high)
+        return EpochTime(mean.estimate, low, high, source, len(measured), steps)
+
+    def _training_time(self) -> EpochTime | None:
+        timed = self.timed_trainings
+        seconds = [e.train_seconds for r in timed for e in r.epochs]
+        if not seconds:
+            return None
+        mean = mean_of(seconds)
+        low, high = (mean.low, mean.high) if len(seconds) > 1 else (None, None)
+        steps = len(seconds) * self.steps_per_epoch
+        return EpochTime(mean.estimate, low, high, "training", len(timed), steps)
+
+    def step_seconds(self) -> float | None:
+        """Mean seconds of a step; from the epoch-time results' blocks, else the epoch's time over its steps."""
+        blocks = [b for r in in_one_mode([r for r in self.times if r.blocks]) for b in r.blocks]
+        if blocks:
+            return sum(b.seconds for b in blocks) / sum(b.steps for b in blocks)
+        time = self.epoch_time()
+        return time.seconds / self.steps_per_epoch if time else None
+
+    def step_phases(self) -> dict[str, float] | None:
+        """Mean seconds of each phase of a step, over all blocks; None without blocks."""
+        blocks = [b for r in in_one_mode(self.times) for b in r.blocks]
+        steps = sum(b.steps for b in blocks)
+        if not steps:
+            return None
+        return {p: sum(getattr(b.phases, p) for b in blocks) / steps for p in PhaseSeconds.model_fields}
+
+    def step_bound(self) -> float | None:
+        """The least seconds a step can take on this machine, where it was measured."""
+        bounds = [r.step_bound_seconds for r in in_one_mode(self.times) if r.step_bound_seconds]
+        return sum(bounds) / len(bounds) if bounds else None
+
+    def final_accuracy(self) -> Interval | None:
+        return _accuracy([(r, r.epochs[-1].test_accuracy) for r in self.accuracies])
+
+    def peak_accuracy(self) -> Interval | None:
+        """Of the best epoch of each run; its interval does not know that the best was picked."""
+        return _accuracy([(r, peak) for r in self.accuracies if (peak := r.peak_accuracy) is not None])
+
+    def accuracy_by_epoch(self) -> list[tuple[int, Interval]]:
+        """(epoch, accuracy) with the interval over seeds, or Wilson's for one seed; epochs that all runs reached."""
+        shared = min((len(r.epochs) for r in self.accuracies), default=0)
+        pairs = [[(r, r.epochs[i].test_accuracy) for r in self.accuracies] for i in range(shared)]
+        return [(i, interval) for i, p in enumerate(pairs, 1) if (interval := _accuracy(p))]
+
+    def seconds_by_epoch(self) -> list[tuple[int, Interval]]:
+        """(epoch, training seconds) with the interval over seeds; for one seed `low` and `high` are the value.
+
+        Empty where all runs are `mixed`.
+        """
+        timed = self.timed_trainings
+        shared = min((len(r.epochs) for r in timed), default=0)
+        return [(i + 1, mean_of([r.epochs[i].train_seconds for r in timed])) for i in range(shared)]
+
+
+@dataclass(frozen=True)
+class Group:
+    """What was measured on one kind of machine with one software, code and data set.
+
+    Attributes:
+        machines: the description that each of its files holds, with that file's calibration.
+        series: in the paper's order.
+        distinction: what tells it from another group whose machine reads alike; empty without such.
+    """
+
+    machines: tuple[dict[str, Any], ...]
+    dataset: DatasetInfo
+    series: tuple[Series, ...]
+    distinction: str = ""
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """The first of the descriptions, which stands for all but their calibrations."""
+        return self.machines[0]
+
+    @property
+    def machine_text(self) -> str:
+        """`machine_text` with the distinction: unlike for unlike groups."""
+        return machine_text(self.machine) + (f" ({self.distinction})" if self.distinction else "")
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The fewest settings that tell the series apart: `("engine",)` also where each engine has its own pipeline."""
+        chosen: list[str] = []
+        for key in dict.fromkeys(k for s in self.series for k in s.setting):
+            values: dict[str, set[str]] = {}
+            for s in self.series:
+                if key in s.setting:
+                    values.setdefault(json.dumps([s.setting.get(k) for k in chosen]), set()).add(
+                        json.dumps(s.setting[key])
+                    )
+            if any(len(v) > 1 for v in values.values()):
+                chosen.append(key)
+        return tuple(chosen)
+
+    def label(self, series: Series) -> str:
+        """What tells the series from others of its architecture, e.g. `fast, 2 threads`; often empty."""
+        return ", ".join(_setting_text(k, series.setting[k]) for k in self.varying if k in series.setting)
+
+    def name(self, series: Series) -> str:
+        """`baseline`, or `baseline (fast)` where there are several engines."""
+        label = self.label(series)
+        return f"{series.architecture} ({label})" if label else series.architecture
+
+
+def groups(samples: Samples) -> list[Group]:
+    """The runs of trainings by machine, software, code and data set, in the order in which they come."""
+    found: dict[tuple[str, str], list[Pool]] = {}
+    for pool in samples.pools:
+        found.setdefault((pool.identity, pool.dataset), []).append(pool)
+    made = []
+    for pools in found.values():
+        runs = [run for pool in pools for run in pool.runs]
+        descriptions = list({id(run.file): run.machine for run in runs}.values())
+        made.append(Group(tuple(descriptions), _dataset(runs[0]), tuple(_series(pools))))
+    return [replace(g, distinction=_distinction(g, made)) for g in made]
+
+
+def _dataset(run: Run) -> DatasetInfo:
+    assert isinstance(run.result, TRAINED)
+    return run.result.dataset
+
+
+def _distinction(group: Group, every: Sequence[Group]) -> str:
+    """What tells the group's machine, software and code from those of others that read alike; empty without such."""
+    like = [g for g in every if machine_text(g.machine) == machine_text(group.machine)]
+    flat = [identity.flat(g.machine) for g in like]
+    mine = identity.flat(group.machine)
+    return "; ".join(
+        _fact_text(key, value, [f[key] for f in flat])
+        for key, value in mine.items()
+        if any(f[key] != value for f in flat) and key not in identity.SPEED_ONLY
+    )
+
+
+def _fact_text(key: str, value: Any, others: Sequence[Any]) -> str:
+    """`L1d 48 KiB`; of the instruction sets only those that another machine lacks."""
+    name = key.replace("_", " ").removesuffix(" bytes").replace("l1d", "L1d").replace("l2", "L2").replace("l3", "L3")
+    if value is None:
+        return f"{name} unknown"
+    if key == "isa":
+        shared = set.intersection(*(set(str(o).split()) for o in others))
+        own = [word for word in str(value).split() if word not in shared]
+        missing = sorted(set.union(*(set(str(o).split()) for o in others)) - set(str(value).split()))
+        return " ".join(filter(None, ["with", *own] if own else ["without", *missing]))
+    if key.endswith("_bytes") and isinstance(value, int):
+        return f"{name} cache {value / 1024:,.0f} KiB"
+    return f"{name} {short(value)[:12] if key in ('code_sha256', 'code_commit') else short(value)}"
+
+
+def parameter_counts(samples: Samples) -> dict[str, dict[int, int]]:
+    """Measured counts: `{architecture: {classes: parameters}}`, from every kind of result that counted them."""
+    counts: dict[str, dict[int, int]] = {}
+    for run in samples.runs:
+        r = run.result
+        if isinstance(r, ParametersResult):
+            counts.setdefault(r.architecture, {})[r.num_classes] = r.parameters
+        elif isinstance(r, TRAINED):
+            counts.setdefault(r.architecture, {})[r.dataset.classes] = r.parameters
+    return counts
+
+
+MODES: tuple[Literal["sampled", "full"], ...] = ("sampled", "full")
+"""Of measuring an epoch's time, the preferred one first: it has many blocks, so that its interval can be told."""
+
+
+def in_one_mode(times: Sequence[EpochTimeResult]) -> list[EpochTimeResult]:
+    """The results of the preferred mode among these: two modes of one run are no sample of runs."""
+    mode = next((m for m in MODES if any(r.mode == m for r in times)), None)
+    return [r for r in times if r.mode == mode]
+
+
+def in_order(architectures: Iterable[str]) -> list[str]:
+    """The paper's networks in its order, then the others as they come; each once."""
+    names = dict.fromkeys(architectures)
+    return [a for a in paper.PUBLISHED if a in names] + [a for a in names if a not in paper.PUBLISHED]
+
+
+def machine_text(machine: dict[str, Any]) -> str:
+    """`13th Gen Intel(R) Core(TM) i5-1340P, 12 cores (16 logical), torch 2.15.0, glibc allocator`, or `unknown CPU`."""
+    cpu, torch = identity.part(machine, "cpu"), identity.part(machine, "torch")
+    physical, logical, usable = cpu.get("physical_cores"), cpu.get("logical_cores"), cpu.get("affinity_cores")
+    cores = f"{physical or logical} cores" if physical or logical else "unknown cores"
+    if physical and logical and logical != physical:
+        cores += f" ({logical} logical)"
+    if usable and logical and usable != logical:
+        cores += f", {usable} usable"
+    version = torch.get("version")
+    parts = [str(cpu.get("model") or "unknown CPU"), cores, f"torch {version}" if version else "unknown torch"]
+    if allocator := identity.part(machine, "allocator").get("name"):
+        parts.append(f"{allocator} allocator")
+    quota = identity.part(machine, "container").get("cpu_quota")
+    if quota:
+        small = isinstance(quota, int | float) and quota < 1e6  # a damaged file may have one beyond floating point
+        parts.insert(2, f"container limited to {quota:g} CPUs" if small else str(quota))
+    return ", ".join(parts)
+
+
+def dataset_text(dataset: DatasetInfo) -> str:
+    """`cifar100 (50,000 training and 10,000 test images, 100 classes)`, with `synthetic` and `subset`."""
+    kinds = [k for k, is_it in (("synthetic images", dataset.synthetic), ("subset", dataset.subset)) if is_it]
+    sizes = f"{dataset.train_images:,} training and {dataset.test_images:,} test images, {dataset.classes} classes"
+    return f"{dataset.name} ({', '.join([*kinds, sizes])})"
+
+
+def setting_text(group: Group) -> str:
+    """`2 threads, batch size 4; reference engine: loader pipeline; fast engine: …`: what is shared, then the rest."""
+    keys = ("engine", "pipeline", "workers", "threads", "batch_size", "lr")
+    shared = [k for k in keys if len({json.dumps(s.setting.get(k)) for s in group.series}) == 1]
+    parts = [", ".join(_setting_text(k, group.series[0].setting.get(k)) for k in shared)]
+    for s in group.series:
+        rest = [_setting_text(k, s.setting.get(k)) for k in keys if k not in (*shared, *group.varying)]
+        parts += [f"{group.label(s)}: {', '.join(rest)}"] if rest else []
+    return "; ".join(dict.fromkeys(parts))
+
+
+def mean_of(values: Sequence[float]) -> Interval:
+    """Mean with its Student-t interval; of one value the interval is the value."""
+    if len(values) == 1:
+        return Interval(estimate=values[0], low=values[0], high=values[0], method="single value")
+    return mean_interval(values)
+
+
+def _accuracy(runs: Sequence[tuple[AccuracyResult, float]]) -> Interval | None:
+    if not runs:
+        return None
+    if len(runs) == 1:
+        tested = runs[0][0].dataset.test_images
+        return wilson_interval(round(runs[0][1] * tested), tested)
+    mean = mean_of([value for _, value in runs])
+    return mean.model_copy(update={"low": max(0.0, mean.low), "high": min(1.0, mean.high)})
+
+
+def _series(pools: Sequence[Pool]) -> Iterable[Series]:
+    for architecture in in_order(pool.architecture for pool in pools):
+        for pool in pools:
+            if pool.architecture == architecture:
+                yield from _series_of(pool)
+
+
+def _series_of(pool: Pool) -> Iterable[Series]:
+    """One for each planned number of epochs, and for each of the settings that change nothing but times."""
+    timed: dict[str, list[Run]] = {}
+    trained: dict[int, list[Run]] = {}
+    for run in pool.runs:
+        if isinstance(run.result, EpochTimeResult):
+            timed.setdefault(identity.speed_key(run.machine), []).append(run)
+        elif isinstance(run.result, AccuracyResult) and run.result.epochs:
+            trained.setdefault(_positive(run.result, "epochs"), []).append(run)
+
+    def setting_of(runs: Sequence[Run]) -> dict[str, Any]:
+        if len(timed) < 2:
+            return pool.setting
+        software = identity.software_of(runs[0].machine)
+        return {**pool.setting, **{k: software[k] for k in identity.SPEED_ONLY}}
+
+    left = dict(timed)
+    for epochs, runs in trained.items():
+        chosen, stopped = _one_a_seed(runs)
+        speeds = {identity.speed_key(run.machine) for run in chosen}
+        own = next((s for s in timed if s in speeds), next(iter(timed), None))
+        times = tuple(timed.get(own or "", ()))
+        left.pop(own or "", None)
+        comparable = chosen if len(speeds) == 1 else ()
+        yield Series(
+            architecture=pool.architecture,
+            setting={**setting_of(times or chosen), "epochs": epochs},
+            accuracies=tuple(map(_training, chosen)),
+            stopped=stopped,
+            timed_trainings=tuple(r for run in comparable if not (r := _training(run)).mixed),
+            timed=times,
+        )
+    for times_left in left.values():
+        yield Series(pool.architecture, setting_of(times_left), (), 0, (), tuple(times_left))
+
+
+def _training(run: Run) -> AccuracyResult:
+    assert isinstance(run.result, AccuracyResult)
+    return run.result
+
+
+def _one_a_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], int]:
+    """A seed's run is deterministic, so a second one adds nothing: the longest of each seed, complete ones if any."""
+
+    def rank(run: Run) -> tuple[int, str]:
+        return len(_training(run).epochs), json.dumps(raw_values(run.result), default=str)
+
+    by_seed = {_training(run).seed: run for run in sorted(runs, key=rank)}
+    chosen = [by_seed[seed] for seed in sorted(by_seed)]
+    complete = [run for run in chosen if _training(run).complete]
+    return tuple(complete or chosen), len(chosen) - len(complete) if complete else 0
+
+
+def _positive(run: AccuracyResult, key: str) -> int:
+    value = run.recipe.get(key)
+    if not isinstance(value, int) or value < 1:
+        raise UserError(
+            f"The recipe of an accuracy result of {run.architecture} has no usable {key}; measure it again."
+        )
+    return value
+
+
+def _setting_text(key: str, value: Any) -> str:
+    if key in ("engine", "pipeline"):
+        return f"{value} {key}"
+    if key in ("workers", "threads", "epochs"):
+        return f"{value} {key if value != 1 else key[:-1]}"
+    return f"{key.replace('_', ' ')} {value}"

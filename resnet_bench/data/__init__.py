@@ -1,0 +1,1 @@
+"""From files to batches: data sets, augmentation, pipelines."""

@@ -1,0 +1,252 @@
+"""Why one step is faster than another: from the paper's step to the engine `fast`, one change at a time.
+
+All variants of a network, and of the network it is compared with, train in turn, block by block, so that their ratios
+hold while the machine drifts. Two children, one that flushes denormal numbers to 0 and one that keeps them, train
+from a state that has them, in turn as well: the setting must be made before the first operation of a process, because
+threads inherit it when they are started.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from resnet_bench import architectures, identity, machine
+from resnet_bench.architectures import Architecture
+from resnet_bench.data.datasets import Dataset
+from resnet_bench.engines import Engine, fast, reference
+from resnet_bench.intervals import mean_interval
+from resnet_bench.measure.epoch_time import EpochTime, Plan, measure_interleaved
+from resnet_bench.recipe import Recipe
+from resnet_bench.schema import Block, ExplainResult, PhaseSeconds, Variant
+from resnet_bench.training.training import Training, set_deterministic
+
+DEAD_SHARE = 0.5
+"""Share of the first FC layer's outputs that are made to answer 0 for every image, as dead ReLU units do."""
+
+DECAY_STEPS = 1200
+"""Steps without a gradient: Adam's first moment, decayed by 0.9 a step, is denormal after some 800 of them."""
+
+
+class FusedAdam(reference.Engine):
+    """The plain step, with torch's own single-pass Adam."""
+
+    name = "reference, fused Adam"
+
+    def __init__(self, network: architectures.ResidualNetwork, recipe: Recipe) -> None:
+        super().__init__(network, recipe)
+        self.optimizer = torch.optim.Adam(
+            network.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, fused=True
+        )
+
+
+class IdleUnitsLeftOut(fast.Engine):
+    """`fast` with its convolutions left to eager PyTorch."""
+
+    name = "fast, eager convolutions"
+
+    def __init__(self, network: architectures.ResidualNetwork, recipe: Recipe) -> None:
+        super().__init__(network, recipe)
+        self._compiled = replace(
+            self._compiled, features=fast.features, features_backward=fast.features_backward, warm=False
+        )
+
+
+class GradientNeverStored(IdleUnitsLeftOut):
+    """That, with all units of the FC layers at work."""
+
+    name = "fast, eager convolutions, idle units too"
+    idle_too = True
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row: how the step runs, and the optimiser's traffic, counted in bytes for each parameter that it updates.
+
+    `bytes_per_parameter` counts every float32 that a pass over the parameters reads or writes, from the moment the
+    weight gradient is formed. Default Adam makes seven passes: lerp (3 floats), mul (2), addcmul (3), sqrt (2),
+    division (2), adding eps (2), addcdiv (4), after the gradient is written (1): 19 floats. Fused Adam reads gradient,
+    weight and moments and writes the last three (7), after the gradient is written: 8. Without a stored gradient: 6.
+    """
+
+    name: str
+    sentence: str
+    engine: type[Engine]
+    pipeline: str
+    bytes_per_parameter: int
+
+
+CHANGES = (
+    Change("plain", "what the paper ran: loader with worker processes, default Adam", reference.Engine, "loader", 76),
+    Change("vectorized data", "augmentation of whole chunks, no workers", reference.Engine, "vectorized", 76),
+    Change("fused Adam", "one pass of Adam over the parameters instead of seven", FusedAdam, "vectorized", 32),
+    Change(
+        "gradient never stored", "FC gradient formed inside Adam's pass; oneDNN's FC products", GradientNeverStored,
+        "vectorized", 24,
+    ),
+    Change(
+        "idle units left out", "hidden units that answer no image, whose gradient is 0, neither multiplied nor updated",
+        IdleUnitsLeftOut, "vectorized", 24,
+    ),
+    Change("fast", "convolutions, batch norm and ReLU compiled together", fast.Engine, "vectorized", 24),
+)  # fmt: skip
+
+
+def counterpart(architecture: Architecture) -> Architecture:
+    """The network to compare with: the baseline, and for the baseline itself `fc1`, the study's fastest."""
+    return architectures.get("fc1" if architecture.id == "baseline" else "baseline")
+
+
+def explain(
+    architecture: Architecture,
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    workers: int = 2,
+    threads: int | None = None,
+    time_limit: float = 60.0,
+) -> ExplainResult:
+    """Measure every variant of `architecture` and of its counterpart, interleaved.
+
+    Raises:
+        UserError: without a C++ compiler, which the last three variants need.
+    """
+    started_at = identity.now()
+    threads = set_deterministic(threads)
+    busy = machine.busy_reason()
+    plan = Plan(precision=0.02, time_limit=time_limit)
+    other = counterpart(architecture)
+    pairs = [(a, change) for a in (architecture, other) for change in CHANGES]
+    measurements = [
+        EpochTime(
+            partial(
+                Training, a, dataset, recipe, engine=c.engine, pipeline=c.pipeline, seed=seed, workers=workers,
+                threads=threads,
+            ),
+            plan,
+        )
+        for a, c in pairs
+    ]  # fmt: skip
+    measure_interleaved(measurements, plan)
+    share, denormals = _denormals(architecture, dataset, recipe, seed, threads, rounds=8)
+    return ExplainResult(
+        **identity.origin(started_at),
+        architecture=architecture.id,
+        counterpart=other.id,
+        dataset=dataset.info(),
+        recipe=recipe.as_dict(),
+        seed=seed,
+        threads=threads,
+        workers=workers,
+        variants=tuple(
+            _variant(a, c.name, c.sentence, m.blocks, round(c.bytes_per_parameter * m.parameters_per_step()[1]))
+            for (a, c), m in zip(pairs, measurements, strict=True)
+        ),
+        dead_share=DEAD_SHARE,
+        denormal_share=share,
+        denormals=denormals,
+        warnings=(busy,) if busy else (),
+    )
+
+
+def _variant(architecture: Architecture, name: str, change: str, blocks: Sequence[Block], bytes_: int) -> Variant:
+    steps = sum(b.steps for b in blocks)
+    seconds = [b.seconds / b.steps for b in blocks]
+    return Variant(
+        architecture=architecture.id,
+        name=name,
+        change=change,
+        step_seconds=mean_interval(seconds),
+        block_seconds=tuple(seconds),
+        phases=PhaseSeconds(
+            **{p: sum(getattr(b.phases, p) for b in blocks) / steps for p in PhaseSeconds.model_fields}
+        ),
+        page_faults=sum(b.page_faults for b in blocks) / steps,
+        optimizer_bytes=bytes_,
+    )
+
+
+# Denormals ----------------------------------------------------------------------------------------------------------
+
+
+def kill_units(engine: Engine) -> float:
+    """Put an engine in the state that dead units leave; returns the share of denormal numbers among Adam's moments.
+
+    The first `DEAD_SHARE` of the first FC layer's outputs get a bias that no input overcomes, so that behind the ReLU
+    their gradients are exactly 0. Their first moments are decayed as so many steps would: from the rounding of
+    float32, each gets stuck at a small denormal number instead of reaching 0.
+    """
+    layer = next(m for m in engine.network.fc if isinstance(m, nn.Linear))
+    dead = int(DEAD_SHARE * layer.out_features)
+    with torch.no_grad():
+        layer.bias[:dead] = -1e9
+    state = engine.optimizer_state()
+    index = [p is layer.weight for p in engine.network.parameters()].index(True)
+    moments: Tensor = state["state"][index]["exp_avg"]
+    rows = moments[:dead]
+    for _ in range(DECAY_STEPS):
+        rows.mul_(engine.recipe.betas[0])
+    engine.load_optimizer_state(state)
+    every = [s[name] for s in state["state"].values() for name in ("exp_avg", "exp_avg_sq")]
+    denormal = sum(int(((m != 0) & (m.abs() < torch.finfo(m.dtype).tiny)).sum()) for m in every)
+    return denormal / sum(m.numel() for m in every)
+
+
+_child: EpochTime | None = None
+
+
+def _start_child(flush: bool, build: Callable[[], Training]) -> None:
+    global _child
+    # before the first operation: the threads of torch's pool inherit the setting when they are started
+    torch.set_flush_denormal(flush)
+    _child = EpochTime(build, Plan())
+
+
+def _kill_child_units() -> float:
+    assert _child is not None
+    return kill_units(_child.training.engine)
+
+
+def _measure_child(round_: int) -> Block:
+    assert _child is not None
+    return _child.measure(round_)
+
+
+def _denormals(
+    architecture: Architecture, dataset: Dataset, recipe: Recipe, seed: int, threads: int, rounds: int
+) -> tuple[float, tuple[Variant, ...]]:
+    """Step times on a state with denormals, kept and flushed, from two child processes in turn.
+
+    With default Adam, whose every pass over the moments meets them, and without worker processes, which would blur it.
+    """
+    plain = next(c for c in CHANGES if c.engine is reference.Engine and c.pipeline == "vectorized")
+    build = partial(
+        Training, architecture, dataset, recipe, engine=plain.engine, pipeline=plain.pipeline, seed=seed,
+        threads=threads,
+    )  # fmt: skip
+    context = multiprocessing.get_context("spawn")
+    pools = [
+        ProcessPoolExecutor(1, context, initializer=_start_child, initargs=(flush, build)) for flush in (False, True)
+    ]
+    try:
+        share, _ = [pool.submit(_kill_child_units).result() for pool in pools]
+        blocks: list[list[Block]] = [[], []]
+        for round_ in range(rounds):
+            for pool, measured in zip(pools, blocks, strict=True):
+                measured.append(pool.submit(_measure_child, round_).result())
+    finally:
+        for pool in pools:
+            pool.shutdown(cancel_futures=True)
+    bytes_ = plain.bytes_per_parameter * architectures.parameter_count(architecture, dataset.num_classes)
+    names = [
+        ("denormals kept", f"{plain.name} on a state with dead units, as torch runs by itself"),
+        ("denormals flushed", "torch.set_flush_denormal(True)"),
+    ]
+    return share, tuple(_variant(architecture, n, c, b, bytes_) for (n, c), b in zip(names, blocks, strict=True))

@@ -1,0 +1,281 @@
+"""Epoch time: several networks measured in turn, round by round, so that the machine's drift hits all alike.
+
+In mode `full` a round times one whole epoch of each network. In mode `sampled` it times a block of consecutive steps
+of each, after a few that are not timed; rounds go on until every network's mean is known well enough, and the epoch
+is extrapolated from the mean step. `measure_both` holds the two against each other.
+
+What is measured is an epoch in the course of a training: an engine whose first steps take longer than the others
+(`Engine.settling_steps`) trains them before anything is timed; not where they are most of what the recipe trains.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from tqdm import tqdm
+
+from resnet_bench import machine
+from resnet_bench.clock import Clock
+from resnet_bench.data.pipelines import CHUNK_IMAGES
+from resnet_bench.errors import UserError
+from resnet_bench.intervals import mean_interval
+from resnet_bench.schema import Block, EpochTimeResult, Interval, PhaseSeconds
+from resnet_bench.training.training import Training
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+Mode = Literal["sampled", "full"]
+StoppedBy = Literal["precision", "time-limit", "rounds"]
+
+PIECES = 50
+"""Of a whole epoch, when sampled blocks are measured in between: short against the minutes in which machines drift."""
+
+LOADER_BLOCK_STEPS = 24
+LOADER_WARMUP_STEPS = 12  # beyond the batches that the workers prepared while other networks were being timed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How epoch time is measured.
+
+    Attributes:
+        precision: `sampled` stops where the 95 % interval's half-width is below this fraction of every mean…
+        time_limit: …or after this many seconds, whichever comes first.
+        min_rounds, max_rounds: bounds on the number of blocks; mode `full` runs `max_rounds` rounds.
+    """
+
+    mode: Mode = "sampled"
+    precision: float = 0.03
+    time_limit: float = 120.0
+    min_rounds: int = 10
+    max_rounds: int = 200
+
+    def __post_init__(self) -> None:
+        if self.max_rounds < 1:
+            raise UserError(f"--rounds is {self.max_rounds}; give at least 1.")
+        if not self.precision >= 0:  # nor NaN
+            raise UserError(f"--precision is {self.precision * 100:g}; give a number of percent, 0 or more.")
+        if not self.time_limit > 0:
+            raise UserError(f"--time-limit is {self.time_limit}; give a number of seconds above 0.")
+
+
+class EpochTime:
+    """The measurement of one network: `open` it, then `measure` a block a round."""
+
+    def __init__(self, build: Callable[[], Training], plan: Plan) -> None:
+        self.plan = plan
+        self.blocks: list[Block] = []
+        self.warmup_steps = 0
+        with _PeakMemory() as peak:
+            self.training = build()
+            self.training.warm_up()
+            per_epoch = self.training.steps_per_epoch
+            if self.training.pipeline == "loader":
+                self._block_steps, self._skipped_steps = LOADER_BLOCK_STEPS, LOADER_WARMUP_STEPS
+            else:  # whole chunks, so that every block pays for as many images as it uses
+                self._block_steps, self._skipped_steps = max(1, CHUNK_IMAGES // self.training.recipe.batch_size), 2
+            if self._block_steps + self._skipped_steps > per_epoch:
+                self._skipped_steps = min(self._skipped_steps, per_epoch // 4)
+                self._block_steps = per_epoch - self._skipped_steps
+            self._settle()
+            self._run(max(self._skipped_steps, 2))
+        self._read_parameters, self._updated_parameters = 0.0, 0  # summed over the timed steps
+        self.startup_seconds = self.training.startup_seconds
+        self.peak_memory_bytes = peak.bytes
+
+    def _settle(self) -> None:
+        """Train, epoch after epoch, until steps take as long as most of the recipe's do."""
+        training = self.training
+        steps = training.engine.settling_steps
+        if 2 * steps > training.recipe.epochs * training.steps_per_epoch:
+            return
+        description = f"{training.architecture.id} first steps"
+        for _ in tqdm(range(steps), description, unit=" steps", disable=None, leave=False, delay=2):
+            if training.step == training.steps_per_epoch:
+                training.close_epoch()
+            training.train_step()
+        self.warmup_steps += steps
+
+    def _run(self, steps: int) -> None:
+        """Train without timing; opens the next epoch where this one has too few steps left for a block."""
+        training = self.training
+        if training.step + steps + self._block_steps > training.steps_per_epoch:
+            training.close_epoch()
+        for _ in range(steps):
+            training.train_step()
+        self.warmup_steps += steps
+
+    def measure(self, round_: int, pieces: int = 1, between: Callable[[], object] = lambda: None) -> Block:
+        """Time the block of a round, if asked in several pieces, with a call of `between` before each but the first."""
+        training = self.training
+        if self.plan.mode == "full":
+            training.close_epoch()
+            steps = training.steps_per_epoch + 1  # the last call finds the epoch's end, as a training loop does
+        else:
+            steps = self._block_steps
+            self._run(self._skipped_steps)
+        training.clock = clock = Clock()
+        done, seconds, faults = 0, 0.0, 0
+        for piece in range(pieces):
+            if piece:
+                between()
+            of_piece = steps * (piece + 1) // pieces - steps * piece // pieces
+            faults_before, begun = _page_faults(), time.perf_counter()
+            done += sum(self._timed_step() for _ in range(of_piece))
+            seconds += time.perf_counter() - begun
+            faults += _page_faults() - faults_before
+        block = Block(
+            round=round_, steps=done, seconds=seconds, phases=PhaseSeconds(**clock.seconds), page_faults=faults
+        )
+        self.blocks.append(block)
+        return block
+
+    def _timed_step(self) -> bool:
+        """Train a step; False where the epoch has none left."""
+        if self.training.train_step() is None:
+            return False
+        engine = self.training.engine
+        self._read_parameters += engine.read_parameters
+        self._updated_parameters += engine.updated_parameters
+        return True
+
+    def parameters_per_step(self) -> tuple[float, float]:
+        """How many parameters the mean timed step read, and how many it updated."""
+        steps = sum(b.steps for b in self.blocks) or 1
+        return self._read_parameters / steps, self._updated_parameters / steps
+
+    def epoch_seconds(self) -> list[float]:
+        """What each block says an epoch takes, in seconds."""
+        if self.plan.mode == "full":
+            return [b.seconds for b in self.blocks]
+        return [self.startup_seconds + self.training.steps_per_epoch * b.seconds / b.steps for b in self.blocks]
+
+    def interval(self) -> Interval | None:
+        """The epoch's seconds with their 95 % interval; None for fewer than two blocks."""
+        return mean_interval(self.epoch_seconds()) if len(self.blocks) > 1 else None
+
+    def precise(self) -> bool:
+        interval = self.interval()
+        return len(self.blocks) >= self.plan.min_rounds and (
+            interval is not None and interval.relative <= self.plan.precision
+        )
+
+    def result(
+        self,
+        stopped_by: StoppedBy | None,
+        warnings: Sequence[str] = (),
+        step_bound_seconds: float | None = None,
+        load_average_before: float | None = None,
+    ) -> EpochTimeResult:
+        """What is known so far; `stopped_by` None says that the measurement was cut off."""
+        training = self.training
+        read, updated = self.parameters_per_step()
+        return EpochTimeResult(
+            **training.run_info(),
+            complete=stopped_by is not None,
+            mode=self.plan.mode,
+            stopped_by=stopped_by,
+            steps_per_epoch=training.steps_per_epoch,
+            warmup_steps=self.warmup_steps,
+            startup_seconds=self.startup_seconds,
+            blocks=tuple(self.blocks),
+            read_parameters=read,
+            updated_parameters=updated,
+            epoch_seconds=self.interval(),
+            step_bound_seconds=step_bound_seconds,
+            peak_memory_bytes=self.peak_memory_bytes,
+            load_average_before=load_average_before,
+            load_average_after=machine.load_average(),
+            warnings=tuple(warnings),
+        )
+
+
+def measure_interleaved(
+    measurements: Sequence[EpochTime], plan: Plan, after_round: Callable[[], None] = lambda: None
+) -> StoppedBy:
+    """Run rounds over all networks until all are precise, or the time or the rounds are used up."""
+    begun = time.perf_counter()
+    total = plan.max_rounds if plan.mode == "full" else None
+    with tqdm(total=total, desc=f"epoch time ({plan.mode})", unit=" rounds", disable=None, leave=False) as bar:
+        for round_ in range(plan.max_rounds):
+            for measurement in measurements:
+                measurement.measure(round_)
+            after_round()
+            bar.update()
+            if plan.mode == "full":
+                continue
+            widest = max((i.relative for m in measurements if (i := m.interval())), default=math.inf)
+            bar.set_postfix_str(f"±{widest:.1%}, to reach ±{plan.precision:.1%}")
+            if all(m.precise() for m in measurements):
+                return "precision"
+            if time.perf_counter() - begun > plan.time_limit and round_ > 0:  # one block alone has no interval
+                return "time-limit"
+    return "rounds"
+
+
+def measure_both(
+    pairs: Sequence[tuple[EpochTime, EpochTime]], rounds: int, after_round: Callable[[], None] = lambda: None
+) -> StoppedBy:
+    """Whole epochs and, between their pieces, sampled blocks of the same network: does sampling tell the truth?
+
+    Measured one after the other, the two would differ by whatever the machine's speed did in the meantime. With the
+    loader, its workers prepare up to four batches while a piece's end is waited for, of some 250 in a piece.
+
+    Args:
+        pairs: of each network, the measurement in mode `full` and the one in mode `sampled`.
+        rounds: whole epochs of each network.
+    """
+    pieces = [min(PIECES, full.training.steps_per_epoch) for full, _ in pairs]
+    with tqdm(total=rounds * sum(pieces), desc="epoch time (both)", unit=" pieces", disable=None, leave=False) as bar:
+        for round_ in range(rounds):
+            for (full, sampled), of_epoch in zip(pairs, pieces, strict=True):
+
+                def block(sampled: EpochTime = sampled) -> None:
+                    sampled.measure(len(sampled.blocks))
+                    bar.update()
+
+                full.measure(round_, of_epoch, block)
+                block()
+            after_round()
+    return "rounds"
+
+
+def _page_faults() -> int:
+    """Minor and major page faults of this process so far; 0 where the system does not tell."""
+    if resource is None:
+        return 0
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_minflt + usage.ru_majflt
+
+
+class _PeakMemory:
+    """`bytes`: the most resident memory that what runs within added to this process; None where unknown.
+
+    Linux keeps a high-water mark that can be reset, which is what makes it one network's and not the process's.
+    """
+
+    bytes: int | None = None
+
+    def __enter__(self) -> _PeakMemory:
+        self._before = psutil.Process().memory_info().rss
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+            self._readable = True
+        except OSError:
+            self._readable = False
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._readable:
+            status = Path("/proc/self/status").read_text()
+            peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+            self.bytes = max(0, peak - self._before)

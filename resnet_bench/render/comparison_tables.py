@@ -1,0 +1,197 @@
+"""A comparison as tables to read and as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from resnet_bench.analysis.comparison import REFERENCE, AccuracyDifference, Comparison, Ratio, Row
+from resnet_bench.analysis.series import machine_text
+from resnet_bench.render.table import Table, short
+
+
+def tables(comparison: Comparison) -> list[Table]:
+    """The comparison to read: the networks; across machines what carries over; what differs between the runs."""
+    c = comparison
+    caption = (
+        f"base: {c.base.path.name} ({machine_text(c.base.machine)}); other: {c.other.path.name} "
+        f"({machine_text(c.other.machine)}). Time: ratio of mean epoch times; intervals by bootstrap over blocks (over "
+        "runs where a file has several), 95 % for all networks together; they hold for these runs, not for other days. "
+    )
+    several = len({r.engines for r in c.rows}) > 1
+    columns = {
+        "network": [_row_name(r, several) for r in c.rows],
+        "base": [_seconds_text(r.seconds[0]) for r in c.rows],
+        "other": [_seconds_text(r.seconds[1]) for r in c.rows],
+        "epoch time": [str(r.time or "–") for r in c.rows],
+    }
+    columns["parameters"] = [_parameters_text(r.parameters) for r in c.rows]
+    if any(r.accuracy for r in c.rows):
+        columns["accuracy"] = [_accuracy_text(r.accuracy) for r in c.rows]
+        caption += (
+            "Accuracy: difference over the test images with Newcombe's 95 % interval, seeds pooled, their scatter with "
+            "Student's t."
+        )
+    if any(r.refused for r in c.rows):
+        columns["not comparable (--force)"] = ["; ".join(r.refused) or "–" for r in c.rows]
+    rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
+    if c.geometric_mean:
+        mean = dict.fromkeys(columns, "") | {"network": "geometric mean", "epoch time": str(c.geometric_mean)}
+        rows.append(list(mean.values()))
+    notes = [f"Missing: {m}." for m in c.missing]
+    if any(r.accuracy and 1 in r.accuracy.seeds for r in c.rows):
+        notes.append("Accuracy of a single seed: the interval covers the choice of test images, not that of the seed.")
+    notes += [f"† {note}" for note in c.notes]
+    drifted = any("drifted" in note for note in c.notes)
+    title = f"{c.other.path.name} against {c.base.path.name}" + (" †" if drifted else "")
+    found = [Table(title, list(columns), rows, caption.strip(), notes)]
+    if not c.same_machine or any(r.explanation for r in c.rows):
+        found.append(_across(c, several))
+    if c.differences:
+        found.append(
+            Table(
+                "What differs",
+                ["setting", "base", "other"],
+                [[d.key, *d.texts] for d in c.differences],
+                "Settings and software, the likeliest to matter first, then hardware; clock rates and load left out.",
+            )
+        )
+    return found
+
+
+def _across(c: Comparison, several_engines: bool) -> Table:
+    """What may be said although hardware or threads differ."""
+    columns = {"network": [_row_name(r, several_engines) for r in c.rows]}
+    caption = []
+    if not c.same_machine:
+        columns[f"verdict: against {REFERENCE}, within each machine"] = [str(r.relative or "–") for r in c.rows]
+        caption.append(
+            f"Between machines only a network's ratio to {REFERENCE}, measured within each machine, decides whether it "
+            "is faster or slower than before."
+        )
+    if any(r.explanation for r in c.rows):
+        columns["epoch time, explained"] = [_explained(r) for r in c.rows]
+        caption.append(
+            "Expected: the ratio of the least times that a step can take on each machine, from the calibration at the "
+            "start of each run. It explains and decides nothing."
+        )
+    rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
+    title = "Another machine" if not c.same_machine else "Another number of threads"
+    return Table(title, list(columns), rows, " ".join(caption))
+
+
+def as_dict(comparison: Comparison) -> dict[str, Any]:
+    """The comparison as JSON holds it.
+
+    - `base`, `other`: `path`, `datetime`, `machine` (one line).
+    - `same_machine`: whether verdicts are on times; else they are on `relative`.
+    - `networks`: a list of `architecture`; `engines` [base, other]; `epoch_seconds` [base, other] or null each;
+      `time` and `relative` (each null or `verdict`, `ratio` other/base, `low`, `high`, `method`, `text`; the numbers
+      null where the verdict is `cannot tell`); `verdict`: that of `relative` across machines, else of `time`; null
+      without times; `explanation` (null or `expected`, `resource`, `unexplained` like `time`, `text`); `parameters`
+      [base, other]; `accuracy` (null or `base`, `other` as fractions of 1, `seeds` [base, other], `epoch`,
+      `difference`, `low`, `high`, `method`, `verdict`, `text`); `refused`: reasons, not empty only with `--force`.
+    - `geometric_mean`: like `time`; null without times.
+    - `missing`: a list of `architecture`, `engine`, `metric` (null where the network is missing), `file` it is not in.
+    - `differences`: a list of `key`, `base`, `other`, most suspicious first.
+    - `notes`: drift, busy machine, runs that stopped early, results that were left out.
+    """
+    c = comparison
+    return {
+        **{
+            side: {"path": str(f.path), "datetime": f.datetime, "machine": machine_text(f.machine)}
+            for side, f in (("base", c.base), ("other", c.other))
+        },
+        "same_machine": c.same_machine,
+        "networks": [_row_dict(row) for row in c.rows],
+        "geometric_mean": _ratio_dict(c.geometric_mean),
+        "missing": [
+            {"architecture": m.architecture, "engine": m.engine, "metric": m.metric, "file": m.file} for m in c.missing
+        ],
+        "differences": [{"key": d.key, "base": _finite(d.base), "other": _finite(d.other)} for d in c.differences],
+        "notes": list(c.notes),
+    }
+
+
+def _row_dict(row: Row) -> dict[str, Any]:
+    explanation = row.explanation
+    accuracy = row.accuracy
+    return {
+        "architecture": row.architecture,
+        "engines": list(row.engines),
+        "epoch_seconds": list(row.seconds),
+        "verdict": row.judged.verdict if row.judged else None,
+        "time": _ratio_dict(row.time),
+        "relative": _ratio_dict(row.relative),
+        "explanation": explanation
+        and {
+            "expected": explanation.expected,
+            "resource": explanation.resource,
+            "unexplained": _ratio_dict(explanation.unexplained),
+            "text": _explained(row),
+        },
+        "parameters": list(row.parameters),
+        "accuracy": accuracy
+        and {
+            "base": accuracy.base,
+            "other": accuracy.other,
+            "seeds": list(accuracy.seeds),
+            "epoch": accuracy.epoch,
+            "difference": accuracy.interval.estimate,
+            "low": accuracy.interval.low,
+            "high": accuracy.interval.high,
+            "method": accuracy.interval.method,
+            "verdict": accuracy.verdict,
+            "text": str(accuracy),
+        },
+        "refused": list(row.refused),
+    }
+
+
+def _ratio_dict(ratio: Ratio | None) -> dict[str, Any] | None:
+    if ratio is None:
+        return None
+    i = ratio.interval
+    return {
+        "verdict": ratio.verdict,
+        "ratio": i.estimate if i else ratio.estimate,
+        "low": i.low if i else None,
+        "high": i.high if i else None,
+        "method": i.method if i else None,
+        "text": str(ratio),
+    }
+
+
+def _row_name(row: Row, several_engines: bool) -> str:
+    """With the engine where the table has several."""
+    base, other = row.engines
+    if base and other and base != other:
+        return f"{short(row.architecture)} ({short(base)} → {short(other)})"
+    engine = base or other
+    return f"{short(row.architecture)} ({short(engine)})" if several_engines and engine else short(row.architecture)
+
+
+def _explained(row: Row) -> str:
+    return row.explanation.describe(row.time) if row.explanation and row.time else "–"
+
+
+def _seconds_text(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    return f"{seconds:,.0f} s" if seconds >= 100 else f"{seconds:.3g} s"
+
+
+def _parameters_text(parameters: tuple[int | None, int | None]) -> str:
+    base, other = (short(f"{p:,}") if p and p < 10**30 else "–" for p in parameters)
+    return base if base == other else f"{base} → {other}"
+
+
+def _accuracy_text(accuracy: AccuracyDifference | None) -> str:
+    if accuracy is None:
+        return "–"
+    return f"{100 * accuracy.base:.1f} % → {100 * accuracy.other:.1f} %: {accuracy}"
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities of a machine's description as strings: JSON has no numbers for them."""
+    return json.loads(json.dumps(value), parse_constant=str)

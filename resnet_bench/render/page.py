@@ -1,0 +1,297 @@
+"""The report as one HTML page that needs no network and no scripts: what was run, tables, figures, claims, commands.
+
+Its text comes from result files that anyone may have written, so everything is escaped: by Jinja2, and by
+`Table.render("html")` for tables. Figures are images in the page, so that nothing in them can reach out of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from resnet_bench.analysis import claims, comparison
+from resnet_bench.analysis.series import Group, dataset_text, groups, machine_text, setting_text
+from resnet_bench.errors import UserError
+from resnet_bench.render import comparison_tables
+from resnet_bench.render.figures import figures
+from resnet_bench.render.paper_tables import tables
+from resnet_bench.render.table import Table
+from resnet_bench.results.reading import ResultFile
+from resnet_bench.results.samples import Samples
+from resnet_bench.schema import AccuracyResult, EpochTimeResult, ParametersResult
+
+PICTURES_BYTES = 2_500_000
+"""Figures together may take this much of the page, which is to stay below 3 MB."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names with values, below a heading of their own."""
+
+    heading: str
+    items: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn figure.
+
+    Attributes:
+        alt: what it shows, for those who cannot see it.
+        svg: the document; it becomes an image, so no script in it runs and nothing in it is fetched.
+    """
+
+    title: str
+    alt: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Lines for a shell."""
+
+    lines: Sequence[str]
+
+
+Part = str | Table | Picture | Facts | Commands
+"""What a section is made of; a string is a paragraph."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it."""
+
+    heading: str
+    parts: Sequence[Part]
+
+    @property
+    def id(self) -> str:
+        return re.sub(r"\W+", "-", self.heading.lower()).strip("-")
+
+
+def document(title: str, sections: Sequence[Section]) -> str:
+    """The sections as one HTML document, which can be written as UTF-8 whatever characters the files hold."""
+    text = _template().render(title=title, sections=sections)
+    return text.encode("utf-8", "replace").decode("utf-8")  # a damaged file may hold halves of characters
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("resnet_bench.render", ""), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["base64"] = lambda text: base64.b64encode(text.encode()).decode()
+    environment.tests |= {
+        "table": lambda part: isinstance(part, Table),
+        "picture": lambda part: isinstance(part, Picture),
+        "facts": lambda part: isinstance(part, Facts),
+    }
+    return environment.get_template("page.html.jinja")
+
+
+def report(samples: Samples, compare_with: Samples | None = None) -> str:
+    """The page of these results; `compare_with` adds a comparison with another machine's or version's.
+
+    Of several files those that cannot be compared are named with the reason; `UserError` where none can be. Without
+    matplotlib the page says how to get its figures.
+    """
+    verdicts = claims.judge(samples)
+    judged = claims.table(verdicts)
+    sections = [
+        Section("What was run", [_introduction(judged), *map(_group_facts, groups(samples)), _file_facts(samples)]),
+        Section("Tables", tables(samples)),
+        Section("Figures", _pictures(samples)),
+        Section("Claims", [judged]),
+    ]
+    if compare_with is not None:
+        sections.append(Section("Comparison", _comparison(samples, compare_with)))
+    sections.append(Section("How to reproduce it", _reproduction(samples.files, compare_with)))
+    return document("Five small residual networks, trained on a CPU", sections)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What was run
+
+
+def _introduction(judged: Table) -> str:
+    return (
+        "A study trained five small residual networks on CIFAR-100 on a laptop's CPU. This page has what resnet_bench "
+        f"measured of them, beside what the study published. {judged.caption}"
+    )
+
+
+def _group_facts(group: Group) -> Facts:
+    machine, dataset = group.machine, group.dataset
+    recipes = [
+        {key: s.setting.get(key) for key in ("batch_size", "lr", "epochs") if key in s.setting} for s in group.series
+    ]
+    recipe = recipes[0] if all(r == recipes[0] for r in recipes) else {}
+    items = {
+        "Machine": group.machine_text,
+        "Memory": _gigabytes(machine.get("memory_bytes")),
+        "System": str(machine.get("os") or "unknown"),
+        "Data set": dataset_text(dataset),
+        "SHA-256": f"{dataset.sha256} (images and labels in use)",
+        "Settings": setting_text(group),
+        "Recipe": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in recipe.items()),
+        **_networks(group),
+    }
+    return Facts(f"{dataset.name} on {machine_text(machine).split(',')[0]}", [i for i in items.items() if i[1]])
+
+
+def _networks(group: Group) -> dict[str, str]:
+    """How much was measured, once for all networks that have as much."""
+    names: dict[str, list[str]] = {}
+    for s in group.series:
+        names.setdefault(", ".join(_sizes(s.accuracies, s.times)), []).append(group.name(s))
+    return {f"Networks {sizes}": ", ".join(found) for sizes, found in names.items()}
+
+
+def _sizes(accuracies: Sequence[AccuracyResult], times: Sequence[EpochTimeResult]) -> Iterable[str]:
+    if accuracies:
+        seeds = ", ".join(str(r.seed) for r in accuracies)
+        epochs = sorted({len(r.epochs) for r in accuracies})
+        spread = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+        yield f"trained for {spread} epoch{'' if epochs == [1] else 's'} (seed{'s' * (len(accuracies) > 1)} {seeds})"
+    if times:
+        blocks = sum(len(r.blocks) for r in times)
+        modes = " and ".join(sorted({r.mode for r in times}))
+        yield f"timed over {blocks} {modes} block{'' if blocks == 1 else 's'}"
+
+
+def _file_facts(samples: Samples) -> Facts:
+    return Facts(
+        "Files", [(f.path.name, f"saved {f.datetime[:19]}" if f.datetime else "saved by train") for f in samples.files]
+    )
+
+
+def _gigabytes(count: Any) -> str:
+    return f"{count / 2**30:.1f} GiB" if isinstance(count, int) and 0 < count < 2**80 else "unknown"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Figures
+
+
+def _pictures(samples: Samples) -> list[Part]:
+    if importlib.util.find_spec("matplotlib") is None:
+        return ['Figures need matplotlib; install it with pip install "resnet-bench[figures]" and make the page again.']
+    made, skipped = figures(samples)
+    drawn: list[Part] = []
+    left = PICTURES_BYTES
+    for figure in made:
+        svg = figure.svg()
+        left -= len(svg) * 4 // 3  # in base64
+        if left < 0:
+            skipped.append(
+                f"{len(made) - len(drawn)} more would make this page too large; `resnet-bench report --figures` writes "
+                "all of them."
+            )
+            break
+        drawn.append(Picture(figure.title, figure.alt, figure.caption, svg))
+    return [*drawn, *skipped]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Comparison
+
+
+def _comparison(samples: Samples, other: Samples) -> list[Part]:
+    """`other` against each file that it can be compared with, then why not against the others."""
+    compared: list[Part] = []
+    refused: dict[str, str] = {}
+    (others,) = other.files
+    for file in samples.files:
+        try:
+            compared += comparison_tables.tables(comparison.compare(Samples((file,)), other))
+        except UserError as error:
+            # Paths are for those who run the command; the page, which may go anywhere, has only names.
+            reason = str(error).replace(str(file.path), file.path.name).replace(str(others.path), others.path.name)
+            refused[str(error)] = f"{file.path.name} is left out of the comparison: {reason}"
+    if not compared:
+        raise UserError(" ".join(refused))
+    return [*compared, *refused.values()]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# How to reproduce it
+
+
+def commands(files: Sequence[ResultFile], compare_with: Samples | None = None) -> list[str]:
+    """The command lines that make such results and this page; everything that decides a result is named in them."""
+    lines = [line for file in files for line in _made_by(file)]
+    names = shlex.join(f.path.name for f in files)
+    other = f" --compare-with {shlex.quote(compare_with.files[0].path.name)}" if compare_with else ""
+    return [*lines, f"resnet-bench report {names} --claims{other} --html report.html"]
+
+
+def _made_by(file: ResultFile) -> list[str]:
+    """One line for each network of `train --output`, else one for each setting and set of networks in the file."""
+    asked: dict[tuple[str, str], dict[str, None]] = {}  # (options, kind) → networks
+    for r in file.results:
+        if isinstance(r, AccuracyResult) and r.machine is not None:  # only `train` writes it there
+            return [f"resnet-bench train {shlex.quote(r.architecture)} {_options(r)} --output {_quoted(file)}"]
+        if isinstance(r, AccuracyResult | EpochTimeResult):
+            options = _options(r)
+            if isinstance(r, EpochTimeResult) and r.mode == "full":
+                options += f" --epoch-mode full --rounds {len(r.blocks)}"
+            asked.setdefault((options, r.kind), {})[r.architecture] = None
+    counted = dict.fromkeys(r.architecture for r in file.of_kind(ParametersResult))
+    if counted:
+        options = next((o for (o, _), names in asked.items() if names.keys() == counted.keys()), "")
+        asked = {(options, "parameters"): counted, **asked}
+    sessions: dict[tuple[str, str], list[str]] = {}
+    for (options, kind), names in asked.items():
+        sessions.setdefault((options, ",".join(names)), []).append(f"benchmarks/test_{kind}.py")
+    return [
+        " ".join(["pytest", *tests, "--architectures", shlex.quote(names), *([options] if options else []), save])
+        for save in [f"--benchmark-save={shlex.quote(_stem(file))}"]
+        for (options, names), tests in sessions.items()
+    ]
+
+
+def _options(run: AccuracyResult | EpochTimeResult) -> str:
+    data, recipe = run.dataset, run.recipe
+    name = data.name.replace("folder:", "folder:PATH/TO/", 1) if data.name.startswith("folder:") else data.name
+    values = {
+        "dataset": name,
+        "train-images": data.train_images if data.subset else None,
+        "test-images": data.test_images if data.subset else None,
+        "engine": run.engine,
+        "pipeline": run.pipeline,
+        "epochs": recipe.get("epochs"),
+        "batch-size": recipe.get("batch_size"),
+        "lr": recipe.get("lr"),
+        "seed": run.seed,
+        "workers": run.workers,
+        "threads": run.threads,
+    }
+    return " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in values.items() if value is not None)
+
+
+def _quoted(file: ResultFile) -> str:
+    return shlex.quote(file.path.name)
+
+
+def _stem(file: ResultFile) -> str:
+    """The name given to `--benchmark-save`, which numbers the files: `0001_quick.json` is `quick`."""
+    return re.sub(r"^\d{4}_", "", file.path.stem)
+
+
+def _reproduction(files: Sequence[ResultFile], compare_with: Samples | None) -> list[Part]:
+    setup = ['pip install -e ".[figures]"']
+    return [
+        "In a clone of resnet_bench, with Python 3.10 or later:",
+        Commands([*setup, *commands(files, compare_with)]),
+        "The same seed, threads and machine give the same accuracies to the last digit; times differ from run to run, "
+        "which is what their intervals are for. How long times are sampled is set by --time-limit and --precision.",
+    ]

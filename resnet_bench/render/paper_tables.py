@@ -1,0 +1,267 @@
+"""The paper's two tables and the summary of all networks, made from results; nothing published counts as measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from resnet_bench import paper
+from resnet_bench.analysis import agreement, speed
+from resnet_bench.analysis.drift import drift_text
+from resnet_bench.analysis.series import (
+    PAPER_TRAIN_IMAGES,
+    EpochTime,
+    Group,
+    Series,
+    dataset_text,
+    groups,
+    in_order,
+    machine_text,
+    parameter_counts,
+    setting_text,
+)
+from resnet_bench.architectures import millions
+from resnet_bench.render import ablation_table as explanation
+from resnet_bench.render.table import Table, significant
+from resnet_bench.results.samples import Samples
+from resnet_bench.schema import ExplainResult, Interval
+
+MISSING = "–"
+PAPER_CLASSES = 100
+PAPER_BATCH_SIZE = 4
+
+
+def tables(samples: Samples) -> list[Table]:
+    """Table 1 and 2 as in the paper; for each machine and data set a summary and what its engines are; explanations."""
+    counts = parameter_counts(samples)
+    found = groups(samples)
+    summaries = [_summary(g, counts) for g in found] if found else [_counts_only(counts)] if counts else []
+    explained = [
+        explanation.table(run.result, machine_text(run.machine))
+        for run in samples.runs
+        if isinstance(run.result, ExplainResult)
+    ]
+    makers = (speed.table, speed.modes, agreement.table)
+    engines = [table for group in found for make in makers if (table := make(group))]
+    return [*(_paper_table(number, counts) for number in paper.TABLES), *summaries, *engines, *explained]
+
+
+def _paper_table(number: int, counts: dict[str, dict[int, int]]) -> Table:
+    networks = [paper.PUBLISHED[a] for a in paper.TABLES[number]]
+    rows = [[n.name, _paper_count(counts.get(n.architecture, {}))] for n in networks]
+    published = "; ".join(f"{n.architecture} {n.parameters}" for n in networks)
+    caption = "Trainable parameters, counted on the networks that were run."
+    return Table(f"Table {number}", paper.TABLE_COLUMNS, rows, caption, [f"Published: {published}."])
+
+
+def _paper_count(counts: dict[int, int]) -> str:
+    """`8.9M`; with another number of classes than the paper's the count differs, so that is said."""
+    if not counts:
+        return "not measured"
+    if PAPER_CLASSES in counts:
+        return millions(counts[PAPER_CLASSES])
+    return " / ".join(f"{millions(count)} ({classes} classes)" for classes, count in sorted(counts.items()))
+
+
+def _counts_only(counts: dict[str, dict[int, int]]) -> Table:
+    rows = []
+    for architecture in in_order(counts):
+        published = paper.PUBLISHED.get(architecture)
+        for classes, count in sorted(counts[architecture].items()):
+            rows.append([architecture, f"{count:,}", (published and published.parameters) or MISSING, str(classes)])
+    caption = "Only parameters were measured."
+    return Table("Summary", ["Network", "Parameters", "Parameters, published", "Classes"], rows, caption)
+
+
+def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
+    dataset, series = group.dataset, group.series
+    times = [t for s in series if (t := s.epoch_time())]
+    minutes = bool(times) and min(t.seconds for t in times) >= 60
+    with_setting = any(group.label(s) for s in series)
+    columns = [
+        "Network",
+        *(["Setting"] if with_setting else []),
+        "Parameters",
+        "Parameters, published",
+        f"Epoch time ({'min' if minutes else 's'})",
+        "Epoch time (min), published",
+        "Step (ms)",
+        "Step (ms), from published",
+        "Peak accuracy (%)",
+        "Peak accuracy (%), published",
+        "Final accuracy (%)",
+        "Final accuracy (%), published",
+        "Marks",
+    ]
+    rows = [
+        [s.architecture, *([group.label(s)] if with_setting else []), *_measured(s, minutes), _marks(s, group)]
+        for s in series
+    ]
+    for architecture in in_order([*paper.PUBLISHED, *counts]):
+        if all(s.architecture != architecture for s in series):
+            count = counts.get(architecture, {}).get(dataset.classes)
+            row = _cells(architecture, f"{count:,}" if count else MISSING, None, None, None, None, minutes)
+            rows.append([architecture, *([""] if with_setting else []), *row, "" if count else "not measured"])
+    order = in_order([*paper.PUBLISHED, *counts])
+    rows.sort(key=lambda row: order.index(row[0]))
+    caption = f"{dataset_text(dataset)}; {group.machine_text}; {setting_text(group)}; {_sizes(series)}."
+    return Table("Summary", columns, rows, caption, _notes(group, times))
+
+
+def _measured(series: Series, minutes: bool) -> list[str]:
+    return _cells(
+        series.architecture,
+        f"{series.parameters:,}",
+        series.epoch_time(),
+        series.step_seconds(),
+        series.peak_accuracy(),
+        series.final_accuracy(),
+        minutes,
+    )
+
+
+def _cells(
+    architecture: str,
+    parameters: str,
+    epoch: EpochTime | None,
+    step: float | None,
+    peak: Interval | None,
+    final: Interval | None,
+    minutes: bool,
+) -> list[str]:
+    """The cells from parameters to final accuracy: each measured value with the published one after it."""
+    published = paper.PUBLISHED.get(architecture)
+    steps = PAPER_TRAIN_IMAGES // PAPER_BATCH_SIZE
+    return [
+        parameters,
+        (published and published.parameters) or MISSING,
+        _time(epoch, 60 if minutes else 1),
+        f"{published.epoch_minutes:g}" if published else MISSING,
+        significant(step * 1e3) if step else MISSING,
+        significant(published.epoch_minutes * 60e3 / steps) if published else MISSING,
+        _percent(peak),
+        f"{published.peak_accuracy:.0%}".rstrip("%") if published else MISSING,
+        _percent(final),
+        f"{published.final_accuracy:.0%}".rstrip("%") if published and published.final_accuracy else MISSING,
+    ]
+
+
+def _time(time: EpochTime | None, unit: float) -> str:
+    if time is None:
+        return MISSING
+    value = time.seconds / unit
+    if time.low is None or time.high is None:
+        return significant(value)
+    return f"{significant(value)} [{significant(time.low / unit, value)}, {significant(time.high / unit, value)}]"
+
+
+def _percent(accuracy: Interval | None) -> str:
+    if accuracy is None:
+        return MISSING
+    return f"{100 * accuracy.estimate:.1f} [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]"
+
+
+def _marks(series: Series, group: Group) -> str:
+    """Why this row is not quite what the paper's is, in words, so that every format carries it."""
+    dataset, marks = group.dataset, []
+    if dataset.synthetic:
+        marks.append("synthetic")
+    if dataset.subset:
+        marks.append("subset")
+    if dataset.classes != PAPER_CLASSES:
+        marks.append(f"{dataset.classes} classes")
+    time = series.epoch_time()
+    if time:
+        marks.append({"training": "time from training"}.get(time.source, time.source))
+        if time.low is None:
+            marks.append("single value")
+    if any(not r.complete for r in series.times):
+        marks.append("time cut off")
+    if series.accuracies:
+        reached = max(len(r.epochs) for r in series.accuracies)
+        planned = series.setting["epochs"]
+        if not series.complete:
+            marks.append(f"stopped early: epoch {reached} of {planned}")
+        elif planned != paper.EPOCHS:
+            marks.append(f"{planned} epoch{'s' if planned != 1 else ''}")
+        if any(r.mixed for r in series.accuracies):
+            marks.append("resumed under another setting or machine")
+        if any(r.same_bits is False for r in series.accuracies):
+            marks.append("bits not promised")
+        if series.stopped:
+            marks.append(f"{series.stopped} stopped run{'s' if series.stopped != 1 else ''} left out")
+    if series.warnings:
+        marks.append("doubtful time")
+    return ", ".join(marks)
+
+
+def _sizes(series: Sequence[Series]) -> str:
+    """How much was measured: `accuracy of 3 seeds after 15 epochs; epoch time of 1,200 to 1,400 steps`."""
+    parts = []
+    trained = [s for s in series if s.accuracies]
+    if trained:
+        seeds = _span([len(s.accuracies) for s in trained], "seed")
+        parts.append(
+            f"accuracy of {seeds} after {_span([len(r.epochs) for s in trained for r in s.accuracies], 'epoch')}"
+        )
+    times = [t for s in series if (t := s.epoch_time())]
+    if times:
+        parts.append(f"time of {_span([t.steps for t in times], 'step')} a network")
+    return "; ".join(parts) or "nothing measured yet"
+
+
+def _span(numbers: Sequence[int], noun: str) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}{'' if low == high else f' to {high:,}'} {noun}{'' if high == 1 else 's'}"
+
+
+def _notes(group: Group, times: Sequence[EpochTime]) -> list[str]:
+    dataset, series = group.dataset, group.series
+    notes = [
+        f"Columns headed “published” are the paper's, measured on {paper.MACHINE} with CIFAR-100 for {paper.EPOCHS} "
+        "epochs; everything else was measured here. Brackets: 95 % intervals."
+    ]
+    seeds = {len(s.accuracies) for s in series if s.accuracies}
+    if seeds:
+        several = "mean over seeds with its Student-t interval" if max(seeds) > 1 else ""
+        single = "one seed with Wilson's interval over the test images" if min(seeds) == 1 else ""
+        notes.append(
+            f"Accuracy: {'; '.join(filter(None, [single, several]))}. Peak: the best epoch, picked after the fact."
+        )
+    sources = {t.source for t in times}
+    if any("sampled" in source for source in sources):
+        reach = max(
+            r.warmup_steps + sum(b.steps for b in r.blocks) for s in series for r in s.times if r.mode == "sampled"
+        )
+        notes.append(f"sampled: extrapolated from blocks of steps among the first {reach:,} steps of real training.")
+    if any("full" in source for source in sources):
+        notes.append("full: whole epochs were timed.")
+    if "training" in sources:
+        notes.append("time from training: mean over the epochs of the accuracy runs, with their evaluation left out.")
+    if times and dataset.train_images != PAPER_TRAIN_IMAGES:
+        notes.append(
+            f"An epoch here has {dataset.train_images:,} images, the published one {PAPER_TRAIN_IMAGES:,}: compare the "
+            f"time of a step (published: minutes over {PAPER_TRAIN_IMAGES // PAPER_BATCH_SIZE:,} steps)."
+        )
+    if dataset.classes != PAPER_CLASSES:
+        notes.append(
+            f"{dataset.classes} classes: the last layer has {dataset.classes} outputs instead of {PAPER_CLASSES}, "
+            "so parameter counts differ from the paper's."
+        )
+    if dataset.synthetic:
+        notes.append("synthetic: procedurally drawn images; accuracies say nothing about CIFAR-100.")
+    if dataset.subset:
+        notes.append("subset: fewer images than the data set has; accuracies are lower than with all of it.")
+    if any(not s.complete for s in series):
+        notes.append(
+            "stopped early: the run ended before its last epoch; its final accuracy is the last one it reached."
+        )
+    if any(t.low is None for t in times):
+        notes.append("single value: too few blocks for an interval.")
+    drifts = dict.fromkeys(filter(None, map(drift_text, group.machines)))
+    notes += [f"The machine drifted between the start and the end of the run: {changes}." for changes in drifts]
+    warned: dict[str, list[str]] = {}
+    for s in series:
+        for warning in s.warnings:
+            warned.setdefault(warning, []).append(group.name(s))
+    notes += [f"doubtful time ({', '.join(names)}): {warning}" for warning, names in warned.items()]
+    return notes

@@ -1,0 +1,217 @@
+"""The table of samples as a pandas data frame: `resnet_bench.load`, documented in docs/schema.md."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from resnet_bench import identity
+from resnet_bench.clock import PHASES
+from resnet_bench.errors import UserError
+from resnet_bench.schema import (
+    AccuracyResult,
+    EpochTimeResult,
+    ExplainResult,
+    OverheadResult,
+    ParametersResult,
+    PhaseSeconds,
+)
+
+if TYPE_CHECKING:
+    from resnet_bench.results.samples import Run, Samples
+
+TEXT, WHOLE, NUMBER, TRUTH = "string", "Int64", "Float64", "boolean"
+"""The dtypes of the columns: pandas' own that have `<NA>` for what is unknown or does not apply."""
+
+MEASUREMENT = {
+    "kind": TEXT,
+    "architecture": TEXT,
+    "variant": TEXT,
+    "round": WHOLE,
+    "epoch": WHOLE,
+    "steps": WHOLE,
+    "seconds": NUMBER,
+    "epoch_seconds": NUMBER,
+    **{f"{phase}_seconds": NUMBER for phase in PHASES},
+    "eval_seconds": NUMBER,
+    "train_loss": NUMBER,
+    "test_loss": NUMBER,
+    "test_accuracy": NUMBER,
+    "parameters": WHOLE,
+    "multiply_accumulates": WHOLE,
+    "page_faults": WHOLE,
+    "peak_memory_bytes": WHOLE,
+    "complete": TRUTH,
+    "comparable_times": TRUTH,
+    "same_bits": TRUTH,
+    "doubtful": TRUTH,
+}
+
+SETTING = {
+    "engine": TEXT,
+    "pipeline": TEXT,
+    "workers": WHOLE,
+    "threads": WHOLE,
+    "mode": TEXT,
+    "seed": WHOLE,
+    "recipe_epochs": WHOLE,
+    "batch_size": WHOLE,
+    "lr": NUMBER,
+    "beta1": NUMBER,
+    "beta2": NUMBER,
+    "eps": NUMBER,
+    "padding": WHOLE,
+    "flip_probability": NUMBER,
+    "rotation_degrees": NUMBER,
+    "dataset": TEXT,
+    "synthetic": TRUTH,
+    "subset": TRUTH,
+    "train_images": WHOLE,
+    "test_images": WHOLE,
+    "classes": WHOLE,
+    "dataset_sha256": TEXT,
+}
+
+IDENTITY = {
+    "machine": TEXT,
+    "software": TEXT,
+    "code": TEXT,
+    "pool": TEXT,
+    "session": TEXT,
+    "process": TEXT,
+    "started_at": TEXT,
+    **dict.fromkeys(identity.machine_of({}), TEXT),
+    **dict.fromkeys(identity.software_of({}), TEXT),
+    **dict.fromkeys(identity.code_of({}), TEXT),
+}
+for _key in ("cpu_family", "cpu_model_number", "cpu_stepping", "physical_cores", "logical_cores", "usable_cores"):
+    IDENTITY[_key] = WHOLE
+IDENTITY |= {"cpu_quota": NUMBER, "memory_gib": WHOLE, "memory_limit_gib": WHOLE, "interop_threads": WHOLE}
+IDENTITY |= {"l1d_bytes": WHOLE, "l2_bytes": WHOLE, "l3_bytes": WHOLE, "flush_denormal": TRUTH, "code_dirty": TRUTH}
+
+COLUMNS = {**MEASUREMENT, **SETTING, **IDENTITY}
+"""Name and dtype of every column, in their order."""
+
+
+def of(samples: Samples) -> pd.DataFrame:
+    """One row a raw measurement, in an order that does not depend on that of the files."""
+    pools = {id(run): pool.key for pool in samples.pools for run in pool.runs}
+    rows: list[dict[str, Any]] = []
+    for run in samples.runs:
+        shared = {**_identity(run), **_setting(run), "pool": pools.get(id(run))}
+        rows += [{**shared, **measured} for measured in _measurements(run)]
+    columns = {
+        name: pd.Series([_cell(row.get(name), dtype) for row in rows], dtype=dtype) for name, dtype in COLUMNS.items()
+    }
+    table = pd.DataFrame(columns)
+    order = [
+        "kind",
+        "architecture",
+        "engine",
+        "mode",
+        "pipeline",
+        "pool",
+        "seed",
+        "process",
+        "variant",
+        "epoch",
+        "round",
+    ]
+    order += [name for name in COLUMNS if name not in order]  # all others too: the order of equal rows does not matter
+    return table.sort_values(order, kind="stable", na_position="first", ignore_index=True)
+
+
+def written(table: pd.DataFrame, format_: Literal["csv", "parquet", "json"]) -> bytes:
+    """The table as a file of a format: csv and json in UTF-8, with empty cells and nulls for what is unknown.
+
+    Raises `UserError` for parquet without pyarrow.
+    """
+    if format_ == "csv":
+        return table.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace")
+    if format_ == "json":
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")  # exact, which to_json is not
+        return (json.dumps(rows, indent=1, allow_nan=False) + "\n").encode()
+    if importlib.util.find_spec("pyarrow") is None:
+        raise UserError('Parquet needs pyarrow; install it with: pip install "resnet-bench[parquet]".')
+    file = io.BytesIO()
+    table.to_parquet(file, index=False)
+    return file.getvalue()
+
+
+def _measurements(run: Run) -> Iterator[dict[str, Any]]:
+    """The rows of one result, with the columns that differ between kinds."""
+    r = run.result
+    shown: dict[str, Any]
+    kind: dict[str, Any] = {"kind": r.kind, "architecture": r.architecture}
+    if isinstance(r, EpochTimeResult):
+        kind |= {"parameters": r.parameters, "complete": r.complete, "comparable_times": True}
+        kind |= {"doubtful": bool(r.warnings), "peak_memory_bytes": r.peak_memory_bytes}
+        for b, seconds in zip(r.blocks, r.epoch_times.values(), strict=True):
+            shown = {"round": b.round, "steps": b.steps, "seconds": b.seconds, "page_faults": b.page_faults}
+            yield {**kind, **shown, "epoch_seconds": seconds, **_phases(b.phases)}
+    elif isinstance(r, AccuracyResult):
+        kind |= {"parameters": r.parameters, "complete": r.complete, "same_bits": r.same_bits}
+        batch_size = r.recipe.get("batch_size")
+        for e in r.epochs:
+            comparable = e.epoch in r.epoch_times
+            shown = {"epoch": e.epoch, "seconds": e.train_seconds, "comparable_times": comparable}
+            shown |= {"epoch_seconds": e.train_seconds if comparable else None, "eval_seconds": e.eval_seconds}
+            if isinstance(batch_size, int) and batch_size > 0:
+                shown["steps"] = -(-r.dataset.train_images // batch_size)
+            losses = {"train_loss": e.train_loss, "test_loss": e.test_loss, "test_accuracy": e.test_accuracy}
+            yield {**kind, **shown, **losses, **_phases(e.phases)}
+    elif isinstance(r, ParametersResult):
+        yield {**kind, "parameters": r.parameters, "multiply_accumulates": r.multiply_accumulates}
+    elif isinstance(r, OverheadResult):
+        for variant in ("bare", "harness", "clocks"):
+            for i, seconds in enumerate(getattr(r, f"{variant}_seconds")):
+                yield {**kind, "variant": variant, "round": i, "steps": r.steps, "seconds": seconds}
+    else:
+        for v in (*r.variants, *r.denormals):
+            for i, seconds in enumerate(v.block_seconds):
+                row = {"architecture": v.architecture, "variant": v.name, "round": i, "steps": 1, "seconds": seconds}
+                yield {**kind, **row, "doubtful": bool(r.warnings)}
+
+
+def _setting(run: Run) -> dict[str, Any]:
+    r = run.result
+    found = {key: getattr(r, key, None) for key in ("engine", "pipeline", "workers", "threads", "mode", "seed")}
+    if isinstance(r, AccuracyResult | EpochTimeResult | ExplainResult):
+        found |= {"recipe_epochs": r.recipe.get("epochs")} | {k: v for k, v in r.recipe.items() if k in SETTING}
+        betas = r.recipe.get("betas")
+        if isinstance(betas, list | tuple) and len(betas) == 2:
+            found |= {"beta1": betas[0], "beta2": betas[1]}
+        d = r.dataset
+        found |= {"dataset": d.name, "dataset_sha256": d.sha256}
+        found |= {key: getattr(d, key) for key in ("synthetic", "subset", "train_images", "test_images", "classes")}
+    elif isinstance(r, ParametersResult):
+        found["classes"] = r.num_classes
+    return found
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    machine, software, code = (of(run.machine) for of in (identity.machine_of, identity.software_of, identity.code_of))
+    digests = {"machine": identity.digest(machine), "software": identity.digest(software), "code": code["code_sha256"]}
+    origin = {"session": run.session, "process": run.result.process, "started_at": run.result.started_at}
+    return {**digests, **origin, **machine, **software, **code}
+
+
+def _phases(phases: PhaseSeconds) -> dict[str, float]:
+    return {f"{phase}_seconds": getattr(phases, phase) for phase in PHASES}
+
+
+def _cell(value: Any, dtype: str) -> Any:
+    """The value as the column takes it; `<NA>` where a damaged file has something else there."""
+    if value is None or isinstance(value, dict | list | tuple):
+        return pd.NA
+    if dtype == TEXT:
+        return str(value)
+    right = {WHOLE: int, NUMBER: int | float, TRUTH: bool}[dtype]
+    if not isinstance(value, right) or (isinstance(value, bool) and dtype != TRUTH):
+        return pd.NA
+    return pd.NA if dtype == WHOLE and not -(2**63) <= value < 2**63 else value

@@ -1,0 +1,76 @@
+"""The journal of a benchmark session: what is measured so far, on disk at once.
+
+pytest-benchmark writes its JSON once, when the session ends, so a session that is killed would lose everything. The
+journal is a file of the same shape, replaced atomically whenever a benchmark finishes and after every interleaved
+round. It is removed when the session ends well; after a kill it can be read like any saved file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pytest_benchmark.stats import Stats
+
+from resnet_bench.errors import UserError
+from resnet_bench.files import write_json
+from resnet_bench.schema import Result
+
+
+class Journal:
+    """Entries by benchmark name, in `folder`, in a file of this process."""
+
+    def __init__(self, folder: Path, machine_info: dict[str, Any]) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"Cannot make the folder {folder} for the journal: {error.strerror}; give another --benchmark-storage."
+            ) from None
+        started = datetime.now(timezone.utc)
+        self.path = folder / f"{started:%Y%m%dT%H%M%SZ}-{os.getpid()}.json"
+        self._head = {"machine_info": machine_info, "commit_info": {}, "datetime": started.isoformat(), "version": ""}
+        self._results: dict[str, Result] = {}
+        self._entries: dict[str, dict[str, Any]] = {}
+
+    def add(self, name: str, group: str, result: Result, seconds: Sequence[float]) -> None:
+        """Write down a result, finished or not, with its raw values; the latest of a name stands."""
+        stats = Stats()
+        for value in seconds:
+            stats.update(value)
+        self._results[name] = result
+        self._entries[name] = {
+            "group": group,
+            "name": name.rsplit("::", 1)[-1],
+            "fullname": name,
+            "params": None,
+            "param": name.partition("[")[2].rstrip("]") or None,
+            "extra_info": result.model_dump(mode="json"),
+            "options": {},
+            "stats": {**(stats.as_dict() if seconds else {}), "data": stats.data, "iterations": 1},
+        }
+        write_json(self.path, {**self._head, "benchmarks": list(self._entries.values())})
+
+    @property
+    def results(self) -> list[Result]:
+        """What was written down so far."""
+        return list(self._results.values())
+
+    def remove(self) -> None:
+        """The session's results are in a safe place, or were not asked for."""
+        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.parent.rmdir()  # only where it is empty
+
+
+def left_behind(folder: Path) -> Iterator[Path]:
+    """Journals of sessions that were killed: those whose process is gone."""
+    for path in sorted(folder.glob("*.json")):
+        pid = path.stem.rpartition("-")[2]
+        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+            yield path

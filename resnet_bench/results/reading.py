@@ -1,0 +1,102 @@
+"""Result files, read and checked against the schema; older versions with what they lack marked unknown."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from resnet_bench.errors import UserError
+from resnet_bench.schema import READABLE_VERSIONS, Result
+
+_RESULT: TypeAdapter[Result] = TypeAdapter(Result)
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """What one JSON file holds.
+
+    Attributes:
+        path: where it was read from.
+        machine: `resnet_bench.identity.describe()` of what ran it, with its `calibration` where taken.
+        datetime: when it was saved, ISO 8601; empty for `train --output`.
+        results: in the order of the file; several of one architecture are several runs (seeds) of it.
+        sha256: of the file's text; of what is not in a file, empty.
+    """
+
+    path: Path
+    machine: dict[str, Any]
+    datetime: str
+    results: tuple[Result, ...]
+    sha256: str = ""
+
+    def of_kind(self, kind: type[Any]) -> list[Any]:
+        """The results of one class, e.g. `file.of_kind(EpochTimeResult)`."""
+        return [r for r in self.results if isinstance(r, kind)]
+
+
+def read(path: str | Path) -> ResultFile:
+    """Read and check a file of either kind; `UserError` names the file and what is wrong with it.
+
+    Benchmarks of other projects in the same file are passed over; a file with no result of this suite is an error.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}; give the JSON of a run.") from None
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no JSON or was cut off ({error}); give the JSON of a complete run.") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} holds no results of resnet_bench; give a file that this suite saved.")
+    if isinstance(data.get("benchmarks"), list):
+        machine = data.get("machine_info")
+        machine = machine.get("resnet_bench") if isinstance(machine, dict) else None
+        entries = [b.get("extra_info") if isinstance(b, dict) else b for b in data["benchmarks"]]
+        entries = [e for e in entries if not isinstance(e, dict) or "kind" in e or "schema_version" in e]
+    else:
+        machine = data.get("machine")
+        entries = [data] if "kind" in data else []
+    if not entries:
+        raise UserError(f"{path} holds no results of resnet_bench; give a file that this suite saved.")
+    if not isinstance(machine, dict):
+        raise UserError(f"{path} does not say which machine it was measured on; give a file that this suite saved.")
+    created = data.get("datetime", "")
+    results = tuple(_checked(path, entry) for entry in entries)
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    return ResultFile(path, machine, created if isinstance(created, str) else "", results, digest)
+
+
+def _checked(path: Path, entry: Any) -> Result:
+    version = entry.get("schema_version") if isinstance(entry, dict) else None
+    if version is not None and (isinstance(version, bool) or version not in READABLE_VERSIONS):
+        raise UserError(
+            f"{path} has schema version {version!r}, this release reads versions "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}; read it with the release that wrote it."
+        )
+    if version == 1:
+        entry = _with_unknowns(entry)
+    try:
+        return _RESULT.validate_json(json.dumps(entry), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "result"
+        raise UserError(f"{path} does not follow the schema at {where}: {first['msg'].lower()}.") from None
+
+
+def _with_unknowns(entry: dict[str, Any]) -> dict[str, Any]:
+    """A result of version 1 with None for everything that only later versions tell."""
+    unknown: dict[str, Any] = {"process": None, "started_at": None}
+    if entry.get("kind") == "accuracy":
+        unknown |= {"stretches": None, "same_bits": None}
+        if isinstance(entry.get("epochs"), list):
+            epochs = [e | {"stretches": None} if isinstance(e, dict) else e for e in entry["epochs"]]
+            entry = {**entry, "epochs": epochs}
+    return {**unknown, **entry}

@@ -1,0 +1,233 @@
+"""The table of samples: everything that result files hold, each measurement once.
+
+`resnet_bench.load` gives it as a data frame, one row a raw measurement; `Samples` gives the same runs as objects. Every
+report and comparison starts from here and reads no file itself. Two rules are made here and nowhere else:
+
+- What is a duplicate (`_each_once`): results of one benchmark from one process; where a file does not tell the process,
+  results of which one's raw values are the beginning of the other's. The longer one counts, since a journal or an early
+  copy holds the beginning of what the final file holds.
+- What may be pooled (`Samples.pools`): results that agree in machine, software, code, data set, network and setting;
+  they may differ in seed, session and process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from resnet_bench import identity
+from resnet_bench.results.reading import ResultFile, read
+from resnet_bench.schema import (
+    AccuracyResult,
+    DatasetInfo,
+    EpochTimeResult,
+    ExplainResult,
+    OverheadResult,
+    ParametersResult,
+    Result,
+)
+
+TRAINED = (AccuracyResult, EpochTimeResult)
+"""The results of a training: they have a data set and a setting."""
+
+_T = TypeVar("_T", bound="Result")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One result and where it comes from.
+
+    Attributes:
+        result: the longest copy of it that the files hold.
+        machine: `identity.describe()` of its file.
+        file: the file that it was taken from.
+        together: equal for runs whose rounds were measured in turn, so that a round of one may be set against the same
+            round of another: those of one process of one session. Where a file does not tell, those of one file.
+    """
+
+    result: Result
+    machine: dict[str, Any]
+    file: ResultFile
+    together: tuple[str, str]
+
+    @property
+    def identity(self) -> str:
+        """Equal for runs on one kind of machine with the same software and code."""
+        return identity.key(self.machine)
+
+    @property
+    def session(self) -> str | None:
+        found = self.machine.get("session")
+        return found if isinstance(found, str) else None
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """Engine, pipeline, workers, threads and the recipe's numbers but the epochs, flat; of trainings only."""
+        r = self.result
+        assert isinstance(r, TRAINED)
+        recipe = {k: v for k, v in r.recipe.items() if k != "epochs"}
+        return {"engine": r.engine, "pipeline": r.pipeline, "workers": r.workers, "threads": r.threads, **recipe}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Runs of one network that may be pooled: they differ in seed, session, process and time of day alone.
+
+    Attributes:
+        key: a short digest of what they agree in.
+        identity: of machine, software and code.
+        dataset: equal for data sets whose results may be pooled.
+        runs: in the order of the files.
+    """
+
+    key: str
+    identity: str
+    dataset: str
+    architecture: str
+    setting: dict[str, Any]
+    runs: tuple[Run, ...]
+
+    def of_kind(self, kind: type[_T]) -> list[_T]:
+        return [r.result for r in self.runs if isinstance(r.result, kind)]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What result files hold together, each measurement once, in the order of the files."""
+
+    files: tuple[ResultFile, ...]
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        return tuple(_each_once([run for file in self.files for run in _runs(file)]))
+
+    def of_kind(self, kind: type[_T]) -> list[_T]:
+        """The results of one class, e.g. `samples.of_kind(EpochTimeResult)`."""
+        return [r.result for r in self.runs if isinstance(r.result, kind)]
+
+    @cached_property
+    def pools(self) -> tuple[Pool, ...]:
+        """The runs of trainings by what may be pooled, in the order in which they come."""
+        datasets = dataset_keys(self.runs)
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            if isinstance(run.result, TRAINED):
+                agreed = [run.identity, datasets[id(run)], run.result.architecture, run.setting]
+                found.setdefault(json.dumps(agreed, sort_keys=True), []).append(run)
+        return tuple(_pool(agreed, datasets[id(runs[0])], runs) for agreed, runs in found.items())
+
+
+def read_all(paths: Iterable[str | Path]) -> Samples:
+    """Read files; `UserError` names the first that cannot be read and what is wrong with it."""
+    return Samples(tuple(read(path) for path in paths))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The two rules
+
+
+def raw_values(result: Result) -> tuple[Any, ...]:
+    """What was measured, in the order in which it was measured."""
+    if isinstance(result, EpochTimeResult):
+        return tuple((b.round, b.steps, b.seconds) for b in result.blocks)
+    if isinstance(result, AccuracyResult):
+        return tuple(
+            (e.epoch, e.train_seconds, e.eval_seconds, e.train_loss, e.test_loss, e.test_accuracy)
+            for e in result.epochs
+        )
+    if isinstance(result, OverheadResult):
+        return (*result.bare_seconds, *result.harness_seconds, *result.clocks_seconds)
+    if isinstance(result, ExplainResult):
+        return tuple(s for v in (*result.variants, *result.denormals) for s in v.block_seconds)
+    return (result.parameters,)
+
+
+def _benchmark(run: Run) -> str:
+    """Equal for results that may be copies of one another: what was benchmarked, not who did it."""
+    result = run.result
+    key: list[Any] = [result.kind, result.architecture]
+    if isinstance(result, TRAINED):
+        # not the number of epochs: a resumed training may have been given more
+        key += [result.seed, result.dataset.sha256, {k: v for k, v in result.recipe.items() if k != "epochs"}]
+    if isinstance(result, EpochTimeResult):  # a training may go on under other settings and is the same one
+        key += [result.engine, result.pipeline, result.mode, result.threads, result.workers]
+    elif isinstance(result, ParametersResult):
+        key += [result.num_classes]
+    if not isinstance(result, AccuracyResult):  # a training may also go on elsewhere
+        key += [run.identity]
+    return json.dumps(key, sort_keys=True)
+
+
+def _copies(short: Result, long: Result) -> bool:
+    """Whether two results of one benchmark are one measurement, of which `long` has as much or more."""
+    if short.process is not None and long.process is not None:
+        return _begun_by(short) == _begun_by(long)
+    values = raw_values(short)
+    return raw_values(long)[: len(values)] == values
+
+
+def _begun_by(result: Result) -> tuple[Any, ...]:
+    """The process that began the measurement, and with which settings, since it may train one network with several."""
+    if isinstance(result, AccuracyResult) and result.stretches:
+        first = result.stretches[0]
+        return first.process, first.engine, first.pipeline, first.workers, first.threads
+    return (result.process,)
+
+
+def _each_once(runs: Sequence[Run]) -> list[Run]:
+    """Without the copies. Of equally long ones that in the fullest file counts, where its partners in a round are."""
+    kept: dict[str, list[Run]] = {}
+    place = {id(run): i for i, run in enumerate(runs)}
+
+    def rank(run: Run) -> tuple[int, int, str]:
+        return -len(raw_values(run.result)), -len(run.file.results), run.file.sha256
+
+    for run in sorted(runs, key=rank):
+        alike = kept.setdefault(_benchmark(run), [])
+        if not any(_copies(run.result, other.result) for other in alike):
+            alike.append(run)
+    return sorted((run for alike in kept.values() for run in alike), key=lambda run: place[id(run)])
+
+
+def dataset_keys(runs: Iterable[Run]) -> dict[int, str]:
+    """For each training's run, by its `id`: equal for data sets whose results may be pooled.
+
+    A whole data set has the same images for every seed. A subset is drawn anew for each seed, so its digest changes
+    with the seed; two digests for one seed are two data sets, and then each digest stands for itself.
+    """
+    sizes: dict[int, tuple[str, DatasetInfo, int]] = {}
+    for run in runs:
+        if isinstance(run.result, TRAINED):
+            d = run.result.dataset
+            text = json.dumps([d.name, d.synthetic, d.subset, d.train_images, d.test_images, d.classes])
+            sizes[id(run)] = (text, d, run.result.seed)
+    digests: dict[tuple[str, int], set[str]] = {}
+    for text, d, seed in sizes.values():
+        digests.setdefault((text, seed), set()).add(d.sha256)
+    several = {text for (text, _), found in digests.items() if len(found) > 1}
+    return {
+        run: text if d.subset and text not in several else f"{text} {d.sha256}" for run, (text, d, _) in sizes.items()
+    }
+
+
+def _pool(agreed: str, dataset: str, runs: Sequence[Run]) -> Pool:
+    first, key = runs[0], hashlib.sha256(agreed.encode()).hexdigest()[:12]
+    return Pool(key, first.identity, dataset, first.result.architecture, first.setting, tuple(runs))
+
+
+def _runs(file: ResultFile) -> Iterable[Run]:
+    session = file.machine.get("session")
+    seen: dict[str, int] = {}
+    for result in file.results:
+        alike = json.dumps(
+            [result.kind, result.architecture, getattr(result, "engine", ""), getattr(result, "mode", "")]
+        )
+        number = seen[alike] = seen.get(alike, -1) + 1
+        told = isinstance(session, str) and result.process is not None
+        together = (str(session), str(result.process)) if told else (file.sha256 or str(file.path), str(number))
+        yield Run(result, file.machine, file, together)

@@ -1,0 +1,304 @@
+"""Results as data: the one schema that every JSON file of the suite follows, written and read here.
+
+Two kinds of file hold them. `resnet-bench train --output` writes one `AccuracyResult`. `pytest benchmarks` writes
+pytest-benchmark's JSON, in which each benchmark's `extra_info` is one result (`parameters`, `epoch_time`, `accuracy`,
+`overhead` or `explain`) and `machine_info["resnet_bench"]` is `resnet_bench.identity.describe()`. `docs/schema.md`
+lists every key.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+SCHEMA_VERSION: Literal[2] = 2
+READABLE_VERSIONS = (1, 2)
+Version = Literal[1, 2]
+
+Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 30 years; keeps sums and ratios of nonsense finite
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=1, le=10**15)]  # what a float can hold exactly
+NonNegativeCount = Annotated[int, Field(ge=0, le=10**15)]
+ClassCount = Annotated[int, Field(ge=2, le=10**15)]
+Parameters = Annotated[float, Field(ge=0, le=1e15)]  # mean of counts
+Finite = Annotated[float, Field(ge=-1e300, le=1e300)]  # milliseconds and per cent of it are finite too
+Loss = float
+
+
+class Model(BaseModel):
+    """Immutable; unknown keys, NaN and infinities are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Interval(Model):
+    """An estimate with its interval: `estimate` lies in [`low`, `high`]; `method` says how it was made."""
+
+    estimate: Finite
+    low: Finite
+    high: Finite
+    confidence: Fraction = 0.95
+    method: str
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Interval:
+        slack = 1e-9 * max(abs(self.estimate), abs(self.low), abs(self.high))  # of the rounding behind the ends
+        if not self.low - slack <= self.estimate <= self.high + slack:
+            raise ValueError("the estimate lies outside its interval")
+        return self
+
+    @property
+    def relative(self) -> float:
+        """Half the interval's width over the estimate; infinite for an estimate of 0."""
+        return (self.high - self.low) / 2 / self.estimate if self.estimate else math.inf
+
+
+class DatasetInfo(Model):
+    """Which images were used. `sha256` is over the images and labels in use, training set first."""
+
+    name: str
+    synthetic: bool
+    subset: bool  # fewer images than the data set has
+    train_images: Count
+    test_images: Count
+    classes: ClassCount
+    sha256: Sha256
+    mean: tuple[float, float, float]  # per channel, of the training images, in [0, 1]
+    std: tuple[float, float, float]
+
+
+class PhaseSeconds(Model):
+    """Seconds spent in each phase of the step: waiting for data, forward, backward, optimiser."""
+
+    data: Seconds
+    forward: Seconds
+    backward: Seconds
+    optimizer: Seconds
+
+
+class EpochResult(Model):
+    """One epoch: training, then evaluation on the whole test set. `train_loss` is the mean over the images."""
+
+    epoch: Count
+    train_seconds: Seconds
+    eval_seconds: Seconds
+    train_loss: Loss
+    test_loss: Loss
+    test_accuracy: Fraction
+    phases: PhaseSeconds
+    stretches: (
+        tuple[NonNegativeCount, ...] | None
+    )  # which of the training's stretches it was trained in; None: not told
+
+
+class _Result(Model):
+    """What is common to every result. None stands for what a file of version 1 does not tell."""
+
+    schema_version: Version = SCHEMA_VERSION
+    architecture: str
+    process: str | None  # random id of the process that began the measurement
+    started_at: str | None  # when it began, UTC, ISO 8601
+
+    @model_validator(mode="after")
+    def _says_where_it_comes_from(self) -> _Result:
+        if self.schema_version > 1 and (self.process is None or self.started_at is None):
+            raise ValueError("process and started_at are unknown only in version 1")
+        return self
+
+
+class Stretch(Model):
+    """What one process contributed to a training: the settings, machine, software and code it ran under."""
+
+    process: str
+    session: str
+    started_at: str
+    engine: str
+    pipeline: Literal["loader", "vectorized"]
+    workers: NonNegativeCount
+    threads: Count
+    machine: dict[str, Any]  # `resnet_bench.identity.describe()`
+
+
+class _Run(_Result):
+    """What is common to every result that a training produced."""
+
+    parameters: Count
+    engine: str
+    pipeline: Literal["loader", "vectorized"]
+    dataset: DatasetInfo
+    recipe: dict[str, Any]  # `Recipe.as_dict()`
+    seed: int
+    threads: Count
+    workers: NonNegativeCount
+    compile_seconds: Seconds = 0.0  # never part of an epoch's time
+
+
+class AccuracyResult(_Run):
+    """A training: `complete` is false where it stopped before the recipe's last epoch."""
+
+    kind: Literal["accuracy"] = "accuracy"
+    mixed: bool = False  # stretches differ in setting, machine, software or code: times of epochs do not compare
+    same_bits: bool | None  # whether an undisturbed run has the same weights to the last bit; None: not told
+    stretches: tuple[Stretch, ...] | None  # in order; None: not told
+    complete: bool
+    epochs: tuple[EpochResult, ...]
+    final_accuracy: Interval | None  # Wilson interval of the last epoch; None before the first
+    weights_sha256: Sha256
+    machine: dict[str, Any] | None = None  # only in `train --output`; benchmarks have it in `machine_info`
+
+    @model_validator(mode="after")
+    def _epochs_are_of_stretches(self) -> AccuracyResult:
+        if [e.epoch for e in self.epochs] != list(range(1, len(self.epochs) + 1)):
+            raise ValueError("the epochs are not numbered from 1")
+        for e in self.epochs:
+            if (e.stretches is None) != (self.stretches is None):
+                raise ValueError("either every epoch says in which stretches it was trained, or none does")
+            if e.stretches is not None and max(e.stretches, default=-1) not in range(len(self.stretches or ())):
+                raise ValueError(f"epoch {e.epoch} was trained in no stretch of the training")
+        return self
+
+    @property
+    def peak_accuracy(self) -> float | None:
+        """Of the best epoch, picked after the fact: the one definition of a network's peak."""
+        return max((e.test_accuracy for e in self.epochs), default=None)
+
+    @property
+    def epoch_times(self) -> dict[int, float]:
+        """{epoch: training seconds} of epochs whose times compare; none where the training is `mixed`."""
+        return {} if self.mixed else {e.epoch: e.train_seconds for e in self.epochs}
+
+
+class Block(Model):
+    """Consecutive steps timed as one: the raw value behind an estimate. In mode `full`, a whole epoch."""
+
+    round: NonNegativeCount
+    steps: Count
+    seconds: Annotated[float, Field(ge=1e-9, le=1e9)]
+    phases: PhaseSeconds
+    page_faults: NonNegativeCount
+
+
+class EpochTimeResult(_Run):
+    """Seconds for one training epoch (no evaluation), measured whole (`full`) or extrapolated (`sampled`).
+
+    `epoch_seconds = startup_seconds + steps_per_epoch × mean step time`; in mode `full` it is the mean of the blocks.
+    """
+
+    kind: Literal["epoch_time"] = "epoch_time"
+    complete: bool  # false in a journal that was cut off
+    mode: Literal["sampled", "full"]
+    stopped_by: Literal["precision", "time-limit", "rounds"] | None
+    steps_per_epoch: Count
+    warmup_steps: NonNegativeCount
+    startup_seconds: Seconds  # what opening an epoch's pipeline costs before its first step
+    blocks: tuple[Block, ...]
+    read_parameters: Parameters | None = None  # by the forward pass of the mean timed step; None: not counted yet
+    updated_parameters: Parameters | None = None  # by its update
+    epoch_seconds: Interval | None  # None for fewer than two blocks
+    step_bound_seconds: Seconds | None = None  # least time a step can take here: `machine.step_bound`
+    peak_memory_bytes: NonNegativeCount | None  # most that training this network added to the process
+    load_average_before: float | None  # over one minute; None where the system has none
+    load_average_after: float | None
+    warnings: tuple[str, ...]  # why this number should be doubted; empty where nothing was noticed
+
+    @model_validator(mode="after")
+    def _rounds_are_told_apart(self) -> EpochTimeResult:
+        if len({b.round for b in self.blocks}) < len(self.blocks):
+            raise ValueError("two blocks are of one round")
+        return self
+
+    @property
+    def epoch_times(self) -> dict[int, float]:
+        """{round: the seconds that its block says an epoch takes}: the one definition of an epoch's seconds.
+
+        `sampled`: the pipeline's start and as many mean steps as an epoch has; `full`: the whole epoch as it was timed.
+        """
+        if self.mode == "full":
+            return {b.round: b.seconds for b in self.blocks}
+        return {b.round: self.startup_seconds + self.steps_per_epoch * b.seconds / b.steps for b in self.blocks}
+
+    @property
+    def step_phases(self) -> dict[str, float]:
+        """Mean seconds per step of each phase, over all blocks."""
+        steps = sum(b.steps for b in self.blocks)
+        return {p: sum(getattr(b.phases, p) for b in self.blocks) / steps for p in PhaseSeconds.model_fields}
+
+
+class ParametersResult(_Result):
+    """The size of a network, counted on the module; building it is what the benchmark times."""
+
+    kind: Literal["parameters"] = "parameters"
+    parameters: Count
+    num_classes: ClassCount
+    fc_parameters: NonNegativeCount
+    multiply_accumulates: Count
+    published_parameters: str | None
+
+
+class OverheadResult(_Result):
+    """What the harness costs: ratios of interleaved blocks over the same batches; 1 is free."""
+
+    kind: Literal["overhead"] = "overhead"
+    engine: str
+    steps: Count  # of one block
+    bare_seconds: tuple[Seconds, ...]  # block by block
+    harness_seconds: tuple[Seconds, ...]
+    clocks_seconds: tuple[Seconds, ...]
+    harness_over_bare: Interval  # harness with clocks off / bare PyTorch loop
+    clocks_over_harness: Interval  # clocks on / clocks off
+
+
+class Variant(Model):
+    """A step run one way: a row of `resnet-bench explain`."""
+
+    architecture: str
+    name: str  # e.g. `fused Adam`
+    change: str  # what differs from the row before
+    step_seconds: Interval  # mean over blocks
+    block_seconds: tuple[Seconds, ...]  # per step, block by block: the raw values
+    phases: PhaseSeconds  # per step
+    page_faults: Annotated[float, Field(ge=0, le=1e15)]  # per step
+    optimizer_bytes: NonNegativeCount  # per step, by count of what is read and written; see `explain`
+
+
+class ExplainResult(_Result):
+    """Where the time of a step goes: from the plain step to the fastest, one change at a time."""
+
+    kind: Literal["explain"] = "explain"
+    counterpart: str  # the network it is compared with, variant by variant
+    dataset: DatasetInfo
+    recipe: dict[str, Any]
+    seed: int
+    threads: Count
+    workers: NonNegativeCount  # of the plain variant's loader
+    variants: tuple[Variant, ...]  # the network's rows, then the counterpart's
+    dead_share: Fraction  # of hidden units that never answer, in the state that denormals were measured on
+    denormal_share: Fraction  # of that state's moments
+    denormals: tuple[Variant, ...]  # on that state: kept, flushed
+    warnings: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _explains(self) -> ExplainResult:
+        names = [[v.name for v in self.variants if v.architecture == a] for a in (self.architecture, self.counterpart)]
+        if len(names[0]) < 2 or names[0] != names[1]:
+            raise ValueError("the variants are not the same two or more of both networks")
+        if len(self.denormals) != 2:
+            raise ValueError("the steps with denormals are not two")
+        if any(min((v.step_seconds.estimate, *v.block_seconds)) <= 0 for v in (*self.variants, *self.denormals)):
+            raise ValueError("a step takes no time")
+        kept, flushed = (len(v.block_seconds) for v in self.denormals)
+        if kept != flushed or kept < 2:
+            raise ValueError("the steps with denormals were not measured in turn, two blocks of each or more")
+        if "batch_size" not in self.recipe:
+            raise ValueError("the recipe lacks its batch size")
+        return self
+
+
+Result = Annotated[
+    ParametersResult | EpochTimeResult | AccuracyResult | OverheadResult | ExplainResult, Field(discriminator="kind")
+]
+
+_RESULT: TypeAdapter[Result] = TypeAdapter(Result)

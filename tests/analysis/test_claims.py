@@ -1,0 +1,440 @@
+"""Claims: each rule reaches each of its outcomes on hand-made results, and never on data that cannot decide it."""
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnet_bench.analysis import claims
+from resnet_bench.analysis.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDABLE, Verdict
+from resnet_bench.paper import CLAIMS, PUBLISHED
+from resnet_bench.recipe import Recipe
+from resnet_bench.results import reading
+from tests import handmade as samples
+
+Entry = dict[str, Any]
+Judge = Callable[..., dict[str, Verdict]]
+
+MINUTES = {name: p.epoch_minutes for name, p in PUBLISHED.items()}
+BASELINE = (0.20, 0.26, 0.29, 0.31, 0.34, 0.35, 0.355, 0.36, 0.352, 0.35, 0.348, 0.346, 0.345, 0.342, 0.34)
+CURVES = {
+    "baseline": BASELINE,
+    "fc1": (0.26, 0.32, 0.35, 0.37, 0.40, *[0.38] * 10),
+    "fc3": (0.22, 0.26, 0.28, 0.31, 0.325, 0.33, 0.33, 0.328, 0.325, 0.32, 0.318, 0.315, 0.313, 0.311, 0.31),
+    "blocks2": tuple(a - 0.05 for a in BASELINE),
+    "conv5x5": (*(a - 0.03 for a in BASELINE[:9]), 0.345, 0.356, 0.366, 0.371, 0.376, 0.38),
+}
+"""Curves that do all that the study says, except that its early lead and its peak of `fc1` exclude each other."""
+
+
+def times(**minutes: float) -> list[Entry]:
+    """Epoch times of networks in minutes, `reference` engine; `_` in a name is `-`."""
+    return [samples.epoch_time(n.replace("_", "-"), seconds=60 * m, noise=0.005) for n, m in minutes.items()]
+
+
+def curves(seeds: int = 3, apart: float = 0.1, **accuracies: Sequence[float]) -> list[Entry]:
+    """Trainings on CIFAR-100; from each seed to the next they end `apart` points higher."""
+    return [
+        samples.accuracy(n.replace("_", "-"), plus(values, apart * (seed - seeds // 2)), seed=seed)
+        for n, values in accuracies.items()
+        for seed in range(seeds)
+    ]
+
+
+def fast(**minutes: float) -> list[Entry]:
+    """The same as `times` on the fast engine."""
+    return [{**e, "engine": "fast", "pipeline": "vectorized"} for e in times(**minutes)]
+
+
+def plus(curve: Sequence[float], points: float) -> list[float]:
+    return [a + points / 100 for a in curve]
+
+
+def depth(blocks2: float, control: float, seeds: int = 3) -> list[Entry]:
+    """The baseline, `blocks2` and its control this many points away from the baseline."""
+    networks = {"baseline": BASELINE, "blocks2": plus(BASELINE, blocks2), "blocks2_same": plus(BASELINE, control)}
+    return curves(seeds, **networks)
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Judge:
+    """Judge one file for each list of entries: `judge(entries, more, machine=…)[claim]`."""
+    numbers = itertools.count()
+
+    def judged(*files: list[Entry], machine: Entry | None = None) -> dict[str, Verdict]:
+        paths = [samples.save(tmp_path / f"{next(numbers)}.json", entries, machine) for entries in files]
+        return {v.claim.id: v for v in claims.judge(samples.together([reading.read(path) for path in paths]))}
+
+    return judged
+
+
+def counts(*names: str, **wrong: int) -> list[Entry]:
+    return [samples.parameters(n) | ({"parameters": wrong[n]} if n in wrong else {}) for n in names]
+
+
+FIVE = {n: CURVES[n] for n in CURVES}
+LATE = plus(BASELINE[:10], -3) + plus(BASELINE[10:], -1.5)
+STEEP = [0.05, 0.08, 0.11, 0.14, 0.17, 0.20, 0.22, 0.24, 0.26, 0.28, 0.30, 0.31, 0.32, 0.34, 0.36]
+
+CASES: list[tuple[str, list[Entry], str]] = [
+    ("table1", counts("baseline", "fc1", "fc3"), REPRODUCED),
+    ("table1", counts("baseline", "fc1", "fc3", fc1=1_600_000), NOT_REPRODUCED),
+    ("table1", counts("baseline", "fc1"), UNDECIDABLE),
+    ("table2", counts("baseline", "conv5x5"), REPRODUCED),
+    ("table2", counts("baseline", "conv5x5", conv5x5=1_800_000), NOT_REPRODUCED),
+    ("table2", [samples.parameters("baseline", num_classes=10), *counts("conv5x5")], UNDECIDABLE),
+    ("baseline-minutes", times(baseline=57), REPRODUCED),
+    ("baseline-minutes", times(baseline=11), NOT_REPRODUCED),
+    ("baseline-minutes", [samples.epoch_time("baseline", seconds=57 * 60, blocks=1)], UNDECIDABLE),
+    ("fc1-faster", times(baseline=57, fc1=40), REPRODUCED),
+    ("fc1-faster", times(baseline=57, fc1=70), NOT_REPRODUCED),
+    ("fc1-faster", times(baseline=57, fc1=57), UNDECIDABLE),
+    ("fc1-factor", times(baseline=11.4, fc1=1.5), REPRODUCED),
+    ("fc1-factor", times(baseline=57, fc1=12), NOT_REPRODUCED),
+    (
+        "fc1-factor",
+        [samples.epoch_time(n, seconds=60 * m, noise=0.5, blocks=8) for n, m in (("baseline", 57), ("fc1", 7.5))],
+        UNDECIDABLE,
+    ),
+    ("fc3-slower", times(baseline=57, fc3=70), REPRODUCED),
+    ("fc3-slower", times(baseline=57, fc3=50), NOT_REPRODUCED),
+    ("fc3-slower", times(fc3=50), UNDECIDABLE),
+    ("fc3-factor", times(baseline=57, fc3=93), REPRODUCED),
+    ("fc3-factor", times(baseline=57, fc3=120), NOT_REPRODUCED),
+    ("fc3-factor", times(fc3=120), UNDECIDABLE),
+    ("blocks2-slower", times(baseline=57, blocks2=90), REPRODUCED),
+    ("blocks2-slower", times(baseline=57, blocks2=30), NOT_REPRODUCED),
+    ("blocks2-slower", times(baseline=57), UNDECIDABLE),
+    ("blocks2-factor", times(baseline=57, blocks2=90), REPRODUCED),
+    ("blocks2-factor", times(baseline=57, blocks2=120), NOT_REPRODUCED),
+    ("blocks2-factor", times(blocks2=120), UNDECIDABLE),
+    ("conv5x5-faster", times(baseline=57, conv5x5=12), REPRODUCED),
+    ("conv5x5-faster", times(baseline=57, conv5x5=90), NOT_REPRODUCED),
+    ("conv5x5-faster", times(baseline=57), UNDECIDABLE),
+    ("conv5x5-factor", times(baseline=57, conv5x5=12), REPRODUCED),
+    ("conv5x5-factor", times(baseline=57, conv5x5=9), NOT_REPRODUCED),
+    ("conv5x5-factor", times(baseline=57), UNDECIDABLE),
+    ("baseline-peak", curves(baseline=BASELINE), REPRODUCED),
+    ("baseline-peak", curves(baseline=plus(BASELINE, 3)), NOT_REPRODUCED),
+    ("baseline-peak", curves(baseline=BASELINE[:14]), UNDECIDABLE),
+    ("baseline-peak", curves(apart=4, baseline=BASELINE), UNDECIDABLE),
+    ("baseline-peak", curves(apart=4, baseline=plus(BASELINE, 12)), NOT_REPRODUCED),
+    ("fc1-peak", curves(fc1=[0.38] * 15), REPRODUCED),
+    ("fc1-peak", curves(fc1=[0.42] * 15), NOT_REPRODUCED),
+    ("fc1-peak", curves(baseline=BASELINE), UNDECIDABLE),
+    ("fc3-peak", curves(fc3=CURVES["fc3"]), REPRODUCED),
+    ("fc3-peak", curves(fc3=BASELINE), NOT_REPRODUCED),
+    ("fc3-peak", [], UNDECIDABLE),
+    ("blocks2-peak", curves(blocks2=CURVES["blocks2"]), REPRODUCED),
+    ("blocks2-peak", curves(blocks2=BASELINE), NOT_REPRODUCED),
+    ("blocks2-peak", [], UNDECIDABLE),
+    ("conv5x5-peak", curves(conv5x5=CURVES["conv5x5"]), REPRODUCED),
+    ("conv5x5-peak", curves(conv5x5=plus(BASELINE, -3)), NOT_REPRODUCED),
+    ("conv5x5-peak", [], UNDECIDABLE),
+    ("fc1-higher", curves(baseline=BASELINE, fc1=CURVES["fc1"]), REPRODUCED),
+    ("fc1-higher", curves(baseline=BASELINE, fc1=plus(BASELINE, -3)), NOT_REPRODUCED),
+    ("fc1-higher", curves(baseline=BASELINE, fc1=plus(BASELINE, 0.3)), UNDECIDABLE),
+    ("fc1-higher", [*curves(baseline=BASELINE), *curves(1, fc1=CURVES["fc1"])], UNDECIDABLE),
+    ("fc1-higher", [*curves(1, baseline=BASELINE), *curves(fc1=plus(BASELINE, -3))], UNDECIDABLE),
+    ("fc1-higher", curves(2, baseline=BASELINE, fc1=CURVES["fc1"]), REPRODUCED),
+    ("fc3-lower", curves(baseline=BASELINE, fc3=CURVES["fc3"]), REPRODUCED),
+    ("fc3-lower", curves(baseline=BASELINE, fc3=plus(BASELINE, 3)), NOT_REPRODUCED),
+    ("fc3-lower", curves(baseline=BASELINE, fc3=BASELINE), UNDECIDABLE),
+    ("blocks2-lower", curves(baseline=BASELINE, blocks2=CURVES["blocks2"]), REPRODUCED),
+    ("blocks2-lower", curves(baseline=BASELINE, blocks2=plus(BASELINE, 3)), NOT_REPRODUCED),
+    ("blocks2-lower", curves(baseline=BASELINE, blocks2=BASELINE), UNDECIDABLE),
+    ("conv5x5-higher", curves(baseline=BASELINE, conv5x5=CURVES["conv5x5"]), REPRODUCED),
+    ("conv5x5-higher", curves(baseline=BASELINE, conv5x5=plus(BASELINE, -3)), NOT_REPRODUCED),
+    ("conv5x5-higher", curves(baseline=BASELINE, conv5x5=BASELINE), UNDECIDABLE),
+    ("fc1-early-lead", curves(baseline=BASELINE[:5], fc1=plus(BASELINE[:5], 6)), REPRODUCED),
+    ("fc1-early-lead", curves(baseline=BASELINE, fc1=[*plus(BASELINE[:4], 6), *BASELINE[4:]]), NOT_REPRODUCED),
+    ("fc1-early-lead", curves(baseline=BASELINE[:4], fc1=plus(BASELINE[:4], 6)), UNDECIDABLE),
+    ("fc1-early-lead", curves(1, baseline=BASELINE[:5], fc1=plus(BASELINE[:5], 6)), UNDECIDABLE),
+    ("fc1-early-lead", [*curves(baseline=BASELINE), *curves(apart=3, fc1=plus(BASELINE, 6))], UNDECIDABLE),
+    ("baseline-converges", curves(baseline=BASELINE), REPRODUCED),
+    ("baseline-converges", curves(baseline=STEEP), NOT_REPRODUCED),
+    ("baseline-converges", curves(baseline=[0.35] * 15), NOT_REPRODUCED),
+    ("baseline-converges", curves(baseline=plus(BASELINE, -4)), NOT_REPRODUCED),
+    ("baseline-converges", curves(baseline=plus(BASELINE, -1.2)), UNDECIDABLE),  # its plateau: 33.2 % ± 0.5
+    ("baseline-converges", curves(baseline=BASELINE[:8]), UNDECIDABLE),
+    ("baseline-converges", curves(apart=4, baseline=BASELINE), UNDECIDABLE),
+    ("baseline-converges", curves(apart=4, baseline=[0.35] * 15), UNDECIDABLE),
+    ("baseline-final", curves(baseline=BASELINE), REPRODUCED),
+    ("baseline-final", curves(baseline=[*BASELINE[:14], 0.38]), NOT_REPRODUCED),
+    ("baseline-final", curves(baseline=BASELINE[:14]), UNDECIDABLE),
+    ("baseline-final", curves(apart=4, baseline=BASELINE), UNDECIDABLE),
+    ("fc3-converges", curves(fc3=CURVES["fc3"]), REPRODUCED),
+    ("fc3-converges", curves(fc3=STEEP), NOT_REPRODUCED),
+    ("fc3-converges", [], UNDECIDABLE),
+    ("fc3-final", curves(fc3=CURVES["fc3"]), REPRODUCED),
+    ("fc3-final", curves(fc3=BASELINE), NOT_REPRODUCED),
+    ("fc3-final", [], UNDECIDABLE),
+    ("blocks2-below", curves(baseline=BASELINE, blocks2=CURVES["blocks2"]), REPRODUCED),
+    ("blocks2-below", curves(baseline=BASELINE, blocks2=[*CURVES["blocks2"][:14], 0.37]), NOT_REPRODUCED),
+    ("blocks2-below", curves(baseline=BASELINE, blocks2=[*CURVES["blocks2"][:14], 0.34]), UNDECIDABLE),
+    ("blocks2-below", curves(1, baseline=BASELINE, blocks2=CURVES["blocks2"]), UNDECIDABLE),
+    ("conv5x5-crossing", curves(baseline=BASELINE, conv5x5=CURVES["conv5x5"]), REPRODUCED),
+    ("conv5x5-crossing", curves(baseline=BASELINE, conv5x5=LATE), NOT_REPRODUCED),
+    ("conv5x5-crossing", curves(baseline=BASELINE, conv5x5=[*CURVES["conv5x5"][:8], 0.352, *CURVES["conv5x5"][9:]]),
+     UNDECIDABLE),
+    ("conv5x5-rising", curves(conv5x5=CURVES["conv5x5"]), REPRODUCED),
+    ("conv5x5-rising", curves(conv5x5=BASELINE), NOT_REPRODUCED),
+    ("conv5x5-rising", curves(conv5x5=[0.36] * 15), UNDECIDABLE),
+    ("parameters-time", times(baseline=57, fc1=7.5, blocks2_same=50), REPRODUCED),
+    ("parameters-time", times(baseline=57, fc1=7.5, blocks2_same=70), REPRODUCED),
+    ("parameters-time", [*times(baseline=57, fc1=7.5, blocks2_same=50), *fast(baseline=7, fc1=6)], REPRODUCED),
+    ("parameters-time", times(baseline=57, fc1=7.5, blocks2_same=12), NOT_REPRODUCED),
+    ("parameters-time", [*times(baseline=57, fc1=7.5, blocks2_same=12), *fast(baseline=50, fc1=7)], NOT_REPRODUCED),
+    ("parameters-time", times(baseline=57, fc1=70, blocks2_same=50), NOT_REPRODUCED),
+    ("parameters-time", times(baseline=57, fc1=7.5, blocks2_same=(57 * 7.5) ** 0.5), UNDECIDABLE),
+    ("parameters-time", times(baseline=57, fc1=57, blocks2_same=50), UNDECIDABLE),
+    ("parameters-time", times(baseline=57, fc1=7.5), UNDECIDABLE),
+    ("parameters-time", [*times(baseline=57, fc1=7.5), *fast(baseline=12, fc1=7)], UNDECIDABLE),
+    ("kernel-parameters", counts("baseline", "conv5x5-same", **{"conv5x5-same": 8_000_000}), REPRODUCED),
+    ("kernel-parameters", counts("baseline", "conv5x5-same"), NOT_REPRODUCED),
+    ("kernel-parameters", counts("baseline", "conv5x5"), UNDECIDABLE),
+    ("kernel-time", times(baseline=57, conv5x5=12, conv5x5_same=15), REPRODUCED),
+    ("kernel-time", times(baseline=57, conv5x5=12, conv5x5_same=70), NOT_REPRODUCED),
+    ("kernel-time", times(baseline=57, conv5x5=12, conv5x5_same=50), NOT_REPRODUCED),
+    ("kernel-time", times(baseline=57, conv5x5=12), UNDECIDABLE),
+    ("depth-time", times(baseline=57, blocks2=90, blocks2_same=85), REPRODUCED),
+    ("depth-time", times(baseline=57, blocks2=90, blocks2_same=45), NOT_REPRODUCED),
+    ("depth-time", times(baseline=57, blocks2=40, blocks2_same=45), NOT_REPRODUCED),
+    ("depth-time", times(baseline=57, blocks2=90), UNDECIDABLE),
+    ("depth-accuracy", depth(blocks2=-5, control=-4.5), REPRODUCED),
+    ("depth-accuracy", depth(blocks2=-5, control=3), NOT_REPRODUCED),
+    ("depth-accuracy", depth(blocks2=-5, control=-1.2), NOT_REPRODUCED),  # significant, but less than half
+    ("depth-accuracy", depth(blocks2=3, control=-3), NOT_REPRODUCED),
+    ("depth-accuracy", depth(blocks2=-5, control=-2.5), UNDECIDABLE),
+    ("depth-accuracy", depth(blocks2=0, control=-3), UNDECIDABLE),
+    ("depth-accuracy", depth(seeds=1, blocks2=-5, control=-4.5), UNDECIDABLE),
+    ("depth-accuracy", curves(baseline=BASELINE, blocks2=plus(BASELINE, -3)), UNDECIDABLE),
+    ("depth-accuracy", curves(baseline=BASELINE, blocks2_same=plus(BASELINE, -3)), UNDECIDABLE),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("claim", "entries", "outcome"), CASES, ids=[f"{c}: {o} {i}" for i, (c, _, o) in enumerate(CASES)]
+)
+def test_rule_reaches_its_outcome(judge: Judge, claim: str, entries: list[Entry], outcome: str) -> None:
+    verdict = judge(entries or counts("baseline"))[claim]
+    assert verdict.outcome == outcome, verdict.evidence
+    assert verdict.evidence
+    assert "\n" not in verdict.evidence
+
+
+def test_every_claim_has_a_rule_and_a_case_for_each_outcome() -> None:
+    ids = [claim.id for claim in CLAIMS]
+    assert len(set(ids)) == len(ids) >= 12
+    assert set(claims.RULES) == set(ids)
+    assert {(c, o) for c, _, o in CASES} == set(itertools.product(ids, (REPRODUCED, NOT_REPRODUCED, UNDECIDABLE)))
+
+
+ABOUT_ACCURACY = {c for c, entries, _ in CASES if any(e["kind"] == "accuracy" for e in entries)}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ({"dataset": samples.dataset(name="synthetic", synthetic=True)}, "synthetic images"),
+        ({"dataset": samples.dataset(subset=True, train_images=10_000)}, "a subset of CIFAR-100 (10,000 images)"),
+        ({"dataset": samples.dataset(name="cifar10", classes=10)}, "cifar10 with 10 classes"),
+        ({"dataset": samples.dataset(name="folder:cifar100")}, "folder:cifar100"),
+        ({"recipe": {**Recipe().as_dict(), "batch_size": 64}}, "batch size 64 instead of 4"),
+        ({"engine": "fast-bf16"}, "numerics differ"),
+    ],
+)
+def test_accuracy_is_judged_on_nothing_but_the_papers_data_and_recipe(
+    judge: Judge, overrides: Entry, reason: str
+) -> None:
+    entries = [samples.accuracy(n, c, seed=s, **overrides) for n, c in CURVES.items() for s in range(3)]
+    verdicts = judge(entries)
+    for claim in ABOUT_ACCURACY:
+        assert verdicts[claim].outcome == UNDECIDABLE, claim
+    assert reason in verdicts["baseline-peak"].evidence
+
+
+def test_accuracy_may_come_from_the_fast_engine_and_its_evidence_says_so(judge: Judge) -> None:
+    entries = [samples.accuracy("baseline", BASELINE, seed=s, engine="fast", pipeline="vectorized") for s in range(3)]
+    verdict = judge(entries)["baseline-peak"]
+    assert verdict.outcome == REPRODUCED
+    assert verdict.evidence.endswith("3 seeds, fast engine")
+
+
+def test_engines_are_not_mixed_within_a_comparison(judge: Judge) -> None:
+    fc1 = [{**e, "engine": "fast"} for e in curves(fc1=CURVES["fc1"])]
+    assert judge([*curves(baseline=BASELINE), *fc1])["fc1-higher"].outcome == UNDECIDABLE
+
+
+def test_a_difference_between_networks_is_not_judged_on_one_seed_which_its_evidence_says(judge: Judge) -> None:
+    verdict = judge([*curves(baseline=BASELINE), *curves(1, fc1=CURVES["fc1"])])["fc1-higher"]
+    assert verdict.outcome == UNDECIDABLE
+    assert "at least 2 seeds of each" in verdict.evidence
+    assert "1 of fc1" in verdict.evidence
+
+
+def test_a_lead_that_may_be_none_is_not_reproduced_however_wide_intervals_may_be(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "ACCURACY_PRECISION", 1.0)
+    lead = [*curves(baseline=BASELINE), *curves(apart=6, fc1=plus(BASELINE, 6))]
+    assert judge(lead)["fc1-early-lead"].outcome == UNDECIDABLE
+
+
+def test_the_same_seed_counts_once(judge: Judge) -> None:
+    verdict = judge(curves(1, baseline=BASELINE), curves(1, baseline=BASELINE))["baseline-peak"]
+    assert "one seed" in verdict.evidence
+
+
+def test_a_longer_training_is_judged_by_its_first_15_epochs(judge: Judge) -> None:
+    long = [*BASELINE, 0.5]
+    entries = [samples.accuracy("baseline", long, recipe={**Recipe().as_dict(), "epochs": 16})]
+    assert "36.0%" in judge(entries)["baseline-peak"].evidence
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ({"engine": "fast", "pipeline": "vectorized"}, "no time of fc1 and baseline"),
+        ({"pipeline": "vectorized"}, "vectorized pipeline"),
+        ({"recipe": {**Recipe().as_dict(), "batch_size": 64}}, "batch size 64"),
+    ],
+)
+def test_time_is_judged_on_the_papers_program_only(judge: Judge, overrides: Entry, reason: str) -> None:
+    entries = [samples.epoch_time(n, seconds=60 * m, **overrides) for n, m in MINUTES.items()]
+    verdict = judge(entries)["fc1-faster"]
+    assert verdict.outcome == UNDECIDABLE
+    assert reason in verdict.evidence
+
+
+def test_time_is_judged_on_any_data_set_which_its_evidence_names(judge: Judge) -> None:
+    data = samples.dataset(name="synthetic", synthetic=True, subset=True, train_images=2000)
+    entries = [samples.epoch_time(n, seconds=60 * m, dataset=data) for n, m in MINUTES.items()]
+    verdict = judge(entries)["fc1-factor"]
+    assert verdict.outcome == REPRODUCED
+    assert "synthetic" in verdict.evidence
+
+
+def test_a_factor_is_not_judged_on_a_network_that_another_class_count_makes_much_smaller(judge: Judge) -> None:
+    """With 10 classes `fc1` has half of its parameters, the baseline nearly all."""
+    data = samples.dataset(name="cifar10", classes=10)
+    verdicts = judge([samples.epoch_time(n, seconds=60 * m, dataset=data) for n, m in MINUTES.items()])
+    assert verdicts["fc1-factor"].outcome == UNDECIDABLE
+    assert "10 classes" in verdicts["fc1-factor"].evidence
+    assert verdicts["fc1-faster"].outcome == verdicts["fc3-factor"].outcome == REPRODUCED
+
+
+def test_minutes_are_judged_on_the_papers_cpu_only(judge: Judge) -> None:
+    other = samples.machine(cpu={"model": "Another CPU"})
+    verdict = judge(times(baseline=57), machine=other)["baseline-minutes"]
+    assert verdict.outcome == UNDECIDABLE
+    assert "Another CPU" in verdict.evidence
+
+
+def test_times_of_two_machines_are_not_set_against_each_other(tmp_path: Path) -> None:
+    here = samples.save(tmp_path / "a.json", times(baseline=57))
+    there = samples.save(tmp_path / "b.json", times(fc1=7.5), samples.machine(cpu={"model": "Another CPU"}))
+    verdicts = {v.claim.id: v for v in claims.judge(samples.together([reading.read(here), reading.read(there)]))}
+    assert verdicts["fc1-faster"].outcome == UNDECIDABLE
+
+
+def test_settings_that_disagree_leave_a_claim_undecided(judge: Judge) -> None:
+    two, one = times(baseline=57, fc1=7.5), times(baseline=57, fc1=70)
+    verdict = judge(two, [{**e, "threads": 1} for e in one])["fc1-faster"]
+    assert verdict.outcome == UNDECIDABLE
+    assert "but not reproduced" in verdict.evidence
+
+
+def test_a_drift_that_hits_both_networks_in_the_same_rounds_does_not_blur_their_ratio(judge: Judge) -> None:
+    drift = [1 + 0.1 * i for i in range(10)]
+    entries = [samples.epoch_time(n, seconds=s, noise=0.002, drift=drift) for n, s in (("baseline", 100), ("fc1", 97))]
+    assert judge(entries)["fc1-faster"].outcome == REPRODUCED
+
+
+TWO_SESSIONS = [*times(baseline=57, fc1=56.7), *times(baseline=58, fc1=56)]
+TRAINED = [
+    e | {"epochs": [{**epoch, "train_seconds": seconds + 0.5 * (epoch["epoch"] % 3)} for epoch in e["epochs"]]}
+    for e, seconds in ((samples.accuracy("baseline"), 60.0), (samples.accuracy("fc1"), 59.0))
+]
+
+
+@pytest.mark.parametrize("entries", [TWO_SESSIONS, TRAINED, curves(**FIVE)], ids=["timed", "trained", "accuracy"])
+def test_a_result_that_two_files_hold_counts_once(judge: Judge, entries: list[Entry]) -> None:
+    once = judge(entries)
+    assert judge(entries, entries) == once
+    assert judge(entries[:1], entries) == once  # the copy with a partner in its file is the one that counts
+    assert judge(entries, entries[-1:]) == once
+
+
+def test_a_copy_that_is_left_out_does_not_shift_what_the_later_sessions_pair_with(judge: Judge) -> None:
+    """In the second session `fc1` is faster by less than the drift that both networks share there."""
+    up = [1 + 0.1 * i for i in range(10)]
+    first, second = (
+        [samples.epoch_time(n, seconds=s, noise=0.002, drift=drift) for n, s in (("baseline", 100), ("fc1", 97))]
+        for drift in (up, up[::-1])
+    )
+    fuller = [first[0], *times(fc3=90, blocks2=90, conv5x5=12, conv5x5_same=60)]
+    assert judge(fuller, [*first, *second])["fc1-faster"].outcome == REPRODUCED
+
+
+def test_the_fast_engines_share_is_information_in_the_evidence_on_parameters(judge: Judge) -> None:
+    plain = times(baseline=57, fc1=7.5, blocks2_same=50)
+    assert "fast engine" not in judge(plain)["parameters-time"].evidence
+    assert "fast engine" not in judge([*plain, *fast(baseline=12)])["parameters-time"].evidence
+    evidence = judge([*plain, *fast(baseline=10, fc1=6.5)])["parameters-time"].evidence
+    assert "not judged: on the fast engine fc1 takes 0.6" in evidence
+
+
+def test_parameters_are_not_judged_where_many_classes_leave_none_to_remove(judge: Judge) -> None:
+    """With 1000 classes the one FC layer of `fc1` is as large as the baseline's first."""
+    data = samples.dataset(name="folder:many", classes=1000)
+    entries = [{**e, "dataset": data} for e in times(baseline=57, fc1=7.5, blocks2_same=50)]
+    many = [{**e, "parameters": samples.epoch_time(e["architecture"], dataset=data)["parameters"]} for e in entries]
+    verdict = judge(many)["parameters-time"]
+    assert verdict.outcome == UNDECIDABLE
+    assert "1000 classes" in verdict.evidence
+
+
+def test_evidence_says_where_the_measurement_itself_was_doubtful(judge: Judge) -> None:
+    entries = times(baseline=57, fc1=7.5)
+    assert "doubtful" not in judge(entries)["fc1-faster"].evidence
+    assert "doubtful" in judge([{**entries[0], "warnings": ["busy"]}, entries[1]])["fc1-faster"].evidence
+
+
+def test_training_times_serve_where_nothing_else_was_timed(judge: Judge) -> None:
+    entries = [
+        e | {"epochs": [{**epoch, "train_seconds": seconds + 0.1 * epoch["epoch"]} for epoch in e["epochs"]]}
+        for e, seconds in ((samples.accuracy("baseline"), 60.0), (samples.accuracy("fc1"), 10.0))
+    ]
+    verdict = judge(entries)["fc1-faster"]
+    assert verdict.outcome == REPRODUCED
+    assert "epochs of training" in verdict.evidence
+
+
+@pytest.mark.parametrize("format_", ["text", "markdown", "latex", "csv", "html"])
+def test_every_claim_is_in_every_format(judge: Judge, format_: Any) -> None:
+    verdicts = list(judge(times(**MINUTES)).values())
+    rendered = claims.render(verdicts, format_)
+    assert rendered.count(UNDECIDABLE if format_ != "text" else UNDECIDABLE.upper()) >= sum(
+        v.outcome == UNDECIDABLE for v in verdicts
+    )
+    if format_ == "text":
+        assert max(map(len, rendered.splitlines())) <= 100
+        assert all(v.claim.id in rendered for v in verdicts)
+
+
+def test_absurd_numbers_leave_claims_undecided(tmp_path: Path) -> None:
+    entries = json.loads(json.dumps([*times(**MINUTES), *curves(**FIVE)]))
+    for entry in entries:
+        entry["dataset"]["train_images"] = 10**15
+        for block in entry.get("blocks", []):
+            block["steps"] = 10**15
+            block["seconds"] = 1e-9 if block["round"] % 2 else 1e9
+    document = {"machine_info": {"resnet_bench": {}}, "benchmarks": [{"extra_info": e} for e in entries]}
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(document))
+    verdicts = claims.judge(samples.together([reading.read(path)]))
+    assert all(v.outcome == UNDECIDABLE for v in verdicts if v.claim.id in ABOUT_ACCURACY)

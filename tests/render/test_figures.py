@@ -1,0 +1,322 @@
+"""The figures: what is drawn comes from the results, published values are labelled, what is left out is told."""
+
+from __future__ import annotations
+
+import importlib.util
+import struct
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnet_bench import cli, paper
+from resnet_bench.render import figures as module
+from resnet_bench.render.figures import Figure, figures, write
+from resnet_bench.results.reading import ResultFile, read
+from tests.handmade import accuracy, dataset, epoch_time, machine, save, together
+
+matplotlib = pytest.importorskip("matplotlib")
+from matplotlib.figure import Figure as Canvas  # noqa: E402
+from matplotlib.text import Text  # noqa: E402
+
+FIVE = ("baseline", "fc1", "fc3", "blocks2", "conv5x5")
+EVERYTHING = ["figure-7", "figure-8", "figure-9", "figure-10", "parameters-and-time", "step-by-phase"]
+EVERYTHING += ["fraction-of-limit"]
+CURVE = [0.1 + 0.015 * i for i in range(15)]
+
+Reader = Callable[..., ResultFile]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Reader:
+    def make(*entries: dict[str, Any], **kwargs: Any) -> ResultFile:
+        return read(save(tmp_path / f"{len(list(tmp_path.iterdir()))}.json", entries, **kwargs))
+
+    return make
+
+
+def complete_study() -> list[dict[str, Any]]:
+    """Three seeds of all five networks, and their times with two engines."""
+    trained = [accuracy(a, [c + 0.01 * seed for c in CURVE], seed=seed) for a in FIVE for seed in range(3)]
+    timed = [epoch_time(a, 600, engine=e, step_bound_seconds=0.012) for a in FIVE for e in ("reference", "fast")]
+    return trained + timed
+
+
+def named(made: list[Figure], name: str) -> Figure:
+    return next(f for f in made if f.name == name)
+
+
+def drawn(figure: Figure) -> Canvas:
+    canvas = Canvas()
+    figure.draw(canvas)
+    return canvas
+
+
+def labels(canvas: Canvas) -> list[str]:
+    return [text.get_text() for text in canvas.legends[0].get_texts()]
+
+
+def test_a_complete_study_gives_every_figure(results: Reader) -> None:
+    made, skipped = figures(together([results(*complete_study())]))
+    assert [f.name for f in made] == EVERYTHING
+    assert skipped == []
+
+
+def test_each_file_is_a_whole_picture_and_the_same_every_time(results: Reader, tmp_path: Path) -> None:
+    """SVG that parses, PNG of the stated size; a second writing gives the same bytes."""
+    file = results(*complete_study()[:6:2], *complete_study()[-10:])
+    paths, _ = write(together([file]), tmp_path / "a" / "b")
+    again, _ = write(together([file]), tmp_path / "c")
+    assert [p.name for p in paths] == [f"{n}.{e}" for n in ("figure-7", *EVERYTHING[-3:]) for e in ("svg", "png")]
+    for path, other in zip(paths, again, strict=True):
+        content = path.read_bytes()
+        assert content == other.read_bytes()
+        if path.suffix == ".svg":
+            assert ET.fromstring(content).tag.endswith("svg")
+        else:
+            assert content.startswith(b"\x89PNG")
+            assert struct.unpack(">I", content[16:20])[0] == module.WIDTH * module.DPI
+
+
+def test_measured_curve_is_the_mean_with_its_interval_over_seeds(results: Reader) -> None:
+    """Seeds 0.30, 0.31, 0.32: mean 31 %, half width 4.303 × 1/√3 = 2.48 points."""
+    made, _ = figures(together([results(*complete_study())]))
+    left = drawn(named(made, "figure-7")).axes[0]
+    curve = next(line for line in left.lines if line.get_label() == "fc1, measured")
+    assert curve.get_xdata()[13:].tolist() == [14, 15]
+    assert curve.get_ydata()[14] == pytest.approx(32.0)
+    band = left.collections[1].get_paths()[0].vertices
+    assert band[:, 1].max() == pytest.approx(32 + 2.484, abs=0.01)
+    assert "Student-t 95 % interval over 3 seeds" in named(made, "figure-7").caption
+
+
+def test_one_seed_has_wilsons_interval_and_says_so(results: Reader) -> None:
+    made, _ = figures(together([results(accuracy("baseline", [0.36] * 15), accuracy("fc1", [0.36] * 15))]))
+    band = drawn(made[0]).axes[0].collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(35.06, abs=0.01)
+    assert "Wilson" in made[0].caption
+
+
+def test_published_values_are_drawn_dotted_and_labelled(results: Reader) -> None:
+    made, _ = figures(together([results(*complete_study())]))
+    canvas = drawn(named(made, "figure-8"))
+    assert labels(canvas) == [
+        "baseline, measured",
+        "baseline, published: peak 36 %, 57 min, final 34 %",
+        "fc3, measured",
+        "fc3, published: peak 33 %, 90 min, final 31 %",
+    ]
+    left, right = canvas.axes
+    for axes, heights in ((left, [36, 33]), (right, [57, 90])):
+        dotted = [line for line in axes.lines if "published" in str(line.get_label())]
+        assert [line.get_ydata()[0] for line in dotted] == pytest.approx(heights)
+        assert {line.get_markerfacecolor() for line in dotted} == {"white"}
+
+
+def test_published_times_are_scaled_to_the_images_in_use_and_labelled_so(results: Reader) -> None:
+    """57 min for 50,000 images are 68.4 s for 1,000."""
+    small = dataset(subset=True, train_images=1000)
+    made, _ = figures(together([results(*(accuracy(a, CURVE, dataset=small) for a in ("baseline", "fc1")))]))
+    right = drawn(made[0]).axes[1]
+    line = next(line for line in right.lines if str(line.get_label()).startswith("baseline, published"))
+    assert line.get_ydata()[0] * 60 == pytest.approx(68.4)
+    assert "scaled to 1,000 images" in right.get_title()
+    assert "scaled" in made[0].alt
+
+
+def test_only_measured_networks_are_drawn(results: Reader) -> None:
+    """Published values of networks without results appear in no figure and no alternative text."""
+    made, skipped = figures(together([results(accuracy("baseline", CURVE), accuracy("fc1", CURVE))]))
+    assert [f.name for f in made] == ["figure-7", "parameters-and-time"]
+    assert not any(a in f.alt for f in made for a in ("fc3", "blocks2", "conv5x5"))
+    assert skipped == [
+        "Figure 8 is left out: there are no accuracy results of fc3.",
+        "Figure 9 is left out: there are no accuracy results of blocks2.",
+        "Figure 10 is left out: there are no accuracy results of conv5x5.",
+        "Time of a step by phase is left out: it needs epoch-time results.",
+        "Fraction of the machine's limit is left out: no epoch-time result holds the least time of a step, which needs "
+        "the machine's calibration.",
+    ]
+
+
+def test_different_settings_are_not_set_against_each_other(results: Reader) -> None:
+    made, skipped = figures(together([results(accuracy("baseline", CURVE), accuracy("fc1", CURVE, engine="fast"))]))
+    assert "figure-7" not in [f.name for f in made]
+    assert skipped[0] == "Figure 7 is left out: baseline and fc1 were not trained under the same settings."
+
+
+def test_each_engine_and_each_machine_has_its_own_figure(results: Reader) -> None:
+    both = [accuracy(a, CURVE, engine=e) for a in ("baseline", "fc1") for e in ("reference", "fast")]
+    later = [accuracy(a, [*CURVE[:-1], 0.5]) for a in ("baseline", "fc1")]
+    other = results(*later, machine=machine(torch={"version": "2.9.0"}))
+    names = [f.name for f in figures(together([results(*both), other]))[0] if f.name.startswith("figure")]
+    assert names == ["figure-7-reference-engine", "figure-7-fast-engine", "figure-7-2"]
+
+
+def measured(axes: Any) -> list[str]:
+    return [str(line.get_label()) for line in axes.lines if "measured" in str(line.get_label())]
+
+
+@pytest.mark.parametrize("resumed", [{"baseline"}, {"fc1"}, {"baseline", "fc1"}], ids=lambda r: " ".join(sorted(r)))
+def test_resumed_trainings_are_drawn_without_their_times(results: Reader, resumed: set[str]) -> None:
+    """Accuracies of both; times only of the network that was not resumed, without the panel where there is none."""
+    pair = ("baseline", "fc1")
+    made, skipped = figures(together([results(*(accuracy(a, CURVE, mixed=a in resumed) for a in pair))]))
+    figure = named(made, "figure-7")
+    assert not any(line.startswith("Figure 7") for line in skipped)
+    left, *right = drawn(figure).axes
+    assert measured(left) == [f"{a}, measured" for a in pair]
+    timed = [a for a in pair if a not in resumed]
+    assert [measured(axes) for axes in right] == ([[f"{a}, measured" for a in timed]] if timed else [])
+    for a in pair:
+        assert (f"Times leave out the run of {a}, resumed" in figure.caption) == (a in resumed)
+    assert figure.alt.count(" an epoch (published ") == len(timed)
+    assert ET.fromstring(figure.svg()).tag.endswith("svg")
+
+
+def test_one_resumed_run_of_several_counts_for_accuracy_alone(results: Reader) -> None:
+    """The seed that was resumed took 600 s an epoch, the other 60 s: only the latter is drawn."""
+    slow = accuracy("fc1", CURVE, seed=1, mixed=True)
+    slow["epochs"] = [{**e, "train_seconds": 600.0} for e in slow["epochs"]]
+    made, _ = figures(together([results(accuracy("baseline", CURVE), accuracy("fc1", CURVE), slow)]))
+    figure = named(made, "figure-7")
+    curve = next(line for line in drawn(figure).axes[1].lines if line.get_label() == "fc1, measured")
+    assert curve.get_ydata() == pytest.approx([1.0] * 15)  # minutes
+    assert "Times leave out 1 of 2 runs of fc1" in figure.caption
+    assert "baseline, resumed" not in figure.caption
+
+
+def test_synthetic_images_are_the_same_for_every_seed(results: Reader) -> None:
+    """Unlike subsets: with another digest they are another data set, whatever the seed."""
+    data = dataset(name="synthetic", synthetic=True)
+    others = {**data, "sha256": "1" * 64}
+    names = [
+        [
+            f.name
+            for f in figures(
+                together([results(epoch_time("fc1", dataset=data), epoch_time("fc1", seed=1, dataset=d))])
+            )[0]
+        ]
+        for d in (data, others)
+    ]
+    assert names == [["step-by-phase"], ["step-by-phase", "step-by-phase-2"]]
+
+
+@pytest.mark.parametrize("name", ["$\\frac$", "half \ud800", "\x00 \x1b"], ids=ascii)
+def test_names_are_drawn_as_they_are(results: Reader, name: str) -> None:
+    """No formulas, no halves of characters, nothing that XML forbids."""
+    file = results(epoch_time("fc1"), machine=machine(cpu={"model": name}))
+    made, _ = figures(together([file]))
+    assert ET.fromstring(made[0].svg()).tag.endswith("svg")
+
+
+def test_step_bars_add_up_to_the_mean_step(results: Reader) -> None:
+    """5, 25, 40 and 30 % of 48 ms, as the sample has them; the alternative text names them."""
+    step = (600 - 0.1) / 12_500 * 1e3
+    made, _ = figures(together([results(epoch_time("fc1", 600, noise=0))]))
+    absolute, share = drawn(made[0]).axes
+    assert [bar.get_width() for bar in absolute.patches] == pytest.approx([step * s for s in (0.05, 0.25, 0.4, 0.3)])
+    assert [bar.get_width() for bar in share.patches] == pytest.approx([5, 25, 40, 30])
+    assert "waiting for data 5%, forward 25%, backward 40%, optimiser 30%" in made[0].alt
+
+
+def test_fraction_of_the_limit_is_bound_over_mean_step(results: Reader) -> None:
+    """12 ms of 48 ms are 25 %."""
+    made, _ = figures(together([results(epoch_time("fc1", 600.1, noise=0, step_bound_seconds=0.012))]))
+    figure = named(made, "fraction-of-limit")
+    assert [bar.get_width() for bar in drawn(figure).axes[0].patches] == pytest.approx([25.0])
+    assert "fc1 25.0%" in figure.alt
+
+
+def test_no_two_networks_or_phases_look_alike_in_black_and_white() -> None:
+    """Markers and line styles of networks, and brightness or hatch of phases, differ pairwise."""
+    from matplotlib.colors import to_rgb
+
+    assert len({marker for _, marker, _ in module.STYLES.values()}) == len(module.STYLES)
+    assert len({str(line) for _, _, line in module.STYLES.values()}) == len(module.STYLES)
+    assert set(module.STYLES) >= set(paper.PUBLISHED)
+
+    def grey(color: str) -> float:
+        red, green, blue = to_rgb(color)
+        return 0.299 * red + 0.587 * green + 0.114 * blue
+
+    for (_, color, hatch), (_, other, other_hatch) in combinations(module.PHASES.values(), 2):
+        assert hatch != other_hatch or abs(grey(color) - grey(other)) > 0.1
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_no_text_overlaps_another(results: Reader, number: int) -> None:
+    """Titles, labels, tick labels, bar labels and legend are apart from each other as rendered."""
+    made, _ = figures(
+        together([results(*complete_study(), epoch_time("conv5x5-same", 700), epoch_time("blocks2-same", 720))])
+    )
+    with made[number].canvas() as canvas:
+        canvas.draw_without_rendering()
+        unseen = {
+            id(tick.label1)
+            for axes in canvas.axes
+            for axis in (axes.xaxis, axes.yaxis)
+            for tick in axis.get_major_ticks()
+            if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+        }
+        texts = [t for t in canvas.findobj(Text) if t.get_visible() and t.get_text().strip() and id(t) not in unseen]
+        boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
+        assert len(boxes) >= 15
+        assert [t for t, box in boxes if not (canvas.bbox.x0 <= box.x0 and box.x1 <= canvas.bbox.x1)] == []
+        assert [(t, u) for (t, a), (u, b) in combinations(boxes, 2) if a.overlaps(b)] == []
+
+
+def test_pictures_do_not_depend_on_the_users_matplotlib_settings(results: Reader) -> None:
+    made, _ = figures(together([results(epoch_time("fc1"))]))
+    before = made[0].svg()
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black"}):
+        assert made[0].svg() == before
+        assert matplotlib.rcParams["font.size"] == 30
+
+
+def test_without_matplotlib_one_sentence_says_how_to_get_it(
+    results: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit status 2 and nothing written."""
+    file = results(epoch_time("fc1"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["report", str(file.path), "--figures", str(tmp_path / "figures")])
+    assert exit_.value.code == 2
+    assert 'pip install "resnet-bench[figures]"' in capsys.readouterr().err
+    assert not (tmp_path / "figures").exists()
+
+
+def test_command_writes_files_and_keeps_stdout_for_the_tables(
+    results: Reader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = results(epoch_time("fc1"))
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["report", str(file.path), "--figures", str(tmp_path / "figures")])
+    out, err = capsys.readouterr()
+    assert not exit_.value.code
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {"step-by-phase.svg", "step-by-phase.png"}
+    assert "left out" not in out
+    assert err.count("is left out: ") == 6
+    assert err.endswith(f"2 files written to {tmp_path / 'figures'}.\n")
+
+
+def test_figures_go_to_where_links_lead(results: Reader, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    (tmp_path / "there" / "step-by-phase.svg").symlink_to(tmp_path / "shown.svg")
+    write([results(epoch_time("fc1"))], tmp_path / "link")
+    assert (tmp_path / "there" / "step-by-phase.svg").is_symlink()
+    assert ET.fromstring((tmp_path / "shown.svg").read_text()).tag.endswith("svg")
+
+
+def test_a_folder_that_cannot_be_made_is_a_user_error(
+    results: Reader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = results(epoch_time("fc1"))
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["report", str(file.path), "--figures", str(file.path / "figures")])
+    assert (exit_.value.code, capsys.readouterr().err.count("\n")) == (2, 1)

@@ -1,0 +1,507 @@
+"""The page: complete, escaped, self-contained; and in a real browser readable, on a phone and in the dark too."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from resnet_bench import cli
+from resnet_bench.errors import UserError
+from resnet_bench.paper import CLAIMS, PUBLISHED
+from resnet_bench.render import page
+from resnet_bench.render.page import Commands, Facts, Picture, Section
+from resnet_bench.render.table import Table
+from resnet_bench.results import reading
+from tests import handmade as samples
+
+Entry = dict[str, Any]
+NASTY = "<script>alert('x')</script> & \"quoted\""
+
+
+def entries() -> list[Entry]:
+    """All networks: parameters, times, and two epochs on CIFAR-100."""
+    found = [samples.parameters(n) for n in PUBLISHED]
+    found += [
+        samples.epoch_time(n, seconds=60 * p.epoch_minutes, step_bound_seconds=0.01) for n, p in PUBLISHED.items()
+    ]
+    return found + [samples.accuracy(n, [0.1, 0.2], seed=seed) for n in PUBLISHED for seed in (0, 1)]
+
+
+def explanation() -> Entry:
+    """What `explain` found of fc1 and fc3, in two rows each."""
+    rows = [variant(name, step, ms) for name in ("fc1", "fc3") for step, ms in (("plain", 10), ("fast", 5))]
+    run = samples.epoch_time("fc1")
+    return {
+        "kind": "explain",
+        "architecture": "fc1",
+        "counterpart": "fc3",
+        **{key: run[key] for key in ("schema_version", "dataset", "recipe", "seed", "threads", "workers")},
+        "variants": rows,
+        "dead_share": 0.5,
+        "denormal_share": 0.25,
+        "denormals": rows[:2],
+        "warnings": [],
+    }
+
+
+def variant(architecture: str, name: str, milliseconds: float) -> Entry:
+    seconds = milliseconds / 1e3
+    return {
+        "architecture": architecture,
+        "name": name,
+        "change": "nothing",
+        "step_seconds": {"estimate": seconds, "low": seconds, "high": seconds, "method": "student-t"},
+        "block_seconds": [seconds, seconds],
+        "phases": dict.fromkeys(samples.PHASE_SHARES, 0.0),
+        "page_faults": 0.0,
+        "optimizer_bytes": 0,
+    }
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Results of a machine with a nasty name, and some of another machine."""
+    folder = tmp_path_factory.mktemp("results")
+    here = samples.machine(cpu={"model": NASTY}, os=NASTY)
+    there = samples.machine(cpu={"model": "Another CPU"})
+    times = [e for e in entries() if e["kind"] == "epoch_time"]
+    return samples.save(folder / "0001_run.json", entries(), here), samples.save(folder / "other.json", times, there)
+
+
+@pytest.fixture(scope="module")
+def made(files: tuple[Path, Path]) -> str:
+    """The page of both, with a comparison."""
+    mine, other = map(reading.read, files)
+    return page.report(samples.together([mine]), samples.together([other]))
+
+
+class Tags(HTMLParser):
+    """Collects start tags with their attributes, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_everything_is_on_it(made: str) -> None:
+    found = Tags(made)
+    headings = ("What was run", "Tables", "Figures", "Claims", "Comparison", "How to reproduce it")
+    assert [h for h in headings if h in found.text] == list(headings)
+    for words in (
+        "Table 1",
+        "Table 2",
+        "Summary",
+        "SHA-256",
+        "cifar100 (50,000 training",
+        "Another CPU",
+        "0001_run.json",
+    ):
+        assert words in found.text
+    for claim in CLAIMS:
+        assert claim.sentence in found.text
+    assert len(found.all("img")) >= 7
+    assert {a["href"] for a in found.all("a")} == {f"#{s['id']}" for s in found.all("section")}
+
+
+def test_text_of_a_result_file_stays_text(made: str) -> None:
+    found = Tags(made)
+    assert found.text.count(NASTY) >= 4
+    assert "<script" not in made
+
+
+def test_nothing_on_it_is_fetched_or_run_and_it_is_small(made: str) -> None:
+    found = Tags(made)
+    tags = {name for name, _ in found.tags}
+    assert not tags & {"script", "iframe", "object", "embed", "video", "audio"}
+    for _, attributes in found.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:"))
+    assert "@import" not in made
+    assert "url(" not in made
+    assert len(made.encode()) < 3_000_000
+
+
+def test_pictures_that_would_make_it_too_large_are_left_out_with_a_word(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "PICTURES_BYTES", 200_000)
+    made = page.report(samples.together([reading.read(files[0])]))
+    assert len(made) < 400_000
+    assert 1 <= len(Tags(made).all("img")) < 7
+    assert "more would make this page too large" in made
+
+
+def test_without_matplotlib_it_says_how_to_get_figures(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = page.importlib.util.find_spec
+    monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
+    made = page.report(samples.together([reading.read(files[0])]))
+    assert "pip install" in html.unescape(made).split("Figures need matplotlib")[1]
+    assert not Tags(made).all("img")
+
+
+def test_commands_name_what_decides_the_result(files: tuple[Path, Path]) -> None:
+    lines = page.commands([reading.read(files[0])])
+    assert lines[0] == (
+        "pytest benchmarks/test_parameters.py benchmarks/test_epoch_time.py benchmarks/test_accuracy.py "
+        "--architectures baseline,fc1,fc3,blocks2,conv5x5 --dataset cifar100 --engine reference --pipeline loader "
+        "--epochs 15 --batch-size 4 --lr 0.0004 --seed 0 --workers 2 --threads 2 --benchmark-save=run"
+    )
+    assert lines[1].startswith("pytest benchmarks/test_accuracy.py")
+    assert "--seed 1" in lines[1]
+    assert lines[-1].startswith("resnet-bench report 0001_run.json")
+
+
+def test_command_of_a_single_training(tmp_path: Path) -> None:
+    data = samples.dataset(name="folder:some images; rm", subset=True, train_images=100, test_images=50)
+    entry = samples.accuracy("fc1", dataset=data, machine=samples.machine())
+    path = tmp_path / "fc1.json"
+    path.write_text(json.dumps(entry))
+    line, _ = page.commands([reading.read(path)])
+    assert line.startswith("resnet-bench train fc1 --dataset 'folder:PATH/TO/some images; rm' --train-images 100")
+    assert line.endswith("--output fc1.json")
+
+
+def test_a_command_of_whole_epochs_says_so(tmp_path: Path) -> None:
+    path = samples.save(tmp_path / "full.json", [samples.epoch_time("fc1", mode="full", blocks=3)])
+    assert "--epoch-mode full --rounds 3" in page.commands([reading.read(path)])[0]
+
+
+def test_document_escapes_every_part() -> None:
+    parts = [
+        NASTY,
+        Facts(NASTY, [(NASTY, NASTY)]),
+        Commands([NASTY]),
+        Picture(NASTY, NASTY, NASTY, "<svg/>"),
+        Table(NASTY, [NASTY], [[NASTY]], NASTY, [NASTY]),
+    ]
+    made = page.document(NASTY, [Section(NASTY, parts), Section("b", [])])
+    assert "<script" not in made
+    assert Tags(made).text.count(NASTY) == 16
+    assert Tags(made).all("img")[0]["alt"] == NASTY
+
+
+def test_halves_of_characters_can_be_written() -> None:
+    page.document("\ud800", []).encode("utf-8")
+
+
+def test_a_refused_comparison_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
+    other = samples.save(tmp_path / "small.json", [samples.epoch_time("fc1", dataset=samples.dataset(name="cifar10"))])
+    with pytest.raises(UserError, match="cannot be compared"):
+        page.report(samples.together([reading.read(files[0])]), samples.together([reading.read(other)]))
+
+
+def test_files_that_cannot_be_compared_are_left_out_with_the_reason(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Another data set, and a file with nothing that can be compared; the first file's tables are there."""
+    small = samples.save(tmp_path / "small.json", [samples.epoch_time("fc1", dataset=samples.dataset(name="cifar10"))])
+    explained = samples.save(tmp_path / "explained.json", [explanation()])
+    mine, other = map(reading.read, files)
+    found = Tags(
+        page.report(samples.together([reading.read(small), mine, reading.read(explained)]), samples.together([other]))
+    ).text
+    assert "small.json is left out of the comparison: other.json cannot be compared with small.json: data set" in found
+    assert "explained.json is left out of the comparison: explained.json and other.json have no network" in found
+    assert "other.json against 0001_run.json" in found
+    assert str(tmp_path) not in found
+
+
+def test_where_no_file_can_be_compared_the_reasons_are_the_error(files: tuple[Path, Path], tmp_path: Path) -> None:
+    small = samples.save(tmp_path / "small.json", [samples.epoch_time("fc1", dataset=samples.dataset(name="cifar10"))])
+    explained = samples.save(tmp_path / "explained.json", [explanation()])
+    with pytest.raises(UserError, match=r"(?s)cannot be compared with .*small\.json.*no network in common") as error:
+        page.report(
+            samples.together([reading.read(small), reading.read(explained)]), samples.together([reading.read(files[1])])
+        )
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"variants": []}, "not the same two"),
+        ({"counterpart": "blocks2"}, "not the same two"),
+        ({"variants": explanation()["variants"][:3]}, "not the same two"),
+        ({"denormals": explanation()["denormals"][:1]}, "are not two"),
+        ({"recipe": {}}, "batch size"),
+        ({"denormals": [{**v, "block_seconds": [1]} for v in explanation()["denormals"]]}, "in turn"),
+        ({"denormals": [variant("fc1", "kept", 10), variant("fc1", "flushed", 0)]}, "no time"),
+    ],
+)
+def test_half_an_explanation_is_one_sentence(tmp_path: Path, change: Entry, reason: str) -> None:
+    path = samples.save(tmp_path / "explained.json", [explanation()])
+    assert page.report(samples.together([reading.read(path)]))
+    with pytest.raises(UserError, match=reason):
+        reading.read(samples.save(path, [{**explanation(), **change}]))
+
+
+def test_resumed_trainings_are_no_obstacle(tmp_path: Path) -> None:
+    """All runs of both networks: there is no time in any of the results, nor in what they are compared with."""
+    entries = [samples.accuracy(n, [0.1, 0.2], mixed=True) for n in ("baseline", "fc1")]
+    file = reading.read(samples.save(tmp_path / "resumed.json", entries))
+    found = Tags(page.report(samples.together([file]), samples.together([file])))
+    assert len(found.all("img")) == 1
+    assert "Parameters against epoch time is left out" in found.text
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command
+
+
+def run(*arguments: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(cli.cli, ["report", *map(str, arguments)])
+    if isinstance(result.exception, UserError):
+        return 2, result.stdout, str(result.exception)
+    assert result.exception is None, result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_command_writes_the_page(files: tuple[Path, Path], tmp_path: Path, made: str) -> None:
+    target = tmp_path / "page.html"
+    status, _, said = run(files[0], "--html", target, "--compare-with", files[1])
+    assert status == 0
+    assert str(target) in said
+    assert target.read_text(encoding="utf-8") == made
+
+
+def test_command_does_not_replace_the_results_by_their_page(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Nor through a link to them, nor those that they are compared with."""
+    before = [f.read_bytes() for f in files]
+    (tmp_path / "link").symlink_to(files[0])
+    for target in (files[0], files[1], tmp_path / "link"):
+        status, _, said = run(files[0], "--compare-with", files[1], "--html", target)
+        assert (status, said) == (2, f"--html {target} would replace the results in it; give another file.")
+    assert [f.read_bytes() for f in files] == before
+
+
+def test_command_writes_the_page_to_where_a_link_leads(files: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "page.html")
+    status, _, _ = run(files[0], "--html", tmp_path / "link")
+    assert status == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_command_judges_the_claims_in_the_tables_format(files: tuple[Path, Path]) -> None:
+    _, text, _ = run(files[0], "--claims")
+    assert "REPRODUCED  fc1-faster (Figure 7)" in text
+    _, text, _ = run(files[0], "--claims", "--format", "markdown")
+    assert re.search(r"^\| With one FC layer an epoch takes less .* \| Figure 7 +\| reproduced ", text, re.MULTILINE)
+
+
+def test_command_without_claims_prints_none(files: tuple[Path, Path]) -> None:
+    assert "fc1-faster" not in run(files[0])[1]
+
+
+def test_compare_with_needs_a_page(files: tuple[Path, Path]) -> None:
+    status, _, said = run(files[0], "--compare-with", files[1])
+    assert status == 2
+    assert "--html" in said
+
+
+def test_a_page_in_no_folder_is_an_error(files: tuple[Path, Path], tmp_path: Path) -> None:
+    status, _, said = run(files[0], "--html", tmp_path / "none" / "page.html")
+    assert status == 2
+    assert "Cannot write" in said
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In a browser
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+in_browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium is installed; on Debian and Ubuntu: apt-get install chromium"
+)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",  # it cannot be set up by root, as in most containers
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=10000",
+    "--window-size=1400,1000",
+)
+DARK = "--blink-settings=preferredColorScheme=0"
+
+# A frame of the width asked for shows the page; this reads from it what there is to see.
+FRAME = """<!DOCTYPE html><iframe id="frame" src="/page.html" style="width: %dpx; height: 900px; border: 0"></iframe>
+<pre id="seen"></pre>
+<script>
+onload = async () => {
+  const page = document.getElementById("frame").contentDocument, view = page.defaultView;
+  await Promise.all([...page.images].map(image => image.decode().catch(() => null)));
+  const style = selector => view.getComputedStyle(page.querySelector(selector));
+  const shown = element => element.getClientRects().length > 0;
+  document.getElementById("seen").textContent = JSON.stringify({
+    title: page.title,
+    width: page.documentElement.clientWidth,
+    scrollWidth: page.documentElement.scrollWidth,
+    tables: [...page.querySelectorAll("table")].filter(shown).map(table => ({
+      display: view.getComputedStyle(table).display,
+      heads: [...table.tHead.rows[0].cells].every(cell => cell.tagName == "TH" && cell.scope == "col"),
+      columns: table.tHead.rows[0].cells.length,
+      cells: [...table.tBodies[0].rows].map(row => row.cells.length),
+    })),
+    images: [...page.images].filter(shown).map(image => ({ alt: image.alt, width: image.naturalWidth })),
+    behind: page.querySelector(".picture") ? style(".picture").backgroundColor : null,
+    ink: style("body").color,
+    paper: style("body").backgroundColor,
+    soft: page.querySelector(".note") ? style(".note").color : null,
+    fetched: view.performance.getEntriesByType("resource").map(entry => entry.name)
+      .filter(name => !name.startsWith("data:")),
+  });
+};
+</script>"""
+
+
+Look = Callable[..., tuple[dict[str, Any], list[str], list[str]]]
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Look:
+    """Open a page: `look(page, width, *flags)` is (what is seen, lines of the console, paths asked of the server)."""
+
+    def looked(text: str, width: int = 1280, *flags: str) -> tuple[dict[str, Any], list[str], list[str]]:
+        documents = {"/page.html": text, "/frame.html": FRAME % width}
+        with _served(documents) as (address, asked):
+            command = [str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+            browser = subprocess.run(
+                [*command, f"{address}/frame.html"], capture_output=True, text=True, timeout=120, check=True
+            )
+        found = re.search(r'<pre id="seen">(.+?)</pre>', browser.stdout, re.DOTALL)
+        assert found, browser.stderr
+        console = [line for line in browser.stderr.splitlines() if "CONSOLE" in line]
+        return json.loads(html.unescape(found[1])), console, asked
+
+    return looked
+
+
+@contextlib.contextmanager
+def _served(documents: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
+    """Serve documents on this machine; the page with a policy under which scripts and fetches are console errors."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200 if self.path in documents else 404)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            if self.path == "/page.html":
+                self.send_header(
+                    "Content-Security-Policy", "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+                )
+            self.end_headers()
+            self.wfile.write(documents.get(self.path, "").encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2's contrast ratio of two `rgb(r, g, b)` colours."""
+
+    def luminance(color: str) -> float:
+        channels = [int(c) / 255 for c in re.findall(r"\d+", color)[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@in_browser
+def test_browser_shows_tables_and_figures_and_has_nothing_to_complain_about(look: Look, made: str) -> None:
+    seen, console, asked = look(made)
+    assert console == []
+    assert set(asked) <= {"/frame.html", "/page.html", "/favicon.ico"}  # the icon is the frame's, not the page's
+    assert asked.count("/favicon.ico") <= 1
+    assert seen["fetched"] == []
+    assert seen["title"] == "Five small residual networks, trained on a CPU"
+    assert len(seen["tables"]) >= 5
+    for table in seen["tables"]:
+        assert table["display"] == "table"
+        assert table["heads"]
+        assert set(table["cells"]) == {table["columns"]}
+    assert len(seen["images"]) == 7
+    for image in seen["images"]:
+        assert len(image["alt"]) > 40
+        assert image["width"] > 100
+
+
+@in_browser
+@pytest.mark.parametrize("width", [360, 768])
+def test_page_is_no_wider_than_the_screen(look: Look, made: str, width: int) -> None:
+    seen, _, _ = look(made, width)
+    assert seen["width"] == width
+    assert seen["scrollWidth"] <= width
+
+
+@in_browser
+@pytest.mark.parametrize("flags", [[], [DARK]], ids=["light", "dark"])
+def test_text_is_readable_in_light_and_dark(look: Look, made: str, flags: list[str]) -> None:
+    seen, _, _ = look(made, 1280, *flags)
+    brightness = [int(c) for c in re.findall(r"\d+", seen["paper"])]
+    assert max(brightness) < 50 if flags else min(brightness) > 200
+    assert contrast(seen["ink"], seen["paper"]) >= 7
+    assert contrast(seen["soft"], seen["paper"]) >= 4.5
+    assert seen["behind"] == "rgb(255, 255, 255)"  # figures are drawn for white paper
+
+
+@in_browser
+def test_browser_would_notice_a_fetch_a_script_and_an_overflow(look: Look) -> None:
+    """The checks above can fail."""
+    bad = page.document("bad", [Section("bad", ["x"])]).replace(
+        "</main>",
+        '</main><img src="/picture.png" alt=""><script>1</script><div style="width: 500px">wide</div>',
+    )
+    seen, console, _ = look(bad, 360)
+    assert len(console) >= 2
+    assert seen["scrollWidth"] > 360
+
+
+@in_browser
+def test_the_comparisons_own_page_is_such_a_page(look: Look, files: tuple[Path, Path]) -> None:
+    made = CliRunner().invoke(cli.cli, ["compare", *map(str, files), "--format", "html"]).stdout
+    seen, console, _ = look(made, 360)
+    assert console == []
+    assert seen["scrollWidth"] <= 360
+    assert seen["tables"]

@@ -1,0 +1,56 @@
+"""docs/schema.md against the models that write and read the files."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from resnet_bench import schema
+from resnet_bench.schema import frame
+
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "schema.md").read_text()
+MODELS = [m for m in vars(schema).values() if isinstance(m, type) and issubclass(m, schema.Model)]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: m.__name__)
+def test_every_key_is_documented(model):
+    missing = [key for key in model.model_fields if not re.search(rf"`{key}`", DOCUMENT)]
+    assert not missing
+
+
+def test_document_names_the_version():
+    assert f"Version {schema.SCHEMA_VERSION}." in DOCUMENT
+
+
+DIGESTS = {2: "bef3e89c3581e76c"}
+"""Of the schema of each version. A changed schema needs a new number in `schema.SCHEMA_VERSION`, a row in the
+document's table of versions and a digest here; the digests of versions that were published never change."""
+
+
+def test_a_changed_schema_needs_a_new_number():
+    keys = TypeAdapter(schema.Result).json_schema(mode="serialization")
+    described = json.dumps(without_prose(keys), sort_keys=True)
+    assert hashlib.sha256(described.encode()).hexdigest()[:16] == DIGESTS[schema.SCHEMA_VERSION]
+
+
+def without_prose(schema):
+    """Descriptions may be rewritten without changing what a file holds."""
+    if isinstance(schema, dict):
+        return {k: without_prose(v) for k, v in schema.items() if k not in ("description", "title")}
+    return [without_prose(v) for v in schema] if isinstance(schema, list) else schema
+
+
+def test_every_version_has_its_row_of_what_changed():
+    for version in schema.READABLE_VERSIONS:
+        assert re.search(rf"^\| {version} \| ", DOCUMENT, re.MULTILINE)
+
+
+def test_every_column_of_the_table_is_documented_with_its_type():
+    table = DOCUMENT[DOCUMENT.index("## The table of samples") :]
+    documented = {}
+    for names, dtype in re.findall(r"^\| (`[^|]*`) \| (string|Int64|Float64|boolean) \|", table, re.MULTILINE):
+        documented |= dict.fromkeys(re.findall(r"`(\w+)`", names), dtype)
+    assert documented == frame.COLUMNS
