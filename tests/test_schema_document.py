@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from resnet_bench import schema
-from resnet_bench.schema import frame
+from resnet_bench.results import frame
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "schema.md").read_text()
 MODELS = [m for m in vars(schema).values() if isinstance(m, type) and issubclass(m, schema.Model)]

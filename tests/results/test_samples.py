@@ -21,7 +21,7 @@ from resnet_bench.render.figures import figures
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.results import reading
 from resnet_bench.results.samples import Samples
-from resnet_bench.schema import frame
+from resnet_bench.results import frame
 from tests.handmade import accuracy, calibration, dataset, epoch_time, machine, parameters, save, together, told
 
 REPORTS = Path(__file__).parent.parent.parent / "reports"
