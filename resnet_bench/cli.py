@@ -66,9 +66,9 @@ def list_architectures(format_: Format) -> None:
     Counts are of the real modules, for 100 classes. The two control networks are not the paper's; they separate
     causes that the paper's variants mix, and run only on request.
     """
-    from resnet_bench.render import architecture_table as networks
+    from resnet_bench.render import architecture_table
 
-    click.echo(networks.as_json() if format_ == "json" else networks.table().render(format_))
+    click.echo(architecture_table.as_json() if format_ == "json" else architecture_table.table().render(format_))
 
 
 def _options_named(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -335,7 +335,7 @@ def compare(
     """
     from resnet_bench.analysis import gate
     from resnet_bench.analysis.comparison import compare as compare_files
-    from resnet_bench.render import comparison_tables, page
+    from resnet_bench.render import comparison_tables, gate_table, page
     from resnet_bench.results.samples import read_all
 
     thresholds = [gate.Threshold.parse(limit) for limit in limits]
@@ -352,7 +352,7 @@ def compare(
         tables = []
         for c, found in zip(comparisons, checks, strict=True):
             tables += comparison_tables.tables(c)
-            tables += [gate.table(found, allow_missing=allow_missing)] if found else []
+            tables += [gate_table.thresholds(found, allow_missing=allow_missing)] if found else []
         if format_ == "html":
             text = page.document("Comparison", [page.Section("Comparison", tables)])
         else:
@@ -379,7 +379,7 @@ def measure_machine(format_: str, threads: int | None) -> None:
     import torch
 
     from resnet_bench import machine
-    from resnet_bench.render import machine_tables as pages
+    from resnet_bench.render import machine_tables
 
     if threads is not None:
         torch.set_num_threads(threads)  # for the description too
@@ -388,9 +388,9 @@ def measure_machine(format_: str, threads: int | None) -> None:
     calibration = machine.calibrate()
     description = machine.describe()
     if format_ == "json":
-        click.echo(pages.as_json(description, calibration))
+        click.echo(machine_tables.as_json(description, calibration))
     else:
-        click.echo("\n\n".join(table.render("text") for table in pages.tables(description, calibration)))
+        click.echo("\n\n".join(table.render("text") for table in machine_tables.tables(description, calibration)))
 
 
 @cli.command("explain")
@@ -410,10 +410,10 @@ def explain_step(architecture: str, time_limit: float, format_: Any, **options: 
     and says which change dominates and how much of the difference between the two networks is their architecture.
     """
     from resnet_bench import architectures, machine
-    from resnet_bench.analysis.series import machine_text
     from resnet_bench.data import datasets
     from resnet_bench.measure import ablation as explaining
-    from resnet_bench.render import ablation_table as explanation
+    from resnet_bench.render import ablation_table
+    from resnet_bench.render.captions import machine_text
 
     chosen = architectures.get(architecture)
     recipe = recipe_of({**options, "epochs": 1})
@@ -428,7 +428,7 @@ def explain_step(architecture: str, time_limit: float, format_: Any, **options: 
     if format_ == "json":
         click.echo(json.dumps(result.model_dump(mode="json"), indent=2, ensure_ascii=False))
     else:
-        click.echo(explanation.table(result, machine_text(machine.describe())).render(format_))
+        click.echo(ablation_table.table(result, machine_text(machine.describe())).render(format_))
 
 
 def main(args: list[str] | None = None) -> Any:

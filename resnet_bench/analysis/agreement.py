@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import mean
+from dataclasses import dataclass
 
-from resnet_bench.analysis.series import Group, Series, dataset_text, mean_of
-from resnet_bench.render.table import Table
+from resnet_bench.analysis.series import Group, Series, mean_of
+from resnet_bench.schema import Interval
 
 CONTROL = "reference"
 OWN = ("engine", "pipeline", "workers")
 """What may differ between the runs: batches and initial weights depend on none of it."""
 
 
-def table(group: Group) -> Table | None:
-    """A row for each network and engine that trained with the same recipe as `reference`; None without such."""
-    rows = []
+@dataclass(frozen=True)
+class EngineAccuracy:
+    """Final accuracies of one network with one engine.
+
+    Attributes:
+        accuracies: of the seeds that the control has too, in percent.
+        difference: mean over the seeds of the accuracy minus that of `reference` with the same seed, in points, with
+            its Student-t interval (of no width for one seed); None for `reference` itself.
+    """
+
+    architecture: str
+    engine: str
+    accuracies: Sequence[float]
+    difference: Interval | None
+
+
+def engine_accuracies(group: Group) -> list[EngineAccuracy]:
+    """One for each network and engine that trained with the same recipe as `reference`, which comes first."""
+    found = []
     for control in group.series:
         others = [s for s in group.series if s.engine != CONTROL and _comparable(s, control)]
         if control.engine == CONTROL and others:
-            rows += [_row(s, control) for s in (control, *others)]
-    if not rows:
-        return None
-    columns = ["Network", "Engine", "Seeds", "Final accuracy (%)", "Minus reference (points)"]
-    where = f"{dataset_text(group.dataset)}; {group.machine_text}"
-    caption = f"{where}. Mean over the seeds, in brackets the lowest and the highest."
-    notes = [
-        "Minus reference: seed by seed, for a seed's initial weights and batches are the same with every engine; mean "
-        "with its 95 % Student-t interval. One that holds 0 shows no difference; its width is what few seeds can miss."
-    ]
-    return Table("Accuracy of the engines", columns, rows, caption, notes)
+            found += [_engine_accuracy(s, control) for s in (control, *others)]
+    return found
+
+
+def _engine_accuracy(series: Series, control: Series) -> EngineAccuracy:
+    ours, theirs = _final(series, control)
+    difference = None if series is control else mean_of([a - b for a, b in zip(ours, theirs, strict=True)])
+    return EngineAccuracy(series.architecture, series.engine, ours, difference)
 
 
 def _comparable(series: Series, control: Series) -> bool:
@@ -45,17 +58,3 @@ def _final(series: Series, control: Series) -> tuple[list[float], list[float]]:
     ours, theirs = ({r.seed: 100 * r.epochs[-1].test_accuracy for r in s.accuracies} for s in (series, control))
     shared = sorted(ours.keys() & theirs.keys())
     return [ours[seed] for seed in shared], [theirs[seed] for seed in shared]
-
-
-def _row(series: Series, control: Series) -> list[str]:
-    ours, theirs = _final(series, control)
-    difference = "–" if series is control else _difference(ours, theirs)
-    spread = f"{mean(ours):.1f} [{min(ours):.1f}, {max(ours):.1f}]"
-    return [series.architecture, series.engine, str(len(ours)), spread, difference]
-
-
-def _difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    found = mean_of([a - b for a, b in zip(ours, theirs, strict=True)])
-    if len(ours) == 1:
-        return f"{found.estimate:+.1f}"
-    return f"{found.estimate:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"

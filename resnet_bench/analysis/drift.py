@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from resnet_bench.render.table import short
+from resnet_bench.wording import short
 
 if TYPE_CHECKING:
     from resnet_bench.machine import Calibration

@@ -16,7 +16,6 @@ from typing import Any, Literal
 from resnet_bench import paper
 from resnet_bench.analysis.comparison import Comparison, Row
 from resnet_bench.errors import UserError
-from resnet_bench.render.table import Table, short
 
 Metric = Literal["epoch_seconds", "accuracy"]
 METRICS: tuple[Metric, ...] = ("epoch_seconds", "accuracy")
@@ -118,17 +117,6 @@ def _check_row(threshold: Threshold, row: Row) -> Iterator[Check]:
 
 def failed(checks: Sequence[Check], *, allow_missing: bool) -> bool:
     return any(c.outcome == "fail" or (c.outcome == "missing" and not allow_missing) for c in checks)
-
-
-def table(checks: Sequence[Check], *, allow_missing: bool) -> Table:
-    names = {"pass": "passes", "fail": "FAILS", "missing": "missing, allowed" if allow_missing else "FAILS: missing"}
-    rows = [[str(c.threshold), short(c.network), c.measured, names[c.outcome]] for c in checks]
-    return Table(
-        "Thresholds",
-        ["threshold", "network", "found", "result"],
-        rows,
-        "A network fails where its whole interval lies beyond the threshold.",
-    )
 
 
 def as_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from resnet_bench import identity, paper
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import mean_interval, wilson_interval
-from resnet_bench.render.table import short
 from resnet_bench.results.samples import TRAINED, Pool, Run, Samples, raw_values
 from resnet_bench.schema import AccuracyResult, DatasetInfo, EpochTimeResult, Interval, ParametersResult, PhaseSeconds
 
@@ -160,6 +159,14 @@ class Series:
         return [(i + 1, mean_of([r.epochs[i].train_seconds for r in timed])) for i in range(shared)]
 
 
+class Fact(NamedTuple):
+    """A value of an identity, and the values that every group has there, this one's included."""
+
+    key: str
+    value: Any
+    every: tuple[Any, ...]
+
+
 @dataclass(frozen=True)
 class Group:
     """What was measured on one kind of machine with one software, code and data set.
@@ -167,23 +174,18 @@ class Group:
     Attributes:
         machines: the description that each of its files holds, with that file's calibration.
         series: in the paper's order.
-        distinction: what tells it from another group whose machine reads alike; empty without such.
+        distinction: facts of its machine, software and code in which it differs from other groups of the same files.
     """
 
     machines: tuple[dict[str, Any], ...]
     dataset: DatasetInfo
     series: tuple[Series, ...]
-    distinction: str = ""
+    distinction: tuple[Fact, ...] = ()
 
     @property
     def machine(self) -> dict[str, Any]:
         """The first of the descriptions, which stands for all but their calibrations."""
         return self.machines[0]
-
-    @property
-    def machine_text(self) -> str:
-        """`machine_text` with the distinction: unlike for unlike groups."""
-        return machine_text(self.machine) + (f" ({self.distinction})" if self.distinction else "")
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -199,15 +201,6 @@ class Group:
             if any(len(v) > 1 for v in values.values()):
                 chosen.append(key)
         return tuple(chosen)
-
-    def label(self, series: Series) -> str:
-        """What tells the series from others of its architecture, e.g. `fast, 2 threads`; often empty."""
-        return ", ".join(_setting_text(k, series.setting[k]) for k in self.varying if k in series.setting)
-
-    def name(self, series: Series) -> str:
-        """`baseline`, or `baseline (fast)` where there are several engines."""
-        label = self.label(series)
-        return f"{series.architecture} ({label})" if label else series.architecture
 
 
 def groups(samples: Samples) -> list[Group]:
@@ -228,31 +221,14 @@ def _dataset(run: Run) -> DatasetInfo:
     return run.result.dataset
 
 
-def _distinction(group: Group, every: Sequence[Group]) -> str:
-    """What tells the group's machine, software and code from those of others that read alike; empty without such."""
-    like = [g for g in every if machine_text(g.machine) == machine_text(group.machine)]
-    flat = [identity.flat(g.machine) for g in like]
+def _distinction(group: Group, every: Sequence[Group]) -> tuple[Fact, ...]:
+    flat = [identity.flat(g.machine) for g in every]
     mine = identity.flat(group.machine)
-    return "; ".join(
-        _fact_text(key, value, [f[key] for f in flat])
+    return tuple(
+        Fact(key, value, tuple(f[key] for f in flat))
         for key, value in mine.items()
-        if any(f[key] != value for f in flat) and key not in identity.SPEED_ONLY
+        if key not in identity.SPEED_ONLY and any(f[key] != value for f in flat)
     )
-
-
-def _fact_text(key: str, value: Any, others: Sequence[Any]) -> str:
-    """`L1d 48 KiB`; of the instruction sets only those that another machine lacks."""
-    name = key.replace("_", " ").removesuffix(" bytes").replace("l1d", "L1d").replace("l2", "L2").replace("l3", "L3")
-    if value is None:
-        return f"{name} unknown"
-    if key == "isa":
-        shared = set.intersection(*(set(str(o).split()) for o in others))
-        own = [word for word in str(value).split() if word not in shared]
-        missing = sorted(set.union(*(set(str(o).split()) for o in others)) - set(str(value).split()))
-        return " ".join(filter(None, ["with", *own] if own else ["without", *missing]))
-    if key.endswith("_bytes") and isinstance(value, int):
-        return f"{name} cache {value / 1024:,.0f} KiB"
-    return f"{name} {short(value)[:12] if key in ('code_sha256', 'code_commit') else short(value)}"
 
 
 def parameter_counts(samples: Samples) -> dict[str, dict[int, int]]:
@@ -281,44 +257,6 @@ def in_order(architectures: Iterable[str]) -> list[str]:
     """The paper's networks in its order, then the others as they come; each once."""
     names = dict.fromkeys(architectures)
     return [a for a in paper.PUBLISHED if a in names] + [a for a in names if a not in paper.PUBLISHED]
-
-
-def machine_text(machine: dict[str, Any]) -> str:
-    """`13th Gen Intel(R) Core(TM) i5-1340P, 12 cores (16 logical), torch 2.15.0, glibc allocator`, or `unknown CPU`."""
-    cpu, torch = identity.part(machine, "cpu"), identity.part(machine, "torch")
-    physical, logical, usable = cpu.get("physical_cores"), cpu.get("logical_cores"), cpu.get("affinity_cores")
-    cores = f"{physical or logical} cores" if physical or logical else "unknown cores"
-    if physical and logical and logical != physical:
-        cores += f" ({logical} logical)"
-    if usable and logical and usable != logical:
-        cores += f", {usable} usable"
-    version = torch.get("version")
-    parts = [str(cpu.get("model") or "unknown CPU"), cores, f"torch {version}" if version else "unknown torch"]
-    if allocator := identity.part(machine, "allocator").get("name"):
-        parts.append(f"{allocator} allocator")
-    quota = identity.part(machine, "container").get("cpu_quota")
-    if quota:
-        small = isinstance(quota, int | float) and quota < 1e6  # a damaged file may have one beyond floating point
-        parts.insert(2, f"container limited to {quota:g} CPUs" if small else str(quota))
-    return ", ".join(parts)
-
-
-def dataset_text(dataset: DatasetInfo) -> str:
-    """`cifar100 (50,000 training and 10,000 test images, 100 classes)`, with `synthetic` and `subset`."""
-    kinds = [k for k, is_it in (("synthetic images", dataset.synthetic), ("subset", dataset.subset)) if is_it]
-    sizes = f"{dataset.train_images:,} training and {dataset.test_images:,} test images, {dataset.classes} classes"
-    return f"{dataset.name} ({', '.join([*kinds, sizes])})"
-
-
-def setting_text(group: Group) -> str:
-    """`2 threads, batch size 4; reference engine: loader pipeline; fast engine: …`: what is shared, then the rest."""
-    keys = ("engine", "pipeline", "workers", "threads", "batch_size", "lr")
-    shared = [k for k in keys if len({json.dumps(s.setting.get(k)) for s in group.series}) == 1]
-    parts = [", ".join(_setting_text(k, group.series[0].setting.get(k)) for k in shared)]
-    for s in group.series:
-        rest = [_setting_text(k, s.setting.get(k)) for k in keys if k not in (*shared, *group.varying)]
-        parts += [f"{group.label(s)}: {', '.join(rest)}"] if rest else []
-    return "; ".join(dict.fromkeys(parts))
 
 
 def mean_of(values: Sequence[float]) -> Interval:
@@ -405,11 +343,3 @@ def _positive(run: AccuracyResult, key: str) -> int:
             f"The recipe of an accuracy result of {run.architecture} has no usable {key}; measure it again."
         )
     return value
-
-
-def _setting_text(key: str, value: Any) -> str:
-    if key in ("engine", "pipeline"):
-        return f"{value} {key}"
-    if key in ("workers", "threads", "epochs"):
-        return f"{value} {key if value != 1 else key[:-1]}"
-    return f"{key.replace('_', ' ')} {value}"

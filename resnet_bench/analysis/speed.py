@@ -3,79 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import mean, median
 
 from resnet_bench import paper
-from resnet_bench.analysis.series import Group, Series, dataset_text, in_one_mode
-from resnet_bench.render.table import Table, significant
+from resnet_bench.analysis.series import Group, Series, in_one_mode
 from resnet_bench.schema import EpochTimeResult
 
 PLAIN = ("reference", "loader")
 """Engine and pipeline of the plain script that every other is compared with."""
 
+Round = tuple[tuple[str, str], str, int]
+"""What was measured in turn (`Run.together`), the mode, and the number of the round in it."""
 
-def table(group: Group) -> Table | None:
-    """A row for each network and engine that was timed; a row for the five summed. None without epoch times."""
+
+@dataclass(frozen=True)
+class StepSpeed:
+    """A step of one network under one setting, or of the study's five together.
+
+    Attributes:
+        architecture: None for the five, whose steps are added up round by round.
+        step_seconds: of each round.
+        updated_share: of the parameters, how many the mean step's optimiser went over; None where a file does not tell.
+        bound_seconds: the least time of such a step on this machine; None where it was not calibrated.
+        times_faster: than plain PyTorch, of each round that both were measured in; empty without such.
+    """
+
+    architecture: str | None
+    engine: str
+    pipeline: str
+    step_seconds: Sequence[float]
+    updated_share: float | None
+    bound_seconds: float | None
+    times_faster: Sequence[float]
+
+    @property
+    def bound_fraction(self) -> float | None:
+        """The bound over the median step."""
+        return self.bound_seconds / median(self.step_seconds) if self.bound_seconds and self.step_seconds else None
+
+
+@dataclass(frozen=True)
+class ModeCheck:
+    """One network measured both ways: seconds of an epoch, each whole one and as each sampled block says."""
+
+    architecture: str
+    engine: str
+    full: Sequence[float]
+    sampled: Sequence[float]
+
+    @property
+    def ratio(self) -> float:
+        """Mean of the sampled over mean of the whole epochs."""
+        return mean(self.sampled) / mean(self.full)
+
+
+def step_speeds(group: Group) -> list[StepSpeed]:
+    """One for each network and engine that was timed, then the five together for each engine that ran them all."""
     timed = [s for s in group.series if rounds(s)]
-    if not timed:
-        return None
-    rows = []
-    for s in timed:
-        steps = rounds(s)
-        bound, plain = s.step_bound(), _plain(timed, s)
-        middle = median(steps.values())
-        rows.append(
-            [
-                s.architecture,
-                s.engine,
-                str(s.setting["pipeline"]),
-                spread([t * 1e3 for t in steps.values()]),
-                _updated([s]),
-                significant(bound * 1e3) if bound else "–",
-                f"{bound / middle:.2f}" if bound else "–",
-                spread(ratios(rounds(plain), steps)) if plain else "–",
-            ]
-        )
-    rows += _summed(timed)
-    columns = [
-        "Network", "Engine", "Pipeline", "Step (ms)", "Updated (%)", "Bound (ms)", "Bound / step",
-        "Times faster than plain",
-    ]  # fmt: skip
-    caption = (
-        f"{dataset_text(group.dataset)}; {group.machine_text}. Median over interleaved blocks, in brackets "
-        "the lowest and the highest."
-    )
-    notes = [
-        "Updated: share of the parameters that the mean step's optimiser went over; the rest, the weights of hidden "
-        "units that had long answered no image, it would have left as they were.",
-        "Bound: the least time here of a step that reads and updates so many parameters, from the bytes it must move "
-        "and the operations it must do, at the rates measured at the start of the session, as by resnet-bench machine.",
-        "Plain: the engine reference on the loader pipeline, as the paper ran; ratios are taken round by round.",
-    ]
-    return Table("Speed of a step, data included", columns, rows, caption, notes)
+    return [_step_speed(timed, s) for s in timed] + _five_together(timed)
 
 
-def modes(group: Group) -> Table | None:
-    """What sampled blocks said of an epoch against whole epochs, where a network was measured both ways."""
-    rows = []
+def mode_checks(group: Group) -> list[ModeCheck]:
+    """One for each network that was measured in whole epochs and in sampled blocks."""
+    checks = []
     for s in group.series:
         full, sampled = (
             [value for r in s.times if r.mode == mode for value in r.epoch_times.values()]
             for mode in ("full", "sampled")
         )
         if full and sampled:
-            means = mean(full), mean(sampled)
-            rows.append([s.architecture, s.engine, *(spread(v) for v in (full, sampled)), f"{means[1] / means[0]:.3f}"])
-    if not rows:
-        return None
-    columns = ["Network", "Engine", "Whole epochs (s)", "Sampled (s)", "Sampled / whole"]
-    where = f"{dataset_text(group.dataset)}; {group.machine_text}"
-    caption = f"{where}. Median, lowest and highest; the ratio is of the means."
-    return Table("Sampled against whole epochs", columns, rows, caption)
-
-
-Round = tuple[tuple[str, str], str, int]
-"""What was measured in turn (`Run.together`), the mode, and the number of the round in it."""
+            checks.append(ModeCheck(s.architecture, s.engine, full, sampled))
+    return checks
 
 
 def rounds(series: Series) -> dict[Round, float]:
@@ -94,21 +93,48 @@ def ratios(slow: Mapping[Round, float], quick: Mapping[Round, float]) -> list[fl
     return [slow[key] / quick[key] for key in slow if key in quick]
 
 
-def spread(values: Sequence[float]) -> str:
-    """`4.1 [3.9, 4.4]`: median, lowest, highest; `–` for none."""
-    if not values:
-        return "–"
-    middle = median(values)
-    low, high = (significant(v, middle) for v in (min(values), max(values)))
-    return f"{significant(middle)} [{low}, {high}]"
+def _step_speed(timed: Sequence[Series], series: Series) -> StepSpeed:
+    steps, plain = rounds(series), _plain(timed, series)
+    return StepSpeed(
+        architecture=series.architecture,
+        engine=series.engine,
+        pipeline=str(series.setting["pipeline"]),
+        step_seconds=list(steps.values()),
+        updated_share=_updated_share([series]),
+        bound_seconds=series.step_bound(),
+        times_faster=ratios(rounds(plain), steps) if plain else [],
+    )
 
 
-def _updated(series: Sequence[Series]) -> str:
-    """Per cent of the parameters; `–` where a file does not tell."""
+def _five_together(timed: Sequence[Series]) -> list[StepSpeed]:
+    found = []
+    for key in dict.fromkeys(_key(s) for s in timed):
+        ours = {s.architecture: s for s in timed if _key(s) == key}
+        if not set(paper.PUBLISHED) <= set(ours):
+            continue
+        five = [ours[name] for name in paper.PUBLISHED]
+        sums = _sum([rounds(s) for s in five])
+        plain = [p for s in five if (p := _plain(timed, s))]
+        bounds = [b for s in five if (b := s.step_bound())]
+        found.append(
+            StepSpeed(
+                architecture=None,
+                engine=key[0],
+                pipeline=key[1],
+                step_seconds=list(sums.values()),
+                updated_share=_updated_share(five),
+                bound_seconds=sum(bounds) if len(bounds) == len(five) else None,
+                times_faster=ratios(_sum([rounds(p) for p in plain]), sums) if len(plain) == len(five) else [],
+            )
+        )
+    return found
+
+
+def _updated_share(series: Sequence[Series]) -> float | None:
     updated = [(r.parameters, r.updated_parameters) for s in series for r in s.times]
     if any(count is None for _, count in updated):
-        return "–"
-    return f"{sum(count or 0 for _, count in updated) / sum(every for every, _ in updated):.1%}".removesuffix("%")
+        return None
+    return sum(count or 0 for _, count in updated) / sum(every for every, _ in updated)
 
 
 def _plain(timed: Sequence[Series], series: Series) -> Series | None:
@@ -126,32 +152,7 @@ def _key(series: Series) -> tuple[str, str]:
     return series.engine, str(series.setting["pipeline"])
 
 
-def _summed(timed: Sequence[Series]) -> list[list[str]]:
-    """The study's five networks together, for each engine that ran them all beside the plain one."""
-    rows = []
-    for key in dict.fromkeys(_key(s) for s in timed):
-        ours = {s.architecture: s for s in timed if _key(s) == key}
-        if not set(paper.PUBLISHED) <= set(ours):
-            continue
-        sums = _sum([rounds(ours[name]) for name in paper.PUBLISHED])
-        plain = [_plain(timed, ours[name]) for name in paper.PUBLISHED]
-        faster = spread(ratios(_sum([rounds(p) for p in plain if p]), sums)) if all(plain) else "–"
-        bounds = [ours[name].step_bound() for name in paper.PUBLISHED]
-        bound = sum(b for b in bounds if b) if all(bounds) else None
-        rows.append(
-            [
-                "all five, summed",
-                *key,
-                spread([t * 1e3 for t in sums.values()]),
-                _updated([ours[name] for name in paper.PUBLISHED]),
-                significant(bound * 1e3) if bound else "–",
-                f"{bound / median(sums.values()):.2f}" if bound and sums else "–",
-                faster,
-            ]
-        )
-    return rows
-
-
 def _sum(parts: Sequence[Mapping[Round, float]]) -> dict[Round, float]:
+    """Round by round, over the rounds that all parts have."""
     shared = set.intersection(*(set(p) for p in parts))
     return {key: sum(p[key] for p in parts) for key in sorted(shared)}

@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from resnet_bench.analysis.comparison import REFERENCE, AccuracyDifference, Comparison, Ratio, Row
-from resnet_bench.analysis.series import machine_text
-from resnet_bench.render.table import Table, short
+from resnet_bench.render.captions import machine_text
+from resnet_bench.render.table import Table
+from resnet_bench.wording import short
 
 
 def tables(comparison: Comparison) -> list[Table]:

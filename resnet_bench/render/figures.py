@@ -22,14 +22,13 @@ from resnet_bench.analysis.series import (
     PAPER_TRAIN_IMAGES,
     Group,
     Series,
-    dataset_text,
     groups,
     in_order,
-    machine_text,
-    setting_text,
 )
 from resnet_bench.errors import UserError
 from resnet_bench.files import atomic_write, make_folder
+from resnet_bench.render import captions
+from resnet_bench.render.captions import dataset_text, setting_text
 from resnet_bench.render.table import significant
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import Interval
@@ -214,7 +213,7 @@ def _against_baseline(variant: str) -> Callable[[Group], list[Figure]]:
 def _pair_figure(group: Group, baseline: Series, variant: Series, several: bool) -> Figure:
     """Two panels; only that of the accuracy where no run of either network has times that compare."""
     number, name = paper.PUBLISHED[variant.architecture].figure, variant.architecture
-    label = group.label(baseline) if several else ""
+    label = captions.label(group, baseline) if several else ""
     pair = (baseline, variant)
     scale = group.dataset.train_images / PAPER_TRAIN_IMAGES
     times = _PairTimes(tuple(s for s in pair if s.timed_trainings), scale)
@@ -341,7 +340,7 @@ def _parameters_against_time(group: Group) -> list[Figure]:
     timed = [(s, t) for s in group.series if (t := s.epoch_time())]
     if len({s.architecture for s, _ in timed}) < 2:
         raise _Lacking("it needs the epoch time of two networks or more")
-    labels = list(dict.fromkeys(group.label(s) for s, _ in timed))
+    labels = list(dict.fromkeys(captions.label(group, s) for s, _ in timed))
     scale = group.dataset.train_images / PAPER_TRAIN_IMAGES
     unit, unit_name = _time_unit([t.seconds for _, t in timed])
     names = in_order(s.architecture for s, _ in timed)
@@ -358,7 +357,7 @@ def _parameters_against_time(group: Group) -> list[Figure]:
         values = [t.seconds / unit for _, t in timed] + [v for _, v in published.values()]
         for axes, label in zip(grid.flat, labels, strict=False):
             for s, t in timed:
-                if group.label(s) == label:
+                if captions.label(group, s) == label:
                     color, marker, _ = _style(s.architecture)
                     low, high = (t.seconds if t.low is None else t.low), (t.seconds if t.high is None else t.high)
                     error = [[max(0, t.seconds - low) / unit], [max(0, high - t.seconds) / unit]]
@@ -380,7 +379,7 @@ def _parameters_against_time(group: Group) -> list[Figure]:
         canvas.legend(handles=handles, loc="outside lower center", ncols=4)
 
     text = "; ".join(
-        f"{group.name(s)} {s.parameters / 1e6:.1f} million, {significant(t.seconds / unit)} {unit_name}"
+        f"{captions.name(group, s)} {s.parameters / 1e6:.1f} million, {significant(t.seconds / unit)} {unit_name}"
         for s, t in timed
     )
     notes = ["Bars: 95 % interval of the epoch time. Both axes are logarithmic. Hollow: published"]
@@ -428,7 +427,7 @@ def _step_by_phase(group: Group) -> list[Figure]:
             )
         absolute.set_xlim(0, 1.12e3 * max(totals))
         share.set_xlim(0, 100)
-        absolute.set_yticks(rows, [group.name(s) for s, _ in bars])
+        absolute.set_yticks(rows, [captions.name(group, s) for s, _ in bars])
         absolute.invert_yaxis()
         absolute.set(xlabel="mean time of a step (ms)")
         share.set(xlabel="share of the step (%)")
@@ -437,7 +436,7 @@ def _step_by_phase(group: Group) -> list[Figure]:
         canvas.legend(*absolute.get_legend_handles_labels(), loc="outside lower center", ncols=len(shown))
 
     text = "; ".join(
-        f"{group.name(s)} {significant(1e3 * t)} ms ("
+        f"{captions.name(group, s)} {significant(1e3 * t)} ms ("
         + ", ".join(f"{PHASES[k][0]} {p[k] / t:.0%}" for k in shown if p[k])
         + ")"
         for (s, p), t in zip(bars, totals, strict=True)
@@ -469,12 +468,12 @@ def _fraction_of_limit(group: Group) -> list[Figure]:
             axes.annotate(f"{value:.1f} %", (value, row), (3, 0), textcoords="offset points", va="center")
         axes.axvline(100, color="black", linestyle=PUBLISHED_LINE)
         axes.set_xlim(0, 1.1 * max(100, *values))
-        axes.set_yticks(range(len(bars)), [group.name(s) for s, _ in bars])
+        axes.set_yticks(range(len(bars)), [captions.name(group, s) for s, _ in bars])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("least possible time of a step / measured mean time (%)")
 
-    text = "; ".join(f"{group.name(s)} {fraction:.1%}" for s, fraction in bars)
+    text = "; ".join(f"{captions.name(group, s)} {fraction:.1%}" for s, fraction in bars)
     return [
         Figure(
             name="fraction-of-limit",
@@ -561,7 +560,7 @@ def _interval_text(pair: Sequence[Series]) -> str:
 
 def _about(group: Group, series: Sequence[Series]) -> str:
     part = replace(group, series=tuple(series))
-    return f"{dataset_text(group.dataset)}; {group.machine_text}; {setting_text(part)}."
+    return f"{dataset_text(group.dataset)}; {captions.group_machine_text(group)}; {setting_text(part)}."
 
 
 def _context(group: Group) -> str:
@@ -569,7 +568,7 @@ def _context(group: Group) -> str:
     data = group.dataset
     kinds = [k for k, is_it in (("synthetic", data.synthetic), ("subset", data.subset)) if is_it and k != data.name]
     kind = f" ({', '.join(kinds)})" if kinds else ""
-    machine = machine_text(group.machine).split(",")[0] + (f" ({group.distinction})" if group.distinction else "")
+    machine = captions.cpu_text(group)
     text = f"{data.name}{kind}, {data.train_images:,} training images, {data.classes} classes, on {machine}"
     return "".join(c if c.isprintable() else "\ufffd" for c in text)  # halves of characters cannot be drawn
 

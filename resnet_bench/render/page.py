@@ -18,9 +18,10 @@ from typing import Any
 import jinja2
 
 from resnet_bench.analysis import claims, comparison
-from resnet_bench.analysis.series import Group, dataset_text, groups, machine_text, setting_text
+from resnet_bench.analysis.series import Group, groups
 from resnet_bench.errors import UserError
-from resnet_bench.render import comparison_tables
+from resnet_bench.render import captions, comparison_tables
+from resnet_bench.render.captions import dataset_text, setting_text
 from resnet_bench.render.figures import figures
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.render.table import Table
@@ -136,7 +137,7 @@ def _group_facts(group: Group) -> Facts:
     ]
     recipe = recipes[0] if all(r == recipes[0] for r in recipes) else {}
     items = {
-        "Machine": group.machine_text,
+        "Machine": captions.group_machine_text(group),
         "Memory": _gigabytes(machine.get("memory_bytes")),
         "System": str(machine.get("os") or "unknown"),
         "Data set": dataset_text(dataset),
@@ -145,14 +146,14 @@ def _group_facts(group: Group) -> Facts:
         "Recipe": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in recipe.items()),
         **_networks(group),
     }
-    return Facts(f"{dataset.name} on {machine_text(machine).split(',')[0]}", [i for i in items.items() if i[1]])
+    return Facts(f"{dataset.name} on {captions.cpu_text(group)}", [i for i in items.items() if i[1]])
 
 
 def _networks(group: Group) -> dict[str, str]:
     """How much was measured, once for all networks that have as much."""
     names: dict[str, list[str]] = {}
     for s in group.series:
-        names.setdefault(", ".join(_sizes(s.accuracies, s.times)), []).append(group.name(s))
+        names.setdefault(", ".join(_sizes(s.accuracies, s.times)), []).append(captions.name(group, s))
     return {f"Networks {sizes}": ", ".join(found) for sizes, found in names.items()}
 
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from resnet_bench import paper
-from resnet_bench.analysis import agreement, speed
 from resnet_bench.analysis.drift import drift_text
 from resnet_bench.analysis.series import (
     PAPER_TRAIN_IMAGES,
     EpochTime,
     Group,
     Series,
-    dataset_text,
     groups,
     in_order,
-    machine_text,
     parameter_counts,
-    setting_text,
 )
 from resnet_bench.architectures import millions
-from resnet_bench.render import ablation_table as explanation
+from resnet_bench.render import ablation_table, agreement_table, captions, speed_tables
+from resnet_bench.render.captions import dataset_text, machine_text, setting_text
 from resnet_bench.render.table import Table, significant
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import ExplainResult, Interval
@@ -36,11 +33,11 @@ def tables(samples: Samples) -> list[Table]:
     found = groups(samples)
     summaries = [_summary(g, counts) for g in found] if found else [_counts_only(counts)] if counts else []
     explained = [
-        explanation.table(run.result, machine_text(run.machine))
+        ablation_table.table(run.result, machine_text(run.machine))
         for run in samples.runs
         if isinstance(run.result, ExplainResult)
     ]
-    makers = (speed.table, speed.modes, agreement.table)
+    makers = (speed_tables.steps, speed_tables.modes, agreement_table.agreement)
     engines = [table for group in found for make in makers if (table := make(group))]
     return [*(_paper_table(number, counts) for number in paper.TABLES), *summaries, *engines, *explained]
 
@@ -76,7 +73,7 @@ def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
     dataset, series = group.dataset, group.series
     times = [t for s in series if (t := s.epoch_time())]
     minutes = bool(times) and min(t.seconds for t in times) >= 60
-    with_setting = any(group.label(s) for s in series)
+    with_setting = any(captions.label(group, s) for s in series)
     columns = [
         "Network",
         *(["Setting"] if with_setting else []),
@@ -93,7 +90,12 @@ def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
         "Marks",
     ]
     rows = [
-        [s.architecture, *([group.label(s)] if with_setting else []), *_measured(s, minutes), _marks(s, group)]
+        [
+            s.architecture,
+            *([captions.label(group, s)] if with_setting else []),
+            *_measured(s, minutes),
+            _marks(s, group),
+        ]
         for s in series
     ]
     for architecture in in_order([*paper.PUBLISHED, *counts]):
@@ -103,7 +105,7 @@ def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
             rows.append([architecture, *([""] if with_setting else []), *row, "" if count else "not measured"])
     order = in_order([*paper.PUBLISHED, *counts])
     rows.sort(key=lambda row: order.index(row[0]))
-    caption = f"{dataset_text(dataset)}; {group.machine_text}; {setting_text(group)}; {_sizes(series)}."
+    caption = f"{dataset_text(dataset)}; {captions.group_machine_text(group)}; {setting_text(group)}; {_sizes(series)}."
     return Table("Summary", columns, rows, caption, _notes(group, times))
 
 
@@ -262,6 +264,6 @@ def _notes(group: Group, times: Sequence[EpochTime]) -> list[str]:
     warned: dict[str, list[str]] = {}
     for s in series:
         for warning in s.warnings:
-            warned.setdefault(warning, []).append(group.name(s))
+            warned.setdefault(warning, []).append(captions.name(group, s))
     notes += [f"doubtful time ({', '.join(names)}): {warning}" for warning, names in warned.items()]
     return notes

@@ -9,7 +9,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from tabulate import tabulate
 
@@ -117,9 +117,3 @@ _LATEX = str.maketrans(
 
 def _escape_latex(text: str) -> str:
     return text.translate(_LATEX)
-
-
-def short(value: Any, length: int = 40) -> str:
-    """A value from a file in a sentence: one line, not too long."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= length else f"{text[: length - 1]}…"

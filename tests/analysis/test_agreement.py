@@ -3,8 +3,8 @@
 import pytest
 from scipy import stats
 
-from resnet_bench.analysis import agreement
 from resnet_bench.analysis.series import groups
+from resnet_bench.render.agreement_table import agreement
 from resnet_bench.results import reading
 from tests.handmade import accuracy, save, together
 
@@ -13,7 +13,7 @@ RECIPE = {"epochs": 2}
 
 def table(path, entries):
     (group,) = groups(together([reading.read(save(path, entries))]))
-    return agreement.table(group)
+    return agreement(group)
 
 
 def run(engine, final, seed=0, **overrides):

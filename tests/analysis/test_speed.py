@@ -2,8 +2,8 @@
 
 import pytest
 
-from resnet_bench.analysis import speed
 from resnet_bench.analysis.series import groups
+from resnet_bench.render import speed_tables
 from resnet_bench.results import reading
 from tests.handmade import accuracy, epoch_time, save, together
 
@@ -12,7 +12,7 @@ FIVE = ("baseline", "fc1", "fc3", "blocks2", "conv5x5")
 
 def table(path, entries):
     (group,) = groups(together([reading.read(save(path, entries))]))
-    return speed.table(group)
+    return speed_tables.steps(group)
 
 
 def both(architecture, plain, fast, **options):
@@ -101,7 +101,7 @@ def test_sampled_against_whole_epochs(tmp_path):
     full = epoch_time("fc1", 100, noise=0, mode="full", startup_seconds=0)
     blocks = [{**b, "steps": 12_500, "seconds": 100.0} for b in full["blocks"]]
     (group,) = groups(together([reading.read(save(tmp_path / "a.json", [sampled, {**full, "blocks": blocks}]))]))
-    (row,) = speed.modes(group).rows
+    (row,) = speed_tables.modes(group).rows
     assert row[:3] == ["fc1", "reference", "100 [100, 100]"]
     assert row[-1] == "1.100"
     assert group.series[0].epoch_time().seconds == pytest.approx(110)
@@ -110,4 +110,4 @@ def test_sampled_against_whole_epochs(tmp_path):
 
 def test_one_way_alone_has_no_such_table(tmp_path):
     (group,) = groups(together([reading.read(save(tmp_path / "a.json", [epoch_time("fc1", 110)]))]))
-    assert speed.modes(group) is None
+    assert speed_tables.modes(group) is None

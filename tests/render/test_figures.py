@@ -308,7 +308,7 @@ def test_figures_go_to_where_links_lead(results: Reader, tmp_path: Path) -> None
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to("there")
     (tmp_path / "there" / "step-by-phase.svg").symlink_to(tmp_path / "shown.svg")
-    write([results(epoch_time("fc1"))], tmp_path / "link")
+    write(together([results(epoch_time("fc1"))]), tmp_path / "link")
     assert (tmp_path / "there" / "step-by-phase.svg").is_symlink()
     assert ET.fromstring((tmp_path / "shown.svg").read_text()).tag.endswith("svg")
 

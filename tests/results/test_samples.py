@@ -14,14 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import resnet_bench
-from resnet_bench.analysis import claims, speed
+from resnet_bench.analysis import claims
 from resnet_bench.analysis.series import groups
 from resnet_bench.cli import cli
+from resnet_bench.render import captions, speed_tables
+from resnet_bench.render.captions import group_machine_text
 from resnet_bench.render.figures import figures
 from resnet_bench.render.paper_tables import tables
-from resnet_bench.results import reading
+from resnet_bench.results import frame, reading
 from resnet_bench.results.samples import Samples
-from resnet_bench.results import frame
 from tests.handmade import accuracy, calibration, dataset, epoch_time, machine, parameters, save, together, told
 
 REPORTS = Path(__file__).parent.parent.parent / "reports"
@@ -148,7 +149,7 @@ def test_what_differs_in_identity_is_not_pooled(tmp_path: Path, change: dict[str
     there = save(tmp_path / "b.json", [accuracy("fc1", [0.2], seed=1)], machine(**change))
     found = groups(read(here, there))
     assert [len(g.series[0].accuracies) for g in found] == [1, 1]
-    assert len({g.machine_text for g in found}) == 2  # and their captions tell them apart
+    assert len({group_machine_text(g) for g in found}) == 2  # and their captions tell them apart
 
 
 ALIKE = {
@@ -178,7 +179,7 @@ def test_times_under_other_settings_of_the_allocator_are_not_pooled(tmp_path: Pa
     timed += [save(tmp_path / "d.json", [epoch_time("fc1", 90, seed=1)], tuned)]
     (group,) = groups(read(*timed))
     assert [round(s.epoch_time().seconds / 10) for s in group.series] == [6, 9]  # type: ignore[union-attr]
-    assert group.label(group.series[1]) == "allocator settings MALLOC_TOP_PAD_=1"
+    assert captions.label(group, group.series[1]) == "allocator settings MALLOC_TOP_PAD_=1"
 
 
 def test_rounds_of_different_sessions_are_never_paired(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_rounds_of_different_sessions_are_never_paired(tmp_path: Path) -> None:
     second = save(tmp_path / "b.json", [epoch_time("fc1", 60, noise=0, seed=1), epoch_time("fc1", 20, noise=0, **fast)])
     for order in ((first, second), (second, first)):
         (group,) = groups(read(*order))
-        rows = {row[1]: row for row in speed.table(group).rows}  # type: ignore[union-attr]
+        rows = {row[1]: row for row in speed_tables.steps(group).rows}  # type: ignore[union-attr]
         assert rows["fast"][-1] == "3.01 [3.01, 3.01]"  # (60 - 0.1) / (20 - 0.1)
 
 
@@ -215,8 +216,8 @@ def test_trainings_on_two_cpu_models_are_two_groups_with_captions_that_tell_them
     zen5, zen4 = sorted(found, key=lambda g: g.machine["cpu"]["caches"]["L1d"], reverse=True)
     assert {s.architecture for s in zen5.series} == {"baseline", "fc3"}
     assert {s.architecture for s in zen4.series} == {"fc1", "blocks2", "conv5x5"}
-    assert "with avx512_vp2intersect avx_vnni; L1d cache 48 KiB" in zen5.machine_text
-    assert "without avx512_vp2intersect avx_vnni; L1d cache 32 KiB" in zen4.machine_text
+    assert "with avx512_vp2intersect avx_vnni; L1d cache 48 KiB" in group_machine_text(zen5)
+    assert "without avx512_vp2intersect avx_vnni; L1d cache 32 KiB" in group_machine_text(zen4)
     assert all(len(s.accuracies) == 3 for g in found for s in g.series)
 
 

@@ -15,7 +15,8 @@ from resnet_bench.data.augmentation import normalize
 from resnet_bench.data.pipelines import batches
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
-from resnet_bench.training.training import CHECKPOINT_FILE, Training, training, weights_sha256
+from resnet_bench.training import training
+from resnet_bench.training.training import CHECKPOINT_FILE, Training, weights_sha256
 
 SMALL = Architecture("small", "", "", widths=(16, 16), strides=(2, 2), hidden=(8,))
 RECIPE = Recipe(epochs=2)

@@ -1,0 +1,103 @@
+"""What stands in a caption: data set, machine, settings, and what tells one series or machine from another."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from resnet_bench import identity
+from resnet_bench.analysis.series import Fact, Group, Series
+from resnet_bench.schema import DatasetInfo
+from resnet_bench.wording import short
+
+SHOWN = ("cpu_model", "physical_cores", "logical_cores", "torch", "allocator", "cpu_quota", "code_commit", "code_dirty")
+"""Facts that need no bracket: `machine_text` has them, or another fact says the same."""
+
+
+def label(group: Group, series: Series) -> str:
+    """What tells the series from others of its architecture, e.g. `fast engine, 2 threads`; often empty."""
+    return ", ".join(value_text(k, series.setting[k]) for k in group.varying if k in series.setting)
+
+
+def name(group: Group, series: Series) -> str:
+    """`baseline`, or `baseline (fast engine)` where there are several engines."""
+    own = label(group, series)
+    return f"{series.architecture} ({own})" if own else series.architecture
+
+
+def group_machine_text(group: Group) -> str:
+    """`machine_text` with what tells the group from others of the same files: unlike for unlike groups."""
+    return machine_text(group.machine) + _in_brackets(group)
+
+
+def cpu_text(group: Group) -> str:
+    """The model of the CPU alone, with what tells the group from others."""
+    return machine_text(group.machine).split(",")[0] + _in_brackets(group)
+
+
+def _in_brackets(group: Group) -> str:
+    facts = [_fact_text(fact) for fact in group.distinction if fact.key not in SHOWN]
+    return f" ({'; '.join(facts)})" if facts else ""
+
+
+def _fact_text(fact: Fact) -> str:
+    """`L1d cache 48 KiB`; of the instruction sets only those that another machine lacks."""
+    key, value, every = fact
+    words = key.replace("_", " ").removesuffix(" bytes")
+    words = words.replace("l1d", "L1d").replace("l2", "L2").replace("l3", "L3")
+    if value is None:
+        return f"{words} unknown"
+    if key == "isa":
+        sets = [set(str(other).split()) for other in every if other is not None]
+        own = [word for word in str(value).split() if word not in set.intersection(*sets)]
+        missing = sorted(set.union(*sets) - set(str(value).split()))
+        return " ".join(["with", *own] if own else ["without", *missing])
+    if key.endswith("_bytes") and isinstance(value, int):
+        return f"{words} cache {value / 1024:,.0f} KiB"
+    return f"{words} {str(value)[:12] if key == 'code_sha256' else short(value)}"
+
+
+def machine_text(machine: dict[str, Any]) -> str:
+    """`13th Gen Intel(R) Core(TM) i5-1340P, 12 cores (16 logical), torch 2.15.0, glibc allocator`, or `unknown CPU`."""
+    cpu, torch = identity.part(machine, "cpu"), identity.part(machine, "torch")
+    physical, logical, usable = cpu.get("physical_cores"), cpu.get("logical_cores"), cpu.get("affinity_cores")
+    cores = f"{physical or logical} cores" if physical or logical else "unknown cores"
+    if physical and logical and logical != physical:
+        cores += f" ({logical} logical)"
+    if usable and logical and usable != logical:
+        cores += f", {usable} usable"
+    version = torch.get("version")
+    parts = [str(cpu.get("model") or "unknown CPU"), cores, f"torch {version}" if version else "unknown torch"]
+    if allocator := identity.part(machine, "allocator").get("name"):
+        parts.append(f"{allocator} allocator")
+    quota = identity.part(machine, "container").get("cpu_quota")
+    if quota:
+        small = isinstance(quota, int | float) and quota < 1e6  # a damaged file may have one beyond floating point
+        parts.insert(2, f"container limited to {quota:g} CPUs" if small else str(quota))
+    return ", ".join(parts)
+
+
+def dataset_text(dataset: DatasetInfo) -> str:
+    """`cifar100 (50,000 training and 10,000 test images, 100 classes)`, with `synthetic` and `subset`."""
+    kinds = [k for k, is_it in (("synthetic images", dataset.synthetic), ("subset", dataset.subset)) if is_it]
+    sizes = f"{dataset.train_images:,} training and {dataset.test_images:,} test images, {dataset.classes} classes"
+    return f"{dataset.name} ({', '.join([*kinds, sizes])})"
+
+
+def setting_text(group: Group) -> str:
+    """`2 threads, batch size 4; reference engine: loader pipeline; fast engine: …`: what is shared, then the rest."""
+    keys = ("engine", "pipeline", "workers", "threads", "batch_size", "lr")
+    shared = [k for k in keys if len({json.dumps(s.setting.get(k)) for s in group.series}) == 1]
+    parts = [", ".join(value_text(k, group.series[0].setting.get(k)) for k in shared)]
+    for s in group.series:
+        rest = [value_text(k, s.setting.get(k)) for k in keys if k not in (*shared, *group.varying)]
+        parts += [f"{label(group, s)}: {', '.join(rest)}"] if rest else []
+    return "; ".join(dict.fromkeys(parts))
+
+
+def value_text(key: str, value: Any) -> str:
+    if key in ("engine", "pipeline"):
+        return f"{value} {key}"
+    if key in ("workers", "threads", "epochs"):
+        return f"{value} {key if value != 1 else key[:-1]}"
+    return f"{key.replace('_', ' ')} {value}"

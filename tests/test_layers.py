@@ -1,0 +1,64 @@
+"""Data flows one way: no module imports from a later stage."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import resnet_bench
+
+PACKAGE = Path(resnet_bench.__file__).parent
+
+STAGES = (
+    ("errors", "wording"),
+    ("files", "paper", "recipe", "options", "schema", "clock"),
+    ("intervals",),
+    ("architectures", "reconstruction"),
+    ("machine",),
+    ("identity",),
+    ("data",),
+    ("engines",),
+    ("training",),
+    ("measure",),
+    ("results",),
+    ("analysis",),
+    ("render",),
+    ("session", "pytest_options", "pytest_plugin", "cli"),
+)
+"""Folders and root modules in the order in which data passes them; those of one stage may import one another."""
+
+STAGE = {name: number for number, names in enumerate(STAGES) for name in names}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The stages that a module imports from, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "resnet_bench" else [f"resnet_bench.{a.name}" for a in node.names]
+        else:
+            continue
+        for name in names:
+            first, _, rest = name.partition(".")
+            if first == "resnet_bench" and rest and not rest.startswith("__"):
+                yield rest.partition(".")[0]
+
+
+def stage_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_no_import_points_backwards(path: Path) -> None:
+    later = [name for name in imported(path) if STAGE[name] > STAGE[stage_of(path)]]
+    assert not later
+
+
+def test_every_stage_exists() -> None:
+    there = {stage_of(path) for path in MODULES}
+    assert there <= set(STAGE)
