@@ -27,6 +27,10 @@ PROFILES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """What a profile does not name is the paper's (`resnet_bench.options`). An explicit option wins over it."""
 
+PACKAGE = Path(__file__).resolve().parent
+INSTALLED = "resnet_bench.benchmarks"
+"""Where an installed package has the benchmarks; a checkout has them beside the package."""
+
 GROUP = (
     "resnet_bench: what is measured, on which data. Every option is --resnet-NAME, or --NAME for short unless another "
     "plugin has that name"
@@ -92,12 +96,23 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
     return result
 
 
+def _asks_for_benchmarks(config: pytest.Config) -> bool:
+    """Whether the arguments name the benchmarks: those of a checkout, or of the installed package with --pyargs."""
+    checkout = (config.inipath.parent if config.inipath else config.rootpath) / "benchmarks"
+    for argument in config.args:
+        name = argument.partition("::")[0]
+        if config.option.pyargs and f"{name}.".startswith(f"{INSTALLED}."):
+            return True
+        path = Path(config.invocation_params.dir, name).resolve()
+        if any(path.is_relative_to(b) or b.is_relative_to(path) for b in (checkout, PACKAGE / "benchmarks")):
+            return True
+    return False
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Load the suite where benchmarks are among what is asked for; before pytest-benchmark reads its options."""
-    benchmarks = (config.inipath.parent if config.inipath else config.rootpath) / "benchmarks"
-    asked = [Path(config.invocation_params.dir, argument.partition("::")[0]).resolve() for argument in config.args]
-    if any(path.is_relative_to(benchmarks) or benchmarks.is_relative_to(path) for path in asked):
+    if _asks_for_benchmarks(config):
         config.pluginmanager.import_plugin("resnet_bench.pytest_plugin")
         return
     for name, attributes in _options():
