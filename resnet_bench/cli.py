@@ -135,10 +135,11 @@ def train(
     A run with --checkpoint that was stopped, even by kill -9, goes on where it was when the same command is given
     again, and ends with the same weights to the last bit. Ctrl-C saves what there is and exits with status 130.
     """
-    from resnet_bench import architectures, datasets, machine, results
+    from resnet_bench import architectures, datasets, engines, machine, results
     from resnet_bench.training import Training
 
     chosen, recipe = architectures.get(architecture), recipe_of(options)
+    engines.get(options["engine"]).require()
     if output is not None:
         _require_writable(output)
     dataset = datasets.load(
@@ -378,10 +379,12 @@ def explain_step(architecture: str, time_limit: float, format_: Any, **options: 
     """
     from resnet_bench import architectures, datasets, machine
     from resnet_bench import explain as explaining
+    from resnet_bench.engines import fast
     from resnet_bench.report import explanation
     from resnet_bench.report.groups import machine_text
 
     chosen = architectures.get(architecture)
+    fast.Engine.require()
     recipe = recipe_of({**options, "epochs": 1})
     dataset = datasets.load(options["dataset"], train_images=options["train_images"], seed=options["seed"])
     result = explaining.explain(
