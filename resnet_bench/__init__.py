@@ -30,9 +30,6 @@ def load(paths: str | Path | Iterable[str | Path]) -> pandas.DataFrame:
     Raises:
         resnet_bench.errors.UserError: a file is missing, damaged, of a later version, or not of this suite.
     """
-    from resnet_bench.results import (
-        frame,
-        samples,  # pandas takes a second to import
-    )
+    from resnet_bench.results import frame, samples  # pandas takes a second to import
 
     return frame.of(samples.read_all([paths] if isinstance(paths, str | Path) else paths))

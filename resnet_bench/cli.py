@@ -122,11 +122,12 @@ def train(
     A run with --checkpoint that was stopped, even by kill -9, goes on where it was when the same command is given
     again, and ends with the same weights to the last bit. Ctrl-C saves what there is and exits with status 130.
     """
-    from resnet_bench import architectures, files, identity
+    from resnet_bench import architectures, engines, files, identity
     from resnet_bench.data import datasets
     from resnet_bench.training.training import Training
 
     chosen, recipe = architectures.get(architecture), recipe_of(options)
+    engines.get(options["engine"]).require()
     if output is not None:
         files.require_writable(output, "--output")
     dataset = datasets.load(
@@ -411,11 +412,13 @@ def explain_step(architecture: str, time_limit: float, format_: Any, **options: 
     """
     from resnet_bench import architectures, machine
     from resnet_bench.data import datasets
+    from resnet_bench.engines import fast
     from resnet_bench.measure import ablation as explaining
     from resnet_bench.render import ablation_table
     from resnet_bench.render.captions import machine_text
 
     chosen = architectures.get(architecture)
+    fast.Engine.require()
     recipe = recipe_of({**options, "epochs": 1})
     dataset = datasets.load(options["dataset"], train_images=options["train_images"], seed=options["seed"])
     result = explaining.explain(

@@ -15,14 +15,12 @@ import mmap
 import os
 import platform
 import re
-import shutil
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import psutil
 import torch
@@ -30,6 +28,7 @@ from pydantic import Field
 from torch.nn import functional
 from tqdm import tqdm
 
+from resnet_bench import compiler
 from resnet_bench.architectures import (
     ARCHITECTURES,
     CONTROLS,
@@ -66,9 +65,11 @@ def describe() -> dict[str, Any]:
     - `container`: `cpu_quota` in cores and `memory_limit_bytes`, the tightest of the control groups around us.
     - `torch`: versions of `version` (torch), `torchvision`, `onednn`, `mkl`; `compiler` that built torch; `build`: its
       settings that matter on a CPU; `cxx`: the C++ compiler here, which `torch.compile` uses; `deterministic`: whether
-      deterministic algorithms are on; `float32_matmul_precision`.
+      deterministic algorithms are on; `float32_matmul_precision`; `mkldnn`: whether torch may use oneDNN;
+      `anomaly_detection`: whether autograd checks what it computes; `dynamo_disabled`: whether a setting has
+      `torch.compile` compile nothing; `environment`: the variables that set any of this (`TORCH*`, `ATEN_*`).
     - `threads`: `intraop` (within an operation) and `interop`; `openmp`: the OpenMP runtimes loaded; `environment`: the
-      variables that set threads and kernels (`OMP_*`, `MKL_*`, `KMP_*`, `GOMP_*`, ...).
+      variables that set threads and kernels (`OMP_*`, `MKL_*`, `KMP_*`, `GOMP_*`, `ONEDNN_*`, `DNNL_*`, ...).
     - `allocator`: `name`: jemalloc, tcmalloc or mimalloc where loaded, else the C library's; `preload`: file names in
       `LD_PRELOAD`; `environment`: the variables that tune it (`MALLOC_*`, `GLIBC_TUNABLES`, ...).
     - `flush_denormal`: whether this thread takes denormal numbers for 0.
@@ -76,10 +77,10 @@ def describe() -> dict[str, Any]:
     libraries = _loaded_libraries()
     return {
         "cpu": _cpu(),
-        "memory_bytes": psutil.virtual_memory().total,
+        "memory_bytes": _told(lambda: psutil.virtual_memory().total),
         "transparent_hugepages": _bracketed(_read(SYS / "kernel/mm/transparent_hugepage/enabled")),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "libc": " ".join(platform.libc_ver()).strip() or None,
+        "libc": _told(lambda: " ".join(platform.libc_ver()).strip()) or None,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "governor": _read(SYS / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "container": _container(),
@@ -88,7 +89,9 @@ def describe() -> dict[str, Any]:
             "intraop": torch.get_num_threads(),
             "interop": torch.get_num_interop_threads(),
             "openmp": sorted({m[1] for name in libraries if (m := re.match(r"lib([gi]?omp\d*)\b", name))}),
-            "environment": _environment("OMP_", "MKL_", "KMP_", "GOMP_", "DNNL_", "ONEDNN_", "OPENBLAS_"),
+            "environment": _environment(
+                "OMP_", "MKL_", "MKLDNN_", "KMP_", "GOMP_", "DNNL_", "ONEDNN_", "OPENBLAS_", "LRU_CACHE_CAPACITY"
+            ),
         },
         "allocator": {
             "name": _allocator(libraries),
@@ -118,9 +121,9 @@ def _cpu() -> dict[str, Any]:
         "family": _number(fields.get("cpu family") or fields.get("CPU architecture")),
         "model_number": _number(fields.get("model") or fields.get("CPU part")),
         "stepping": _number(fields.get("stepping") or fields.get("CPU revision")),
-        "physical_cores": psutil.cpu_count(logical=False),
-        "logical_cores": psutil.cpu_count(),
-        "affinity_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "physical_cores": _told(lambda: psutil.cpu_count(logical=False)),
+        "logical_cores": _told(psutil.cpu_count),
+        "affinity_cores": _told(lambda: len(os.sched_getaffinity(0))),
         "caches": caches,
         "isa": sorted({f for f in flags.split() if _ISA.fullmatch(f)} if flags else _isa_of(other.get("flags"))),
         "torch_isa": torch.backends.cpu.get_cpu_capability(),
@@ -154,12 +157,12 @@ def _caches() -> dict[str, int | None]:
 
 @functools.cache
 def _py_cpuinfo() -> dict[str, Any]:
-    try:
+    def ask() -> dict[str, Any]:
         import cpuinfo  # py-cpuinfo, which pytest-benchmark brings
 
         return dict(cpuinfo.get_cpu_info())
-    except Exception:  # it raises whatever its many sources raise, and a description is not worth a crash
-        return {}
+
+    return _told(ask) or {}
 
 
 def _container() -> dict[str, Any]:
@@ -182,12 +185,14 @@ def _container() -> dict[str, Any]:
 def _control_groups() -> Iterator[Path]:
     root = SYS / "fs/cgroup"
     for line in (_read(PROC / "self/cgroup") or "").splitlines():
+        if line.count(":") < 2:
+            continue
         _, controllers, path = line.split(":", 2)  # `4:memory:/a/b`, `0::/a/b` in version 2
         base = root / controllers if controllers else root
         inner = PurePosixPath(path.strip("/"))
         # A container sees its own group as the root, while the path may still be the one seen from outside.
         for folder in {base / p for p in (inner, *inner.parents) if ".." not in p.parts} | {base}:
-            if folder.is_dir():
+            if os.path.isdir(folder):  # where `Path.is_dir` raises, this says no
                 yield folder
 
 
@@ -203,39 +208,30 @@ def _torch() -> dict[str, Any]:
         "mkl": _found(r"Math Kernel Library Version (\S+)", config),
         "compiler": _found(r"^\s*-\s*((?:GCC|clang|MSVC)\s+\S+)", config),
         "build": {k: settings[k].strip() for k in keys if k in settings} | {"CXX_FLAGS": " ".join(flags)},
-        "cxx": _cxx(),
+        "cxx": compiler.cxx_version(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "float32_matmul_precision": _told(torch.get_float32_matmul_precision),
+        "mkldnn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled,
+        "anomaly_detection": torch.is_anomaly_enabled(),
+        "dynamo_disabled": compiler.switched_off(),
+        "environment": _environment("TORCH", "ATEN_"),
     }
 
 
-@functools.cache
-def _cxx() -> str | None:
-    """First line that the C++ compiler prints for `--version`."""
-    command = os.environ.get("CXX") or ("clang++" if platform.system() == "Darwin" else "g++")
-    if (program := shutil.which(command)) is None:
-        return None
-    try:
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=5, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    line = (said.splitlines() or [""])[0].replace(program, "").strip()
-    return line or None
-
-
 def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    return _told(lambda: importlib.metadata.version(package))
 
 
 def _environment(*prefixes: str) -> dict[str, str]:
     return {
         name: "(path)" if "/" in value or "\\" in value else value
         for name, value in sorted(os.environ.items())
-        if name.startswith(prefixes)
+        if name.startswith(prefixes) and not _ELSEWHERE.search(name)
     }
+
+
+_ELSEWHERE = re.compile(r"_(DIR|HOME|HOST|PORT|URL|ID)$|KEY|TOKEN|SECRET|PASSWORD")
+"""Names of variables that say where something is kept, or whose it is: no result depends on that."""
 
 
 def _preloaded() -> list[str]:
@@ -253,12 +249,23 @@ def _allocator(libraries: Iterable[str]) -> str | None:
     for name in sorted(libraries):
         if found := re.match(r"lib(jemalloc|tcmalloc|mimalloc)", name):
             return found[1]
-    return platform.libc_ver()[0] or None
+    return _told(lambda: platform.libc_ver()[0]) or None
 
 
 def _flushes_denormals() -> bool:
     smallest = torch.ones(1, dtype=torch.int32).view(torch.float32)  # 2⁻¹⁴⁹
     return smallest.mul(1.0).view(torch.int32).item() == 0  # compared as bits: a comparison of floats flushes as well
+
+
+_T = TypeVar("_T")
+
+
+def _told(ask: Callable[[], _T]) -> _T | None:
+    """The answer; None where asking raises: the libraries raise whatever a hardened system makes of their questions."""
+    try:
+        return ask()
+    except Exception:
+        return None
 
 
 def _read(path: Path) -> str | None:
@@ -289,40 +296,49 @@ BUSY_LOAD = 0.5
 """So does a load average of more than this for each core before the start."""
 
 
-def other_processes(seconds: float = 0.5) -> float:
-    """Cores that other processes (children of this one included) kept busy during the next `seconds`."""
-    process = psutil.Process()
+def other_processes(seconds: float = 0.5) -> float | None:
+    """Cores that other processes (children of this one included) kept busy during the next `seconds`.
+
+    None where the system does not tell.
+    """
 
     def used() -> tuple[float, float]:
-        times, own = psutil.cpu_times(), process.cpu_times()
+        times, own = psutil.cpu_times(), psutil.Process().cpu_times()
         waiting = times.idle + getattr(times, "iowait", 0.0)
         guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # counted in user and nice too
         return sum(times) - guests - waiting, own.user + own.system
 
-    start, (busy_before, own_before) = time.perf_counter(), used()
+    start, before = time.perf_counter(), _told(used)
+    if before is None:
+        return None
     time.sleep(seconds)
-    elapsed, (busy_after, own_after) = time.perf_counter() - start, used()
-    return max(0.0, (busy_after - busy_before) - (own_after - own_before)) / elapsed
+    elapsed, after = time.perf_counter() - start, _told(used)
+    if after is None:
+        return None
+    return max(0.0, (after[0] - before[0]) - (after[1] - before[1])) / elapsed
 
 
-def load_average() -> float:
-    """Processes that ran or waited to run, on average over the last minute (psutil emulates it on Windows)."""
-    return psutil.getloadavg()[0]
+def load_average() -> float | None:
+    """Processes that ran or waited to run, on average over the last minute (psutil emulates it on Windows).
+
+    None where the system does not tell.
+    """
+    return _told(lambda: psutil.getloadavg()[0])
 
 
 def busy_reason(
     load_before: float | None = None, cores: int | None = None, other_cores: float | None = None
 ) -> str | None:
-    """Why a measurement that starts now should be doubted, in one sentence; None on a free machine.
+    """Why a measurement that starts now should be doubted, in one sentence; None where nothing says so.
 
     Args:
         load_before: load average of the last minute, taken before this process did any work; left out if None.
         cores: logical cores of the machine; asked if None.
         other_cores: what `other_processes` said; measured for half a second if None.
     """
-    cores = cores or psutil.cpu_count() or 1
+    cores = cores or _told(psutil.cpu_count) or 1
     other_cores = other_processes() if other_cores is None else other_cores
-    if other_cores > BUSY_SHARE * cores:
+    if other_cores is not None and other_cores > BUSY_SHARE * cores:
         return (
             f"Other processes kept {other_cores:.1f} of {cores} cores busy at the start; times are longer than alone."
         )

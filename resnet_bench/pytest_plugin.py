@@ -25,9 +25,9 @@ from resnet_bench.measure.epoch_time import EpochTime, Plan, StoppedBy, measure_
 from resnet_bench.pytest_options import PROFILES, TAKEN
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.results.journal import Journal, left_behind
-from resnet_bench.results.reading import ResultFile
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import EpochTimeResult, ParametersResult, Result
+from resnet_bench.schema.reading import ResultFile
 from resnet_bench.training.training import Training, set_deterministic
 
 ORDER = ("test_parameters", "test_epoch_time", "test_accuracy")
@@ -144,9 +144,7 @@ class Suite:
         self.plans = self._plans()
         self.engines = _names(self.values["engine"])
         self.notes: list[str] = []
-        for name in self.engines:
-            engines.get(name)
-        self._check_compiler(
+        self._check_engines(
             engine_asked=config.getoption("resnet_engine") is not None, explain_asked=explained is not None
         )
         set_deterministic(self.values["threads"])
@@ -154,22 +152,26 @@ class Suite:
         self._epoch_times: dict[Run, tuple[EpochTimeResult, list[float]]] | Exception | None = None
         self._trainings: dict[Run, Training] | Exception | None = None
 
-    def _check_compiler(self, engine_asked: bool, explain_asked: bool) -> None:
-        """Without a C++ compiler, leave out what the profile would run with it; what was asked for is an error."""
-        compiling = any(e.startswith("fast") for e in self.engines)
-        if not compiling and not self.explained:
-            return  # looking for one takes seconds, for torch's compiler is imported
+    def _check_engines(self, engine_asked: bool, explain_asked: bool) -> None:
+        """Leave out what the profile would run and this machine cannot; what was asked for is an error."""
         try:
-            fast.require_compiler()
+            with self.shown():  # what may be said of the folder for compiled code
+                for name in self.engines:
+                    engines.get(name).require()
         except UserError as error:
-            if (engine_asked and compiling) or (explain_asked and self.explained):
+            if engine_asked or self.engines == ["reference"]:
                 raise
-            if "fast" in self.engines:
-                self.engines = ["reference"]
-                self.notes.append(f"engine reference instead of fast. {error}")
-            if self.explained:
+            self.notes.append(f"engine reference instead of {','.join(self.engines)}. {error}")
+            self.engines = ["reference"]
+            engines.get("reference").require()
+        if self.explained:
+            try:
+                fast.Engine.require()
+            except UserError as error:
+                if explain_asked:
+                    raise
                 self.explained = []
-                self.notes.append("no explanation of a step: it needs the engine fast.")
+                self.notes.append(f"no explanation of a step, which needs the engine fast. {error}")
 
     def _plans(self) -> dict[str, Plan]:
         """How epoch time is measured in each mode that is asked for."""

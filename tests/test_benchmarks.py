@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_bench.results import reading
-from resnet_bench.schema import AccuracyResult, EpochTimeResult, ParametersResult
+from resnet_bench.schema import AccuracyResult, EpochTimeResult, ParametersResult, reading
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--architectures", "fc1,conv5x5", "--engine", "reference", "--epochs", "2", "--time-limit", "0.1"]

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from resnet_bench.cli import main
-from resnet_bench.results import reading
-from resnet_bench.schema import AccuracyResult
+from resnet_bench.schema import AccuracyResult, reading
 
 
 @dataclass

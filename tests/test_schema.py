@@ -8,8 +8,7 @@ from scipy import stats
 from resnet_bench import schema
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import wilson_interval
-from resnet_bench.results import reading
-from resnet_bench.schema import Interval, ParametersResult
+from resnet_bench.schema import Interval, ParametersResult, reading
 
 PARAMETERS = ParametersResult(
     process="0123456789abcdef",

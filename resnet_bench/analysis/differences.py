@@ -9,6 +9,7 @@ from typing import Any
 
 SUSPECTS = (
     "threads",
+    "torch.environment",
     "cpu.affinity_cores",
     "torch.version",
     "cpu.isa",
@@ -57,9 +58,15 @@ NOISE = frozenset(
 """Words in a key that say its value changes from minute to minute, or names the machine without describing it."""
 
 
+OPEN = re.compile(r"(.*(?:^|\.)(?:environment|build))\..")
+"""A key in one of the dictionaries that hold what is set and nothing else: what is not in one of them is not set."""
+
+NOT_SET = "not set"
+
+
 @dataclass(frozen=True)
 class Difference:
-    """One key of two descriptions with unlike values; None where a file does not tell."""
+    """One key of two descriptions with unlike values; None where the system did not tell."""
 
     key: str
     base: Any
@@ -72,10 +79,25 @@ class Difference:
 
 
 def differences(base: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
-    """Leaves that differ between two descriptions, most suspicious first."""
+    """Leaves that differ between two descriptions, most suspicious first.
+
+    What one of them does not mention, as a file from before it was recorded, is unknown and no difference.
+    """
     mine, theirs = dict(_leaves(base)), dict(_leaves(other))
-    keys = [k for k in dict.fromkeys([*mine, *theirs]) if mine.get(k) != theirs.get(k)]
-    return [Difference(k, mine.get(k), theirs.get(k)) for k in sorted(keys, key=_rank)]
+    found = []
+    for key in dict.fromkeys([*mine, *theirs]):
+        if (open_ := OPEN.match(key)) and all(isinstance(_at(m, open_[1]), dict) for m in (base, other)):
+            found.append(Difference(key, mine.get(key, NOT_SET), theirs.get(key, NOT_SET)))
+        elif key in mine and key in theirs:
+            found.append(Difference(key, mine[key], theirs[key]))
+    return sorted((d for d in found if d.base != d.other), key=lambda d: _rank(d.key))
+
+
+def _at(machine: dict[str, Any], key: str) -> Any:
+    value: Any = machine
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _rank(key: str) -> int:
@@ -91,7 +113,7 @@ def _leaves(machine: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         key, value = stack.pop()
         if isinstance(value, dict):
             stack += [(f"{key}.{k}" if key else str(k), v) for k, v in reversed(value.items())]
-        elif not NOISE & set(re.split(r"[^a-z]+", key.lower())):
+        elif OPEN.match(key) or not NOISE & set(re.split(r"[^a-z]+", key.lower())):
             yield key, value
 
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import platformdirs
 import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
@@ -36,6 +35,7 @@ from resnet_bench.data import image_files, synthetic
 from resnet_bench.data.image_files import ImageFileError
 from resnet_bench.errors import UserError
 from resnet_bench.files import atomic_write
+from resnet_bench.folders import cache_folder, expanded
 from resnet_bench.schema import DatasetInfo
 
 if TYPE_CHECKING:  # it takes seconds to import; `_cifar` does where one of its data sets is asked for
@@ -197,7 +197,7 @@ def load(
     elif spec == "synthetic":
         whole = _synthetic()
     elif kind == "folder" and path:
-        whole = _folder(Path(path).expanduser())
+        whole = _folder(expanded(path))
     else:
         raise UserError(f"There is no data set {spec!r}; choose one of {CHOICES}.")
 
@@ -240,10 +240,20 @@ def stratified(labels: Array, count: int, seed: int, split: str) -> Array:
     return chosen
 
 
+class _NoFolderError(UserError):
+    """There is no data folder."""
+
+
 def data_folder() -> Path:
     """Where downloads and caches are kept: `$RESNET_BENCH_DATA`, or the platform's cache folder."""
     named = os.environ.get(DATA_VARIABLE)
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("resnet_bench")
+    folder = expanded(named) if named else cache_folder()
+    if folder is None:
+        raise _NoFolderError(
+            f"This user has no home folder to keep CIFAR-10 and CIFAR-100 in; name a folder in {DATA_VARIABLE}, or "
+            "take --dataset synthetic or folder:PATH."
+        )
+    return folder
 
 
 def _synthetic() -> _Whole:
@@ -263,6 +273,9 @@ def _auto() -> _Whole:
             file=sys.stderr,
             flush=True,
         )
+        return _synthetic()
+    except _NoFolderError as error:
+        print(f"*** Using the SYNTHETIC data set. {error} ***", file=sys.stderr, flush=True)
         return _synthetic()
 
 
@@ -558,13 +571,14 @@ def _decode_cached(root: Path, entries: dict[str, list[os.DirEntry[str]]]) -> di
     try:
         # Unpacking and copying can give another file the same size and modification time, but not the same ctime.
         stats = [(e.path, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for e in everything if (s := e.stat())]
-    except OSError:  # e.g. a dangling link, which decoding reports
+        folder = data_folder()
+    except (OSError, _NoFolderError):  # e.g. a dangling link, which decoding reports
         return _by_split(_decode([e.path for e in everything]), entries)
 
     versions = [image_files.VERSION, Image.__version__]  # other pixels may come of the same file
     key = hashlib.sha256(json.dumps([versions, stats]).encode()).hexdigest()
     name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    path = data_folder() / "folders" / f"{name}.npz"  # one entry a folder, replaced when the folder changes
+    path = folder / "folders" / f"{name}.npz"  # one entry a folder, replaced when the folder changes
     try:
         with open(path, "rb") as entry, np.load(entry, allow_pickle=False) as cached:
             if str(cached["key"]) == key:

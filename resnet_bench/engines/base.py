@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from resnet_bench.architectures import ResidualNetwork
 from resnet_bench.clock import Clock
+from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
 
 
@@ -33,8 +35,15 @@ class Engine(ABC):
     pipeline: ClassVar[str] = "loader"
     precision: ClassVar[str] = "float32"
 
+    @classmethod
+    def require(cls) -> None:
+        """`UserError` where the engine cannot run here, or would be something else than its name says."""
+        if reason := _not_in_float32():
+            raise UserError(f"{reason}, so that no engine computes what its name says; take that setting back.")
+
     def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
-        """Take `network` over; raises `UserError` where this machine cannot run the engine."""
+        """Take `network` over; raises `UserError` as `require` does."""
+        self.require()
         self.network = network
         self.recipe = recipe
         self.compile_seconds = 0.0
@@ -73,3 +82,25 @@ class Engine(ABC):
     @abstractmethod
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
         """Take over what `optimizer_state` of any engine returned."""
+
+
+def _not_in_float32() -> str | None:
+    """Which setting has torch compute on this CPU with other numbers than float32; None if none has.
+
+    Whether a lower precision that was asked for has any effect depends on the CPU. So it is tried, on numbers that
+    need more than the 11 significant bits of bfloat16, float16 and TF32, at sizes for which libraries would use them.
+    """
+    if torch.get_default_device().type != "cpu":
+        return f"torch's default device is {torch.get_default_device()}"
+    if torch.get_default_dtype() != torch.float32:
+        return f"torch's default type of number is {torch.get_default_dtype()}"
+    number, channels = 1 + 2.0**-12, 64
+    with torch.no_grad():
+        images, matrix = torch.full((4, channels, 8, 8), number), torch.full((channels, channels), number)
+        products = F.conv2d(images, torch.eye(channels)[:, :, None, None]), matrix @ torch.eye(channels)
+    if all((product == number).all() for product in products):
+        return None
+    return (
+        "torch computes with fewer digits than float32 has (torch.set_float32_matmul_precision, "
+        "torch.backends.mkldnn, torch.autocast or TORCH_ALLOW_TF32_CUBLAS_OVERRIDE asks for it)"
+    )

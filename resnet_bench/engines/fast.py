@@ -20,22 +20,20 @@ measurements, and what did not help.
 from __future__ import annotations
 
 import functools
-import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from types import FunctionType
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-import platformdirs
 import torch
 from torch import Tensor, nn
 
+from resnet_bench import compiler
 from resnet_bench.architectures import Architecture, ResidualNetwork
 from resnet_bench.clock import Clock, NoClock
+from resnet_bench.compiler import compiled
 from resnet_bench.engines import base
 from resnet_bench.engines._features import features, features_backward
 from resnet_bench.engines._units import (
@@ -51,7 +49,6 @@ from resnet_bench.engines._units import (
     update,
     update_units,
 )
-from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
 
 # One pass over the weight needs the whole update in one loop. Inductor's defaults would first store the weight
@@ -62,22 +59,6 @@ SINGLE_PASS = {"realize_reads_threshold": 10_000, "realize_opcount_threshold": 1
 def in_memory_order(tensor: Tensor, parameter: Tensor) -> Tensor:
     """`tensor`, of the shape of `parameter`, transposed where that is transposed in memory; its own inverse."""
     return tensor.t() if parameter.dim() == 2 and not parameter.is_contiguous() else tensor
-
-
-def compiled(
-    function: Callable[..., Any], options: dict[str, Any] | None = None, dynamic: bool | None = False
-) -> Callable[..., Any]:
-    """`function` compiled for the shapes of its arguments; what cannot be compiled is an error, never run otherwise.
-
-    A copy of the function is compiled, because Dynamo keeps what it compiled by code object, and only up to a limit.
-    Whoever has the copy calls it with tensors of one shape only, which leaves out the guards that would check that
-    again in every call; with `dynamic` None, sizes may differ that are marked so in the first call.
-    """
-    assert isinstance(function, FunctionType)
-    copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
-    unguarded = {"guard_filter_fn": lambda guards: [False] * len(guards)}
-    chosen: dict[str, Any] = {**unguarded, **(options or {})}
-    return cast(Callable[..., Any], torch.compile(copy, fullgraph=True, dynamic=dynamic, options=chosen))
 
 
 @dataclass
@@ -130,20 +111,6 @@ def _whole(g: Gradient) -> Gradient:
     return g._replace(live=None) if isinstance(g, UnitGradient) else g
 
 
-def require_compiler() -> None:
-    """`UserError` where Inductor finds no C++ compiler."""
-    from torch._inductor import cpp_builder, exc
-
-    try:
-        cpp_builder.get_cpp_compiler()
-    except exc.InvalidCxxCompiler:
-        raise UserError(
-            "The engines fast and fast-bf16 need a C++ compiler and found none: install g++ (Linux; Fedora calls it "
-            "gcc-c++), the Xcode command line tools (macOS) or Visual C++ (Windows), or take --engine reference, which "
-            "runs without."
-        ) from None
-
-
 class Engine(base.Engine):
     """See the module. Batches of `recipe.batch_size` run compiled; any other (the last of an epoch), eagerly."""
 
@@ -153,14 +120,13 @@ class Engine(base.Engine):
     idle_too: ClassVar[bool] = False
     """Whether idle hidden units are computed with and updated as well, which only `explain` asks for."""
 
+    @classmethod
+    def require(cls) -> None:
+        super().require()
+        compiler.require()
+
     def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
         super().__init__(network, recipe)
-        require_compiler()
-        cache = platformdirs.user_cache_path("resnet_bench", appauthor=False) / "inductor"
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))  # what is compiled is kept for other processes
-        # With CUDA's tools but no device, compiling would say so, in the middle of whatever is being printed.
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-
         network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         first, *later = (layer.weight for layer in network.fc if isinstance(layer, nn.Linear))
         for weight in later or [first]:
@@ -201,10 +167,15 @@ class Engine(base.Engine):
             return
         start = time.perf_counter()
         network, optimizer = deepcopy(self.network.state_dict()), self.optimizer_state()
-        with torch.random.fork_rng(devices=[]):
-            for unit_weight in self._unit_weights.values():
-                unit_weight.compile(len(images), self._compiled.of(unit_weight))
-            self._step(images, labels, NoClock())
+        try:
+            with torch.random.fork_rng(devices=[]):
+                for unit_weight in self._unit_weights.values():
+                    unit_weight.compile(len(images), self._compiled.of(unit_weight))
+                self._step(images, labels, NoClock())
+        except Exception as error:  # the disk may be full by now, the compiler gone
+            if reason := compiler.explained(error):
+                raise reason from None
+            raise
         self.network.load_state_dict(network)
         self.load_optimizer_state(optimizer)
         self._compiled.warm = True

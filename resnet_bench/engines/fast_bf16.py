@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from resnet_bench.architectures import ResidualNetwork
 from resnet_bench.engines import fast
 from resnet_bench.errors import UserError
-from resnet_bench.recipe import Recipe
 
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")
 """Any of these, as `torch.cpu.get_capabilities` names them, multiplies bfloat16 numbers in hardware."""
@@ -22,10 +20,11 @@ class Engine(fast.Engine):
     precision = "bfloat16"
     convolution_dtype = torch.bfloat16
 
-    def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
+    @classmethod
+    def require(cls) -> None:
         capabilities = torch.cpu.get_capabilities()
         if not any(capabilities.get(name, False) for name in INSTRUCTIONS):
             raise UserError(
                 "This CPU has no bfloat16 instructions, which --engine fast-bf16 needs; take --engine fast."
             )
-        super().__init__(network, recipe)
+        super().require()

@@ -116,9 +116,10 @@ def explain(
     """Measure every variant of `architecture` and of its counterpart, interleaved.
 
     Raises:
-        UserError: without a C++ compiler, which the last three variants need.
+        UserError: where nothing can be compiled, as the last three variants have to be.
     """
     started_at = identity.now()
+    fast.Engine.require()
     threads = set_deterministic(threads)
     busy = machine.busy_reason()
     plan = Plan(precision=0.02, time_limit=time_limit)

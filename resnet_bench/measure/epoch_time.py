@@ -11,6 +11,7 @@ What is measured is an epoch in the course of a training: an engine whose first 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -266,16 +267,19 @@ class _PeakMemory:
     bytes: int | None = None
 
     def __enter__(self) -> _PeakMemory:
-        self._before = psutil.Process().memory_info().rss
         try:
+            self._before: int | None = psutil.Process().memory_info().rss
             Path("/proc/self/clear_refs").write_text("5")
-            self._readable = True
-        except OSError:
-            self._readable = False
+        except Exception:  # psutil raises whatever a hardened system makes of its question
+            self._before = None
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._readable:
+        if self._before is None:
+            return
+        try:
             status = Path("/proc/self/status").read_text()
-            peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-            self.bytes = max(0, peak - self._before)
+        except OSError:
+            return
+        if peak := re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE):
+            self.bytes = max(0, int(peak[1]) * 1024 - self._before)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from resnet_bench import identity
-from resnet_bench.results.reading import ResultFile, read
 from resnet_bench.schema import (
     AccuracyResult,
     DatasetInfo,
@@ -31,6 +30,7 @@ from resnet_bench.schema import (
     ParametersResult,
     Result,
 )
+from resnet_bench.schema.reading import ResultFile, read
 
 TRAINED = (AccuracyResult, EpochTimeResult)
 """The results of a training: they have a data set and a setting."""

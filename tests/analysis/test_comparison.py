@@ -21,7 +21,7 @@ from resnet_bench.errors import UserError
 from resnet_bench.identity import same_machine
 from resnet_bench.recipe import Recipe
 from resnet_bench.render import comparison_tables
-from resnet_bench.results import reading
+from resnet_bench.schema import reading
 from tests.handmade import (
     accuracy,
     calibration,
@@ -457,6 +457,7 @@ def test_warnings_of_a_busy_machine_are_passed_on_once(files: Files) -> None:
 
 def test_differences_come_most_suspicious_first_and_without_noise() -> None:
     base = machine(
+        cpu={**machine()["cpu"], "torch_isa": "AVX512"},
         torch={"version": "2.15.0", "mkl": "2025"},
         hostname="a",
         clock={"mhz": 2100},
@@ -485,6 +486,30 @@ def test_differences_come_most_suspicious_first_and_without_noise() -> None:
     ]
     assert same_machine(base, other)
     assert not same_machine(base, machine(cpu=XEON))
+
+
+def test_environment_variables_and_build_settings_that_one_file_has_are_differences() -> None:
+    """One that is not set changes what runs as much as another value does, whatever words its name has."""
+    base = machine(
+        torch={"version": "2.15.0", "environment": {}, "build": {"USE_MKL": "ON"}},
+        threads={"intraop": 2, "interop": 1, "environment": {"KMP_BLOCKTIME": "0", "OMP_TIME": "1"}},
+    )
+    other = machine(
+        torch={"version": "2.15.0", "environment": {"TORCHDYNAMO_DISABLE": "1", "TORCH_A.B": "x"}, "build": {}},
+        threads={"intraop": 2, "interop": 1, "environment": {"KMP_BLOCKTIME": "200"}},
+    )
+    assert [(d.key, *d.texts) for d in differences(base, other)] == [
+        ("threads.environment.KMP_BLOCKTIME", "0", "200"),
+        ("threads.environment.OMP_TIME", "1", "not set"),
+        ("torch.environment.TORCHDYNAMO_DISABLE", "not set", "1"),
+        ("torch.environment.TORCH_A.B", "not set", "x"),
+        ("torch.build.USE_MKL", "ON", "not set"),
+    ]
+
+
+def test_what_a_file_from_before_it_was_recorded_does_not_tell_is_no_difference() -> None:
+    new = {"version": "2.15.0", "mkldnn": True, "environment": {"ATEN_CPU_CAPABILITY": "avx2"}}
+    assert differences(machine(), machine(torch=new)) == differences(machine(torch=new), machine()) == []
 
 
 EPYC = {

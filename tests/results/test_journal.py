@@ -1,9 +1,8 @@
 import json
 import os
 
-from resnet_bench.results import reading
 from resnet_bench.results.journal import Journal, left_behind
-from resnet_bench.schema import ParametersResult
+from resnet_bench.schema import ParametersResult, reading
 
 
 def result(architecture, count=10):

@@ -1,0 +1,291 @@
+"""`torch.compile` and the C++ compiler that it calls: whether they work here, and where what they compile is kept.
+
+What torch needs for compiling takes seconds to import, so it is imported only where something is to be compiled.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FunctionType
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from resnet_bench.errors import UserError
+from resnet_bench.folders import cache_folder
+
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+"""The environment variable that names the folder of compiled code."""
+
+SWITCHES = (
+    "TORCHDYNAMO_DISABLE",
+    "TORCH_COMPILE_DISABLE",
+    "TORCH_COMPILE_OVERRIDE_BACKENDS",
+    "TORCHINDUCTOR_LITE_MODE",
+)
+"""Environment variables that keep torch from compiling, in whole or for the most part."""
+
+WAY_OUT = "or take --engine reference, which runs without"
+
+
+def compiled(
+    function: Callable[..., Any], options: dict[str, Any] | None = None, dynamic: bool | None = False
+) -> Callable[..., Any]:
+    """`function` compiled for the shapes of its arguments; what cannot be compiled is an error, never run otherwise.
+
+    A copy of the function is compiled, because Dynamo keeps what it compiled by code object, and only up to a limit.
+    Whoever has the copy calls it with tensors of one shape only, which leaves out the guards that would check that
+    again in every call; with `dynamic` None, sizes may differ that are marked so in the first call.
+    """
+    assert isinstance(function, FunctionType)
+    copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
+    unguarded = {"guard_filter_fn": lambda guards: [False] * len(guards)}
+    chosen: dict[str, Any] = {**unguarded, **(options or {})}
+    return cast(Callable[..., Any], torch.compile(copy, fullgraph=True, dynamic=dynamic, options=chosen))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Whether they work
+
+
+def require() -> None:
+    """`UserError` unless a function compiled here and now runs; tried once in a process.
+
+    A compiler that says its version may still lack its headers, and a setting of torch may have the function run
+    without being compiled at all. So a tiny one is compiled, which takes no longer than finding that out later: what
+    torch prepares for it is needed for every other function too.
+    """
+    if reason := _trial():
+        raise UserError(reason)
+
+
+@functools.cache
+def _trial() -> str | None:
+    """Why nothing can be compiled here, in one sentence; None where it can."""
+    try:
+        _keep()
+        _prepare()
+        from torch._inductor import metrics
+
+        before = metrics.generated_kernel_count  # counts those found in the cache too
+        with torch.no_grad():
+            compiled(_scaled)(torch.ones(64), _mark())
+        return None if metrics.generated_kernel_count > before else _left_uncompiled()
+    except UserError as error:
+        return str(error)
+    except Exception as error:
+        if reason := explained(error):
+            return str(reason)
+        return _left_uncompiled() if switched_off() else str(_failure(error))
+
+
+def _prepare() -> None:
+    # With CUDA's tools but no device, compiling would say so, in the middle of whatever is being printed.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch._inductor import config
+
+    # Headers are compiled once for all functions, by way of the temporary folder and with the help of a program that a
+    # container may lack. Where that would fail, compiling takes half as long again without.
+    if not (_one_word(tempfile.gettempdir()) and shutil.which("openssl")):
+        config.cpp_cache_precompile_headers = False
+
+
+def _scaled(x: Tensor, factor: float) -> Tensor:
+    return x * factor
+
+
+def _mark() -> float:
+    """A number that another compiler changes, so that what an earlier one compiled is not taken from the cache."""
+    program = shutil.which(_command()[0]) if _command() else None
+    stat = os.stat(program) if program else None
+    of = (program, stat and stat.st_size, stat and stat.st_mtime_ns)
+    return 1 + int.from_bytes(hashlib.sha256(repr(of).encode()).digest()[:4], "little") / 2**32
+
+
+def _left_uncompiled() -> str:
+    found = [f"{name}={os.environ[name]}" for name in SWITCHES if os.environ.get(name)]
+    setting = f"{' and '.join(found)} in the environment" if found else "A setting of this process"
+    return (
+        f"{setting} keeps torch.compile from compiling, which the engines fast and fast-bf16 need; undo that, "
+        f"{WAY_OUT}."
+    )
+
+
+def switched_off() -> bool:
+    """Whether a setting has `torch.compile` leave functions as they are, told without importing what takes seconds."""
+    dynamo = sys.modules.get("torch._dynamo.config")
+    disabled = dynamo.disable if dynamo else os.environ.get("TORCH_COMPILE_DISABLE") == "1"
+    return bool(disabled) or os.environ.get("TORCHDYNAMO_DISABLE") == "1"
+
+
+def explained(error: Exception) -> UserError | None:
+    """What a compilation that failed says to a user; None where the surroundings are not to blame."""
+    from torch._inductor import exc
+
+    for cause in _causes(error):
+        if isinstance(cause, exc.InvalidCxxCompiler):
+            return UserError(_no_compiler())
+        if isinstance(cause, exc.CppCompileError):
+            return UserError(
+                f"The C++ compiler {shlex.join(_command())} cannot compile what the engines fast and fast-bf16 need: "
+                f"{_first_error(cause.output)}; repair it, name another one in CXX, {WAY_OUT}."
+            )
+        if isinstance(cause, OSError):
+            return _failure(cause)
+    return None
+
+
+def _failure(error: BaseException) -> UserError:
+    cause = list(_causes(error))[-1]
+    said = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+    return UserError(
+        f"torch cannot compile with the C++ compiler {shlex.join(_command())}, as the engines fast and fast-bf16 need: "
+        f"{said.rstrip('.')}; mend that, {WAY_OUT}."
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from, the outermost first."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = getattr(error, "inner_exception", None) or error.__cause__  # the former is Dynamo's and Inductor's
+
+
+def _first_error(output: str) -> str:
+    """The line of a compiler's output that says what is wrong: not where it was included from, and no warning."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    wrong = (line for line in lines if re.search(r"\berror\b|cannot find|undefined reference", line, re.IGNORECASE))
+    return next(wrong, lines[0] if lines else "it says nothing").rstrip(".;")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The C++ compiler
+
+
+def _command() -> list[str]:
+    """The program and its first arguments: `CXX` may hold `ccache g++`."""
+    named = os.environ.get("CXX")
+    if platform.system() == "Windows":
+        return [named or "cl"]
+    try:
+        return shlex.split(named if named is not None else "clang++" if platform.system() == "Darwin" else "g++")
+    except ValueError:  # a quotation mark without its other half
+        return []
+
+
+def _no_compiler() -> str:
+    if "CXX" in os.environ:
+        return (
+            f"The environment variable CXX names {os.environ['CXX']!r}, which is no C++ compiler that can be run here; "
+            f"correct it, unset it, {WAY_OUT}."
+        )
+    return (
+        "The engines fast and fast-bf16 need a C++ compiler and found none: install g++ (Linux; Fedora calls it "
+        f"gcc-c++), the Xcode command line tools (macOS) or Visual C++ (Windows), {WAY_OUT}."
+    )
+
+
+@functools.cache
+def cxx_version() -> str | None:
+    """First line that the C++ compiler prints for `--version`; None without one."""
+    command = _command()
+    program = shutil.which(command[0]) if command else None
+    if program is None:
+        return None
+    try:
+        said = subprocess.run(
+            [program, *command[1:], "--version"], capture_output=True, text=True, timeout=5, check=True
+        ).stdout
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    line = (said.splitlines() or [""])[0].replace(program, "").strip()
+    return line or None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Where what they compile is kept
+
+
+def _keep() -> None:
+    """Have compiled code kept where the environment says, else in the platform's cache folder, for other processes.
+
+    Where that folder cannot be used, torch's own temporary one has to do, and a line on stderr says so.
+
+    Raises:
+        UserError: where no folder will do, or not the one that was asked for.
+    """
+    named, torchs = os.environ.get(CACHE_VARIABLE), _torchs_folder()
+    if named and Path(named) != torchs:  # torch fills the variable in by itself, even when torchvision is imported
+        if problem := _unusable(Path(named)):
+            raise UserError(f"{problem}; name another folder for compiled code in {CACHE_VARIABLE}, {WAY_OUT}.")
+        return
+    folder = cache_folder()
+    problem = _unusable(folder / "inductor") if folder else "this user has no home folder"
+    if folder and not problem:
+        from torch._inductor import codecache
+
+        os.environ[CACHE_VARIABLE] = str(folder / "inductor")
+        # Wherever it keeps the rest, torch keeps the headers that it compiles in the temporary folder, and after a
+        # restart compiles them again even if nothing needs them.
+        codecache._HEADER_DIR = str(folder / "inductor" / "precompiled_headers")
+        codecache._HEADER_LOCK_DIR = os.path.join(codecache._HEADER_DIR, "locks")
+    elif worse := _unusable(torchs):
+        raise UserError(
+            f"Compiled code can be kept nowhere: {problem}, and {worse}; name another folder in {CACHE_VARIABLE}, "
+            f"{WAY_OUT}."
+        )
+    else:
+        os.environ[CACHE_VARIABLE] = str(torchs)
+        print(
+            f"resnet_bench: compiled code is kept in {torchs} only, because {problem}; {CACHE_VARIABLE} may name "
+            "another folder",
+            file=sys.stderr,
+        )
+
+
+def _torchs_folder() -> Path:
+    """Where torch keeps compiled code unless told otherwise: in the temporary folder, which a restart empties."""
+    try:
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+        return Path(default_cache_dir())
+    except Exception:  # private, and older ones fail for a user without a name
+        return Path(tempfile.gettempdir()) / f"torchinductor_{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+
+
+def _unusable(folder: Path) -> str | None:
+    """Why compiled code cannot be kept in `folder`, which is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return f"{folder} cannot be written ({error.strerror})"
+    if not _one_word(str(folder)):
+        return f"{folder} has a space or a quotation mark in its path, at which torch cuts the compiler's arguments"
+    if hasattr(os, "ST_NOEXEC") and os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        return f"{folder} is on a file system that is mounted noexec"
+    return None
+
+
+def _one_word(text: str) -> bool:
+    if os.name != "posix":
+        return True
+    try:
+        return shlex.split(text) == [text]
+    except ValueError:
+        return False
