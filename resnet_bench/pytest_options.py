@@ -92,7 +92,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
         flags = [f"--resnet-{name}", f"--{name}"]
         if flags[1] in others:
             early_config.stash[TAKEN].append(flags.pop())
-        group.addoption(*flags, dest=_destination(name), **attributes)
+        shown = {} if "choices" in attributes else {"metavar": name.replace("-", "_").upper()}
+        group.addoption(*flags, dest=_destination(name), **shown, **attributes)
     return result
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -34,9 +35,30 @@ ORDER = ("test_parameters", "test_epoch_time", "test_accuracy")
 """What takes longer comes later, so that the first results are there soon; anything else comes last."""
 
 
+APART = {
+    "codspeed": "replaces pytest-benchmark",
+    "forked": "runs each test in a process of its own",
+    "isolate": "runs each test in a process of its own",
+    "workers": "runs tests at the same time",
+    "tests_per_worker": "runs tests at the same time",
+    "parallel_threads": "runs each test several times at once",
+}
+"""Options of other plugins that leave nothing to save, or nothing right; by destination (ours begin with `resnet_`)."""
+
+
+def _check_plugins(config: pytest.Config) -> None:
+    for name, why in APART.items():
+        if config.getoption(name, None) not in (None, False, 1, "1"):
+            raise UserError(
+                f"--{name.replace('_', '-')} {why}, but benchmarks are measured in turn by one process and saved by "
+                "pytest-benchmark; leave it out."
+            )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_save_data = True  # pytest-benchmark would drop the raw values
     with user_errors():
+        _check_plugins(config)
         config.stash[SUITE] = Suite(config)
 
 
@@ -54,10 +76,35 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return lines
 
 
+def _benchmarks(items: Sequence[pytest.Item]) -> list[pytest.Function]:
+    """Those of this suite: a session may have other tests."""
+    return [item for item in items if isinstance(item, pytest.Function) and "suite" in item.fixturenames]
+
+
+def _own_parameters(item: pytest.Function) -> dict[str, str]:
+    """What the test function itself is parametrised with; plugins that repeat tests do it with parameters of theirs."""
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    return {name: str(given[name]) for name in inspect.signature(item.function).parameters if name in given}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     names = [getattr(item, "originalname", "") for item in items]
     places = {name: place for place, name in enumerate(ORDER)}
     items[:] = [items[i] for i in sorted(range(len(items)), key=lambda i: places.get(names[i], len(ORDER)))]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse repeated benchmarks: all are measured once, in turn; a copy would count as another measurement."""
+    seen = set()
+    for item in _benchmarks(session.items):
+        benchmark = (item.function, *_own_parameters(item).items())
+        if benchmark in seen:
+            with user_errors():
+                raise UserError(
+                    f"{item.nodeid} repeats a benchmark, but a session measures each once; leave out the option that "
+                    "repeats tests, and for more values run more sessions or raise --rounds or --time-limit."
+                )
+        seen.add(benchmark)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -100,13 +147,13 @@ def _names(text: str | None) -> list[str]:
 _T = TypeVar("_T")
 
 
-def _or_error(measure: Callable[[], _T]) -> _T | Exception:
+def _or_error(measure: Callable[[], _T]) -> _T | BaseException:
     """The result, or the exception, so that what all tests share is neither measured again nor half there."""
     try:
         return measure()
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, pytest.fail.Exception) as error:  # pytest-timeout calls `pytest.fail`
         return error
 
 
@@ -149,8 +196,8 @@ class Suite:
         )
         set_deterministic(self.values["threads"])
         self.load_before = machine.load_average()
-        self._epoch_times: dict[Run, tuple[EpochTimeResult, list[float]]] | Exception | None = None
-        self._trainings: dict[Run, Training] | Exception | None = None
+        self._epoch_times: dict[Run, tuple[EpochTimeResult, list[float]]] | BaseException | None = None
+        self._trainings: dict[Run, Training] | BaseException | None = None
 
     def _check_engines(self, engine_asked: bool, explain_asked: bool) -> None:
         """Leave out what the profile would run and this machine cannot; what was asked for is an error."""
@@ -229,9 +276,8 @@ class Suite:
 
     def names(self, request: pytest.FixtureRequest) -> dict[Run, str]:
         """What this session runs the requesting test function for, and the test's name for each."""
-        function = request.function
-        items = [i for i in request.session.items if isinstance(i, pytest.Function) and i.function is function]
-        return {Run(**{str(key): str(value) for key, value in i.callspec.params.items()}): i.nodeid for i in items}
+        items = [i for i in _benchmarks(request.session.items) if i.function is request.function]
+        return {Run(**_own_parameters(i)): i.nodeid for i in items}
 
     def record(self, benchmark: Any, result: Result, seconds: Sequence[float]) -> None:
         """Give pytest-benchmark a result with its raw values, and write it down in the journal.
@@ -266,7 +312,7 @@ class Suite:
         if self._epoch_times is None:
             with user_errors(), self.shown():
                 self._epoch_times = _or_error(lambda: self._measure_epoch_times(self.names(request)))
-        if isinstance(self._epoch_times, Exception):
+        if isinstance(self._epoch_times, BaseException):
             raise self._epoch_times
         return self._epoch_times[run]
 
@@ -309,7 +355,7 @@ class Suite:
         if self._trainings is None:
             with user_errors(), self.shown():
                 self._trainings = _or_error(lambda: self._train(self.names(request)))
-        if isinstance(self._trainings, Exception):
+        if isinstance(self._trainings, BaseException):
             raise self._trainings
         return self._trainings[run]
 
@@ -347,6 +393,12 @@ def suite(pytestconfig: pytest.Config) -> Suite:
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     machine_info["resnet_bench"] = config.stash[SUITE].machine_info
     machine_info.pop("node", None)  # saved files are made to be shared; a host's name says nothing about its speed
+
+
+def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
+    """Of a test that ran again (pytest-rerunfailures) the latest result stands, as in the journal."""
+    latest = {entry["fullname"]: entry for entry in output_json["benchmarks"]}
+    output_json["benchmarks"] = list(latest.values())
 
 
 def pytest_benchmark_compare_machine_info(

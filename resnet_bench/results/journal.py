@@ -3,18 +3,22 @@
 pytest-benchmark writes its JSON once, when the session ends, so a session that is killed would lose everything. The
 journal is a file of the same shape, replaced atomically whenever a benchmark finishes and after every interleaved
 round. It is removed when the session ends well; after a kill it can be read like any saved file.
+
+While its session runs, a lock beside it is held, which the system lets go with the process, however that ends. A
+process number would be 1 in every container; a lock says the same to all of them that share the folder.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import errno
+import secrets
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import psutil
+from filelock import FileLock, Timeout
 from pytest_benchmark.stats import Stats
 
 from resnet_bench.errors import UserError
@@ -23,20 +27,24 @@ from resnet_bench.schema import Result
 
 
 class Journal:
-    """Entries by benchmark name, in `folder`, in a file of this process."""
+    """Entries by benchmark name, in `folder`, in a file of this session."""
 
     def __init__(self, folder: Path, machine_info: dict[str, Any]) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"Cannot make the folder {folder} for the journal: {error.strerror}; give another --benchmark-storage."
-            ) from None
         started = datetime.now(timezone.utc)
-        self.path = folder / f"{started:%Y%m%dT%H%M%SZ}-{os.getpid()}.json"
+        self.path = folder / f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.json"
+        self._lock = FileLock(_lock_of(self.path))
         self._head = {"machine_info": machine_info, "commit_info": {}, "datetime": started.isoformat(), "version": ""}
         self._results: dict[str, Result] = {}
         self._entries: dict[str, dict[str, Any]] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except OSError as error:
+            if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
+                return  # a file system without locks: only that nobody can tell whether the session still runs
+            raise UserError(
+                f"Cannot use the folder {folder} for the journal: {error.strerror}; give another --benchmark-storage."
+            ) from None
 
     def add(self, name: str, group: str, result: Result, seconds: Sequence[float]) -> None:
         """Write down a result, finished or not, with its raw values; the latest of a name stands."""
@@ -64,13 +72,25 @@ class Journal:
     def remove(self) -> None:
         """The session's results are in a safe place, or were not asked for."""
         self.path.unlink(missing_ok=True)
+        self._lock.release()
+        _lock_of(self.path).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.parent.rmdir()  # only where it is empty
 
 
+def _lock_of(journal: Path) -> Path:
+    return journal.with_suffix(".lock")
+
+
 def left_behind(folder: Path) -> Iterator[Path]:
-    """Journals of sessions that were killed: those whose process is gone."""
+    """Journals of sessions that ended without saving what they measured: those whose lock nobody holds."""
     for path in sorted(folder.glob("*.json")):
-        pid = path.stem.rpartition("-")[2]
-        if not (pid.isdigit() and psutil.pid_exists(int(pid))):
-            yield path
+        lock = _lock_of(path)
+        if lock.exists():
+            try:
+                with FileLock(lock, timeout=0):
+                    pass
+                lock.unlink(missing_ok=True)  # nobody will hold it again
+            except (Timeout, OSError):  # held, or another user's: then it cannot be told, and is not ours to report
+                continue
+        yield path
