@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
-from pytest_benchmark.utils import safe_dumps
+import pytest_benchmark.plugin
+from pytest_benchmark.session import PerformanceRegression
 
-from resnet_bench import architectures, engines, identity, machine, options
+from resnet_bench import architectures, engines, identity, machine, options, saving, session_checks
 from resnet_bench.architectures import ARCHITECTURES
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.engines import fast
-from resnet_bench.errors import UserError
-from resnet_bench.files import atomic_write
+from resnet_bench.errors import UserError, without_credentials
 from resnet_bench.measure.epoch_time import EpochTime, Plan, StoppedBy, measure_both, measure_interleaved
 from resnet_bench.pytest_options import PROFILES, TAKEN
 from resnet_bench.render.paper_tables import tables
@@ -56,10 +56,15 @@ def _check_plugins(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.option.benchmark_save_data = True  # pytest-benchmark would drop the raw values
     with user_errors():
         _check_plugins(config)
-        config.stash[SUITE] = Suite(config)
+        notes = session_checks.check_options(config)
+        suite = config.stash[SUITE] = Suite(config)
+    suite.notes += notes
+    config.option.benchmark_save_data = True  # pytest-benchmark would drop the raw values
+    compared = "pytest_benchmark_compare_machine_info"
+    without_its_own = config.pluginmanager.subset_hook_caller(compared, [pytest_benchmark.plugin])
+    setattr(config.hook, compared, without_its_own)  # it warns even of another momentary clock rate, in 17 kB
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -94,7 +99,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse repeated benchmarks: all are measured once, in turn; a copy would count as another measurement."""
+    """Refuse what does not go with the selected benchmarks, and repeated ones: a copy is no other measurement."""
     seen = set()
     for item in _benchmarks(session.items):
         benchmark = (item.function, *_own_parameters(item).items())
@@ -105,6 +110,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                     "repeats tests, and for more values run more sessions or raise --rounds or --time-limit."
                 )
         seen.add(benchmark)
+    with user_errors():
+        session_checks.check_items(session.config, session.items, replay)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -184,8 +191,8 @@ class Suite:
         time_limit = config.getoption("resnet_time_limit")
         self.time_limit = profile["time_limit"] if time_limit is None else time_limit
         self.overhead_rounds = profile["overhead_rounds"]
-        storage = config.getoption("benchmark_storage")
-        self.journal_folder = Path(storage.removeprefix("file://")) / "journal"
+        self.journal_folder = session_checks.storage_folder(config) / "journal"
+        self.regressed = False  # by `--benchmark-compare-fail`
         self.calibration: dict[str, Any] = {}
         self.recipe = options.recipe(self.values)
         self.plans = self._plans()
@@ -270,6 +277,8 @@ class Suite:
 
     def say(self, line: str) -> None:
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        if reporter is None:  # with -p no:terminal
+            return
         with self.shown():
             reporter.ensure_newline()
             reporter.write_line(line)
@@ -401,17 +410,31 @@ def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
     output_json["benchmarks"] = list(latest.values())
 
 
+def pytest_benchmark_update_commit_info(commit_info: dict[str, Any]) -> None:
+    for key in ("project", "error"):  # the project is the end of git's address, where a password may be
+        if isinstance(commit_info.get(key), str):
+            commit_info[key] = without_credentials(commit_info[key])
+
+
 def pytest_benchmark_compare_machine_info(
-    config: pytest.Config, benchmarksession: Any, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
-) -> bool:
-    """Warn of differences that matter; pytest-benchmark's own check warns even of another momentary clock rate."""
+    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> None:
+    """Note the differences that matter, instead of pytest-benchmark's own check: see `pytest_configure`."""
     ours, theirs = ((info.get("resnet_bench") or {}) for info in (machine_info, compared_benchmark["machine_info"]))
     keys = [k for k in ("cpu", "memory_bytes", "torch", "threads", "container") if ours.get(k) != theirs.get(k)]
     if keys:
-        benchmarksession.logger.warning(
-            f"The saved run differs in {', '.join(keys)}; `resnet-bench compare` says what that explains."
+        config.stash[SUITE].notes.append(
+            f"the saved run differs in {', '.join(keys)}; `resnet-bench compare` says what that explains."
         )
-    return True  # the first answer counts, so pytest-benchmark's own check is not asked
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_benchmark_group_stats(benchmarks: list[dict[str, Any]], group_by: str) -> Iterator[Any]:
+    """With `--benchmark-group-by=param:NAME`, benchmarks without this parameter are a group too, not a KeyError."""
+    absent = dict.fromkeys(session_checks.parameters_grouped_by(group_by), "none")
+    for benchmark in benchmarks:
+        benchmark["params"] = {**absent, **(benchmark["params"] or {})}
+    return (yield)
 
 
 _interrupted = False
@@ -435,37 +458,37 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
             interrupted = True
     if interrupted:
         session.exitstatus = 130  # what a shell reports after Ctrl-C; pytest's own would be 2
-    saved = True
     pytest_benchmark_session = session.config.pluginmanager.getplugin("pytest-benchmark")
-
-    def save_json(output: dict[str, Any]) -> None:
-        with atomic_write(pytest_benchmark_session.json) as file:
-            file.write(safe_dumps(output, ensure_ascii=True, indent=4))
-        pytest_benchmark_session.logger.info(f"Wrote benchmark data in: {pytest_benchmark_session.json}", purple=True)
-
-    pytest_benchmark_session.save_json = save_json  # its own would cut off the old file before writing the new
+    errors = saving.collect_errors(pytest_benchmark_session)
     try:
-        yield
-    except (OSError, UserError) as error:
-        session.exitstatus = 2
-        saved = False
-        reason = f"{error.strerror}; free space and try again." if isinstance(error, OSError) else str(error)
-        suite.say(f"resnet_bench: error: cannot save the results: {reason}")
-    if "journal" not in vars(suite):
-        return
-    worthless = all(isinstance(result, ParametersResult) for result in suite.journal.results)
-    if saved and (exitstatus == pytest.ExitCode.OK or worthless):  # what failed half-way is in the journal only
-        suite.journal.remove()
-    else:
-        suite.say(f"resnet_bench: what was measured is kept in {suite.journal.path}")
+        return (yield)
+    finally:
+        if suite.regressed and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if errors:
+            session.exitstatus = 2
+            suite.say(f"resnet_bench: error: cannot save the results: {errors[0]}.")
+        if "journal" in vars(suite):
+            worthless = all(isinstance(result, ParametersResult) for result in suite.journal.results)
+            known = {b.fullname for b in pytest_benchmark_session.benchmarks if not b.has_error}
+            passed = exitstatus == pytest.ExitCode.OK and suite.journal.names <= known
+            if not errors and (passed or worthless):  # what failed half-way is in the journal only
+                suite.journal.remove()
+            else:
+                suite.say(f"resnet_bench: what was measured is kept in {suite.journal.path}")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Iterator[None]:
+    """Our tables after pytest-benchmark's, also where it ends in an error."""
     suite = config.stash[SUITE]
-    if "journal" not in vars(suite) or not suite.journal.results:
-        return
-    terminalreporter.section("resnet_bench")
-    for table in tables(suite.samples()):
-        terminalreporter.write_line("")
-        terminalreporter.write_line(table.render("text"))
+    try:
+        return (yield)
+    except PerformanceRegression:  # it has printed which
+        suite.regressed = True
+    finally:
+        if "journal" in vars(suite) and suite.journal.results:
+            terminalreporter.section("resnet_bench")
+            for table in tables(suite.samples()):
+                terminalreporter.write_line("")
+                terminalreporter.write_line(table.render("text"))

@@ -65,6 +65,11 @@ class Journal:
         write_json(self.path, {**self._head, "benchmarks": list(self._entries.values())})
 
     @property
+    def names(self) -> set[str]:
+        """Of the benchmarks that were written down so far."""
+        return set(self._results)
+
+    @property
     def results(self) -> list[Result]:
         """What was written down so far."""
         return list(self._results.values())

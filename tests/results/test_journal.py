@@ -140,7 +140,7 @@ def test_a_file_system_without_locks_keeps_journals_all_the_same(tmp_path, monke
     monkeypatch.setattr(FileLock, "acquire", acquire)
     journal = Journal(tmp_path, MACHINE)
     journal.add("b.py::test[fc1]", "parameters", result("fc1"), [1.0])
-    assert results.read(journal.path).results == (result("fc1"),)
+    assert reading.read(journal.path).results == (result("fc1"),)
     assert list(left_behind(tmp_path)) == []
     journal.remove()
     assert not tmp_path.exists()

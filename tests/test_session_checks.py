@@ -1,0 +1,377 @@
+"""What makes a session of `pytest benchmarks` lose its results is found out before anything is measured.
+
+And what is found out only when it ends costs neither its tables nor its journal. Real sessions; those that test one
+module share a process that has imported torch, and each runs in a fork of it.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pytest_benchmark.utils import get_machine_id
+
+from resnet_bench.errors import without_credentials
+from resnet_bench.results import reading
+
+ROOT = Path(__file__).parent.parent
+PARAMETERS = ("-k", "parameters")  # takes a moment, and needs no images
+
+if not hasattr(os, "fork"):
+    pytest.skip("needs os.fork", allow_module_level=True)
+
+SESSIONS = """
+import json, os, signal, sys
+import pytest, resnet_bench.measure.ablation, resnet_bench.render.paper_tables, torchvision
+for line in sys.stdin:
+    folder, environment, arguments = json.loads(line)
+    output = os.path.join(folder, "output")
+    child = os.fork()
+    if not child:
+        signal.alarm(120)
+        os.chdir(folder)
+        sys.path.insert(0, folder)
+        os.environ.update(environment)
+        file = os.open(output, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        status = int(pytest.main(arguments))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # taking torch down again would take seconds
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Done(NamedTuple):
+    """How a session ended, what it printed, and its working folder."""
+
+    status: int
+    output: str
+    folder: Path
+
+    @property
+    def files(self) -> list[str]:
+        """All files below the working folder, but for what the session printed."""
+        found = sorted(str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file())
+        return [name for name in found if name != "output"]
+
+    def saved(self) -> Path:
+        (path,) = self.folder.glob(".benchmarks/*/*.json")
+        return path
+
+
+@pytest.fixture(scope="module")
+def process():
+    command = [sys.executable, "-c", SESSIONS]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
+        yield started
+        started.stdin.close()
+
+
+@pytest.fixture
+def session(process, tmp_path) -> Callable[..., Done]:
+    """Run `pytest benchmarks` in the test's folder, where the default storage then is."""
+
+    def run(*arguments, folder=tmp_path, **environment) -> Done:
+        options = ["--engine", "reference", "--architectures", "conv5x5", "--dataset", "synthetic"]
+        command = [str(ROOT / "benchmarks"), "-p", "no:cacheprovider", *options, "--train-images", "8", *arguments]
+        process.stdin.write(json.dumps([str(folder), environment, command]) + "\n")
+        process.stdin.flush()
+        status = int(process.stdout.readline())
+        return Done(status, (folder / "output").read_text(), folder)
+
+    return run
+
+
+def assert_refused(done: Done, message: str) -> None:
+    """One sentence, status 2, nothing measured, nothing left."""
+    assert done.status == 2, done.output
+    assert message in done.output
+    assert "Traceback" not in done.output
+    assert "passed" not in done.output
+    assert "Table 1" not in done.output
+    assert not [name for name in done.files if name.endswith(".json")]
+
+
+XDIST = "With -n or --dist every process of pytest-xdist would train the networks anew"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-n", "2"], XDIST),
+        (["-n", "1", "--benchmark-save=x"], XDIST),
+        (["--dist=load", "--tx=2*popen"], XDIST),
+        (["--benchmark-disable", "--benchmark-save=x"], "With --benchmark-disable everything would be measured"),
+        (["--benchmark-disable", "--benchmark-only"], "With --benchmark-disable everything would be measured"),
+        (["--benchmark-skip", "--benchmark-json=x.json"], "With --benchmark-skip nothing is measured"),
+        (["-p", "no:benchmark"], "The benchmarks need pytest-benchmark"),
+    ],
+)
+def test_an_option_with_which_nothing_is_saved_is_refused(session, arguments, message):
+    assert_refused(session(*arguments), message)
+
+
+def test_an_environment_with_which_nothing_is_saved_is_refused(session):
+    assert_refused(session(PYTEST_ADDOPTS="-n 2"), XDIST)
+    assert_refused(session(PYTEST_XDIST_WORKER="gw0"), "PYTEST_XDIST_WORKER is set in the environment")
+
+
+def test_forked_tests_are_refused(session, tmp_path):
+    """pytest-forked, or what has its option."""
+    (tmp_path / "forks.py").write_text(
+        "def pytest_addoption(parser): parser.addoption('--forked', action='store_true')\n"
+    )
+    assert_refused(session("-p", "forks", "--forked"), "--forked runs each test in a process of its own")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-n", "0"], ["--benchmark-disable", "--benchmark-enable"], ["--benchmark-skip", "--benchmark-only"]]
+)
+def test_options_that_undo_each_other_are_fine(session, arguments):
+    done = session(*PARAMETERS, *arguments, "--benchmark-save=x", PYTEST_ADDOPTS="-n 2" if "-n" in arguments else "")
+    assert done.status == 0, done.output
+    assert len(reading.read(done.saved()).results) == 1
+
+
+def test_results_that_pytest_benchmark_did_not_take_stay_in_the_journal(session, tmp_path):
+    """By whatever plugin: here pytest-benchmark is switched off when the checks are over."""
+    (tmp_path / "off.py").write_text(
+        "def pytest_runtestloop(session): session.config._benchmarksession.disabled = True\n"
+    )
+    done = session("-p", "off", "-k", "overhead", "--benchmark-save=x")
+    (journal,) = tmp_path.glob(".benchmarks/journal/*.json")
+    assert f"what was measured is kept in {journal.relative_to(tmp_path)}" in done.output
+    assert [r.kind for r in reading.read(journal).results] == ["overhead"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--benchmark-json=no/x.json"], "There is no folder {tmp}/no to write x.json to; make it"),
+        (["--benchmark-json=folder"], "--benchmark-json names no file but the folder {tmp}/folder;"),
+        (["--benchmark-json="], "--benchmark-json names no file but the folder {tmp};"),
+        (["--benchmark-json=file/x.json"], "There is no folder {tmp}/file to write x.json to; make it"),
+        ([f"--benchmark-json={'x' * 300}"], "File name too long; give another --benchmark-json."),
+        ([f"--benchmark-save={'x' * 300}"], "File name too long; give another --benchmark-storage or --benchmark-save"),
+        (["--benchmark-storage=file/storage"], "journal to the folder {tmp}/file/storage/journal: Not a directory;"),
+        (["--benchmark-storage=s3://user:secret@host/x"], "--benchmark-storage is s3://***@host/x; give file://FOLDER"),
+        (["--benchmark-histogram"], '--benchmark-histogram needs pygal; pip install "pytest-benchmark[histogram]"'),
+        (["--benchmark-cprofile-dump=file/x"], "Cannot write file/x-…: Not a directory; give another"),
+        (["--benchmark-cprofile-dump=x", "--benchmark-cprofile-dump=y"], "--benchmark-cprofile-dump is given 2 times"),
+        (["--benchmark-cprofile=tottime"], "--benchmark-cprofile cannot look into test_epoch_time, test_accuracy, "),
+        (["--benchmark-group-by=size"], "There is no grouping 'size' for --benchmark-group-by; choose from group, "),
+        (
+            ["--benchmark-group-by=param:x"],
+            "which no selected benchmark has; choose from architecture, engine, explained, how, mode.",
+        ),
+        (["--benchmark-compare=0007"], "There is no saved run 0007 in file://./.benchmarks; give another"),
+        (["--benchmark-compare=a/b/c.json"], "There is no saved run a/b/c.json in file://./.benchmarks; give another"),
+        (["--benchmark-compare=ours"], "There is no saved run ours in file://./.benchmarks; give another"),
+        (["--benchmark-compare", "--benchmark-compare-fail=min:5%"], "There is no saved run in file://./.benchmarks;"),
+        (["--benchmark-compare-fail=min:5%"], "--benchmark-compare-fail needs a saved run to compare with"),
+    ],
+)
+def test_what_cannot_be_done_when_the_session_ends_is_refused_at_its_start(session, tmp_path, arguments, message):
+    if "pygal" in message and importlib.util.find_spec("pygal"):
+        pytest.skip("pygal is installed")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    assert_refused(session(*arguments), message.format(tmp=tmp_path))
+
+
+def test_a_default_storage_that_cannot_be_written_is_one_message(session, tmp_path):
+    (tmp_path / ".benchmarks").touch()
+    done = session()
+    assert_refused(
+        done, f"Cannot write the journal to the folder {tmp_path}/.benchmarks/journal: Not a directory; give"
+    )
+    assert done.output.count("error") == 1
+    assert session("--collect-only").status == 0  # nothing is written
+    assert session("--help").status == 0
+
+
+def test_a_folder_for_results_that_cannot_be_written_is_told_from_that_of_the_journal(session, tmp_path):
+    (tmp_path / ".benchmarks").mkdir()
+    results_folder = tmp_path / ".benchmarks" / get_machine_id()
+    results_folder.touch()
+    assert_refused(session("--benchmark-save=x"), f"Cannot write {results_folder}/0001_x.json: Not a directory; give")
+
+
+def test_benchmarks_without_the_parameter_are_a_group_of_their_own(session):
+    """And what pytest-benchmark times itself can be profiled."""
+    selected = ["-k", "parameters or augmentation", "--benchmark-group-by=param:architecture"]
+    done = session(*selected, "--benchmark-cprofile=tottime", "--benchmark-save=x")
+    assert done.status == 0, done.output
+    assert "benchmark 'architecture=conv5x5': 1 tests" in done.output
+    assert "benchmark 'architecture=none': 2 tests" in done.output
+    assert "cProfile (time in s)" in done.output
+    saved = json.loads(done.saved().read_text())["benchmarks"]
+    assert [b["params"] for b in saved] == [{"architecture": "conv5x5"}, {"how": "loader"}, {"how": "vectorized"}]
+
+
+@pytest.fixture
+def saved(session, tmp_path):
+    """A saved run, as its file and what is in it."""
+    done = session(*PARAMETERS, "--benchmark-save=x")
+    assert done.status == 0, done.output
+    return done.saved(), json.loads(done.saved().read_text())
+
+
+def test_a_comparison_notes_what_differs_between_the_machines(session, saved, tmp_path):
+    """In a line, also where the storage is not in the working folder."""
+    path, run = saved
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    storage = f"--benchmark-storage={tmp_path / '.benchmarks'}"
+    same = session(*PARAMETERS, storage, "--benchmark-compare", folder=elsewhere)
+    assert same.status == 0, same.output
+    assert "Comparing against benchmarks from" in same.output
+    assert "differs" not in same.output
+    run["machine_info"]["resnet_bench"]["cpu"]["model"] = "another"
+    path.write_text(json.dumps(run))
+    other = session(*PARAMETERS, storage, f"--benchmark-compare={path}", folder=elsewhere)
+    assert other.status == 0, other.output
+    assert "resnet_bench: the saved run differs in cpu; `resnet-bench compare` says what that explains." in other.output
+    assert "machine_info" not in other.output
+    assert max(map(len, other.output.splitlines())) < 1000
+
+
+def test_a_regression_fails_and_shows_the_tables(session, saved):
+    """Status 1, no traceback, no journal: everything is saved."""
+    path, run = saved
+    run["benchmarks"][0]["stats"]["min"] /= 1e6
+    path.write_text(json.dumps(run))
+    compare = ["--benchmark-compare", "--benchmark-compare-fail=min:5%"]
+    done = session(*PARAMETERS, *compare, "--benchmark-save=y")
+    assert done.status == 1
+    assert "Performance has regressed" in done.output
+    assert "Traceback" not in done.output
+    assert "Table 1" in done.output
+    assert "1 passed" in done.output
+    assert [Path(name).name for name in done.files] == ["0001_x.json", "0002_y.json"]
+    lacking = session("-k", "parameters or overhead", *compare)
+    assert lacking.status == 2
+    assert "cannot judge benchmarks/test_overhead.py::test_overhead, for the saved run lacks it" in lacking.output
+
+
+def test_a_first_comparison_has_nothing_to_compare_with(session):
+    """In CI the run that is compared with is often the one before."""
+    done = session(*PARAMETERS, "--benchmark-compare", "--benchmark-save=x")
+    assert done.status == 0, done.output
+    assert "resnet_bench: nothing to compare with: there is no saved run in file://./.benchmarks yet." in done.output
+    assert done.saved().name == "0001_x.json"
+
+
+@pytest.mark.parametrize("damage", ["no machine", "no name", "no median"])
+def test_a_damaged_file_is_not_compared_with(session, saved, damage):
+    path, run = saved
+    del {"no machine": run, "no name": run["benchmarks"][0], "no median": run["benchmarks"][0]["stats"]}[damage][
+        {"no machine": "machine_info", "no name": "fullname", "no median": "median"}[damage]
+    ]
+    path.write_text(json.dumps(run))
+    done = session(*PARAMETERS, "--benchmark-compare")
+    assert done.status == 2
+    assert "0001_x.json is no complete file of pytest-benchmark; give another --benchmark-compare." in done.output
+    assert "Traceback" not in done.output
+
+
+ELASTICSEARCH = """
+class Elasticsearch:
+    def __init__(self, hosts, serializer):
+        self.hosts, self.indices = hosts, self
+    def create(self, **anything):
+        pass
+    def search(self, **anything):
+        return {"hits": {"hits": []}}
+    def index(self, **anything):
+        raise RuntimeError(f"no answer from {self.hosts}")
+"""
+
+
+def test_a_password_in_the_storage_is_neither_printed_nor_written(session, tmp_path):
+    """The journal of a session that saves in a database is where that of another is; it keeps what was not saved."""
+    storage = "--benchmark-storage=elasticsearch+https://user:pass%2Dword@127.0.0.1:1/index"
+    missing = session(*PARAMETERS, storage)
+    assert missing.status == 2
+    package = tmp_path / "elasticsearch"
+    package.mkdir()
+    (package / "__init__.py").write_text(ELASTICSEARCH)
+    (package / "serializer.py").write_text("class JSONSerializer: pass\n")
+    done = session("-k", "overhead", storage, "--benchmark-compare", "--benchmark-save=x", "--showlocals")
+    assert done.status == 2
+    assert "there is no saved run in elasticsearch+https://***@127.0.0.1:1/index yet" in done.output
+    assert "resnet_bench: error: cannot save the results: RuntimeError." in done.output
+    assert "Traceback" not in done.output
+    (journal,) = tmp_path.glob(".benchmarks/journal/*.json")
+    assert f"what was measured is kept in {journal.relative_to(tmp_path)}" in done.output
+    for name in done.files:
+        assert "word" not in name
+    assert "pass%2Dword" not in missing.output + done.output + journal.read_text()
+
+
+def test_a_password_in_the_address_of_the_repository_is_not_saved(session, tmp_path):
+    """pytest-benchmark takes the end of the address for the project's name."""
+    for command in (["init"], ["remote", "add", "origin", "https://user:password@host"]):
+        subprocess.run(["git", *command], cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    done = session(*PARAMETERS, "--benchmark-json=x.json")
+    assert done.status == 0, done.output
+    assert json.loads((tmp_path / "x.json").read_text())["commit_info"]["project"] == "***@host"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("elasticsearch+https://user:a@b@host:1,user:c@other/index", "elasticsearch+https://***@other/index"),
+        ("in https://user@host/x and file://folder", "in https://***@host/x and file://folder"),
+        ("user:password@host", "***@host"),
+        ("file://./.benchmarks", "file://./.benchmarks"),
+    ],
+)
+def test_credentials_are_left_out(text, expected):
+    assert without_credentials(text) == expected
+
+
+def test_a_json_file_is_replaced_when_it_is_complete(session, tmp_path):
+    """Through a link; the file that it names stays as it was until then."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "old.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("folder/old.json")
+    (tmp_path / "breaks.py").write_text(
+        "import resnet_bench.saving\n"
+        "def full(output, **anything): raise OSError(28, 'No space left on device')\n"
+        "resnet_bench.saving.safe_dumps = full\n"
+    )
+    done = session(*PARAMETERS, "-p", "breaks", "--benchmark-json=link.json")
+    assert done.status == 2
+    assert "cannot save the results: Cannot write" in done.output
+    assert "1 passed" in done.output
+    assert "Table 1" in done.output
+    assert (tmp_path / "link.json").read_text() == "old"
+    done = session(*PARAMETERS, "--benchmark-json=link.json")
+    assert done.status == 0, done.output
+    assert (tmp_path / "link.json").is_symlink()
+    assert len(reading.read(tmp_path / "folder" / "old.json").results) == 1
+
+
+def test_a_saved_run_that_breaks_off_leaves_no_file_in_the_storage(session, tmp_path):
+    """It would count as a saved run; the JSON file, which was complete before, stays, and the journal too."""
+    (tmp_path / "breaks.py").write_text(
+        "import pytest_benchmark.storage.file\n"
+        "def full(output, **anything): raise OSError(28, 'No space left on device')\n"
+        "pytest_benchmark.storage.file.safe_dumps = full\n"
+    )
+    done = session(*PARAMETERS, "-p", "breaks", "--benchmark-json=x.json", "--benchmark-save=x")
+    assert done.status == 2
+    assert "resnet_bench: error: cannot save the results: No space left on device." in done.output
+    assert "Traceback" not in done.output
+    assert "Table 1" in done.output
+    assert len(reading.read(tmp_path / "x.json").results) == 1
+    (journal,) = tmp_path.glob(".benchmarks/journal/*.json")
+    assert sorted(done.files) == sorted([str(journal.relative_to(tmp_path)), "breaks.py", "x.json"])
