@@ -135,7 +135,7 @@ def train(
     A run with --checkpoint that was stopped, even by kill -9, goes on where it was when the same command is given
     again, and ends with the same weights to the last bit. Ctrl-C saves what there is and exits with status 130.
     """
-    from resnet_bench import architectures, datasets, machine, results
+    from resnet_bench import architectures, datasets, machine, pipelines, results
     from resnet_bench.training import Training
 
     chosen, recipe = architectures.get(architecture), recipe_of(options)
@@ -161,6 +161,8 @@ def train(
         f"{len(dataset.train):,} training and {len(dataset.test):,} test "
         f"images, {dataset.num_classes} classes"
     )
+    if crowding := pipelines.crowded(training.pipeline, training.workers):
+        click.echo(f"resnet-bench: warning: {crowding}", err=True)
     if training.resumed:
         click.echo(f"going on from the checkpoint at epoch {training.epoch}, step {training.step}")
     try:

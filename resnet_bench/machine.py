@@ -292,6 +292,13 @@ def other_processes(seconds: float = 0.5) -> float:
     return max(0.0, (busy_after - busy_before) - (own_after - own_before)) / elapsed
 
 
+def usable_cores() -> float:
+    """Logical cores that this process may run on, or what a container's quota allows where that is less."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+    quota = _container()["cpu_quota"]
+    return cores if quota is None else min(cores, quota)
+
+
 def load_average() -> float:
     """Processes that ran or waited to run, on average over the last minute (psutil emulates it on Windows)."""
     return psutil.getloadavg()[0]

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from resnet_bench import machine
 from resnet_bench.errors import UserError
-from resnet_bench.pipelines import CHUNK_IMAGES
+from resnet_bench.pipelines import CHUNK_IMAGES, crowded
 from resnet_bench.results import Block, EpochTimeResult, Interval, PhaseSeconds
 from resnet_bench.timing import Clock, mean_interval
 from resnet_bench.training import Training
@@ -178,6 +178,7 @@ class EpochTime:
         """What is known so far; `stopped_by` None says that the measurement was cut off."""
         training = self.training
         read, updated = self.parameters_per_step()
+        crowding = crowded(training.pipeline, training.workers)
         return EpochTimeResult(
             **training.run_info(),
             complete=stopped_by is not None,
@@ -194,7 +195,7 @@ class EpochTime:
             peak_memory_bytes=self.peak_memory_bytes,
             load_average_before=load_average_before,
             load_average_after=machine.load_average(),
-            warnings=tuple(warnings),
+            warnings=(*warnings, *([crowding] if crowding else [])),
         )
 
 
