@@ -27,7 +27,7 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.usefixtures("one_thread")
 def test_augmentation(how: str, suite: Suite, benchmark: Any) -> None:
     """A round augments `CHUNK_IMAGES` images (or all, of fewer), draws included."""
-    prepare(how)
+    prepare(how, suite.recipe, workers=0)
     dataset, recipe = suite.dataset, suite.recipe
     indices = np.arange(min(CHUNK_IMAGES, len(dataset.train)))
     images = dataset.train.images[: len(indices)]

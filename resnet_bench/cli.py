@@ -123,7 +123,7 @@ def train(
     again, and ends with the same weights to the last bit. Ctrl-C saves what there is and exits with status 130.
     """
     from resnet_bench import architectures, engines, files, identity
-    from resnet_bench.data import datasets
+    from resnet_bench.data import datasets, pipelines
     from resnet_bench.training.training import Training
 
     chosen, recipe = architectures.get(architecture), recipe_of(options)
@@ -150,6 +150,8 @@ def train(
         f"{len(dataset.train):,} training and {len(dataset.test):,} test "
         f"images, {dataset.num_classes} classes"
     )
+    if crowding := pipelines.crowded(training.pipeline, training.workers):
+        click.echo(f"resnet-bench: warning: {crowding}", err=True)
     if training.resumed:
         click.echo(f"going on from the checkpoint at epoch {training.epoch}, step {training.step}")
     try:

@@ -318,6 +318,13 @@ def other_processes(seconds: float = 0.5) -> float | None:
     return max(0.0, (after[0] - before[0]) - (after[1] - before[1])) / elapsed
 
 
+def usable_cores() -> float:
+    """Logical cores that this process may run on, or what a container's quota allows where that is less."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+    quota = _container()["cpu_quota"]
+    return cores if quota is None else min(cores, quota)
+
+
 def load_average() -> float | None:
     """Processes that ran or waited to run, on average over the last minute (psutil emulates it on Windows).
 

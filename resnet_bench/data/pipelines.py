@@ -6,29 +6,97 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import multiprocessing
+import shutil
 import signal
-from collections.abc import Iterator
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from multiprocessing import connection, resource_tracker
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import data
 
+from resnet_bench import machine
+from resnet_bench.architectures import IMAGE_SIZE
 from resnet_bench.data import augmentation
 from resnet_bench.data.datasets import Dataset
+from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
 
 PIPELINES = ("loader", "vectorized")
 CHUNK_IMAGES = 256  # about 3 MB of float32: large enough to spread the cost of the calls, small enough for the caches
 
+SHARED_MEMORY = Path("/dev/shm")
+"""Where Linux keeps memory that processes share; containers often have 64 MB of it."""
+
+START_METHOD = "fork" if "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin" else None
+"""How worker processes are started. A forked one, as on the paper's Linux, has all imports and images from the start.
+
+Python's own choice, None, is for macOS, where forked processes are known to crash, and for Windows, which has none.
+There each worker imports torch anew at the start of every epoch, and that is part of the epoch's time.
+"""
+
+PREFETCHED = 2  # batches that each worker prepares ahead; torch's default
 Batch = tuple[Tensor, Tensor]
 
 
-def prepare(pipeline: str) -> None:
-    """Import what `pipeline` needs: torchvision takes seconds, which are to count in no epoch and no worker."""
-    if pipeline == "loader":
-        importlib.import_module("torchvision")
+class WorkerError(UserError):
+    """A worker process of the loader ended or could not be started; the step before it is complete."""
+
+
+def prepare(pipeline: str, recipe: Recipe, workers: int) -> None:
+    """Import what `pipeline` needs, and see that its workers can do their work.
+
+    torchvision takes seconds to import, which are to count in no epoch and no worker.
+
+    Raises:
+        UserError: where processes cannot share locks, or have no room for the batches that are under way at once.
+    """
+    if pipeline != "loader":
+        return
+    importlib.import_module("torchvision")
+    if not workers:
+        return
+    try:
+        multiprocessing.get_context(START_METHOD).Lock()
+    except (OSError, ImportError) as error:
+        raise UserError(
+            f"The loader's workers cannot share a lock with the training ({error}); make {SHARED_MEMORY} writable or "
+            "give --workers 0, which trains on the same batches."
+        ) from None
+    under_way = PREFETCHED * workers + 1  # one is in the training
+    needed = under_way * recipe.batch_size * (4 * 3 * IMAGE_SIZE**2 + 8)  # float32 images, int64 labels
+    with contextlib.suppress(OSError):
+        free = shutil.disk_usage(SHARED_MEMORY).free
+        if free < needed:
+            raise UserError(
+                f"{SHARED_MEMORY} has {free / 1e6:.3g} MB free, but batches of {workers} loader workers take "
+                f"{needed / 1e6:.3g} MB there; make it larger (docker: --shm-size) or give --workers 0, which trains "
+                "on the same batches."
+            )
+
+
+def crowded(pipeline: str, workers: int) -> str | None:
+    """That there are more workers than cores to run them, in one sentence; None where there are not.
+
+    The number stays as it is: it is the paper's or was asked for, and times with another one are other times.
+    """
+    cores = machine.usable_cores()
+    if pipeline != "loader" or workers <= cores:
+        return None
+    processes = "1 loader worker" if workers == 1 else f"{workers} loader workers"
+    return (
+        f"{processes} and the training share {cores:g} usable core{'' if cores == 1 else 's'}: an epoch takes longer "
+        "than with --workers 0, which gives the same batches."
+    )
 
 
 def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
@@ -63,24 +131,88 @@ class _AugmentedImages(data.Dataset[tuple[Tensor, int]]):
         return image, self.labels[index]
 
 
-def _ignore_interrupt(worker: int) -> None:
-    """Ctrl-C reaches the workers too; they end when the training, which finishes its step, closes them."""
+def ignore_interrupt(*_: object) -> None:
+    """Let Ctrl-C, which reaches child processes too, be answered by their parent alone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def starting_processes(method: str | None) -> Iterator[None]:
+    """Around the start of child processes by `method`, one of multiprocessing's; None is Python's choice.
+
+    - Ctrl-C waits, and does not reach the children: they inherit that, so that none is hit while it still imports.
+    - torch's handler for the death of a child does not stay. It raises an error wherever the parent is, in the middle
+      of a step too, which would leave a network half updated. A dead worker is found where its batch is waited for.
+    - No warning about the number of workers, as `crowded` says it in a sentence, nor one about forks beside threads.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") and main else None
+    mask = None
+    if hasattr(signal, "pthread_sigmask"):
+        if method != "fork":
+            resource_tracker.ensure_running()  # a process that others need, whose start would unblock the signal
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create")
+            warnings.filterwarnings("ignore", r".*use of fork\(\) may lead", DeprecationWarning)
+            yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGCHLD, handler)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def how_it_ended(process: BaseProcess) -> str:
+    """`was ended by SIGKILL, as happens where memory runs out`, or `ended with status 1`."""
+    status = process.exitcode or 0
+    if status >= 0:
+        return f"ended with status {status}"
+    name = signal.Signals(-status).name
+    reasons = {"SIGKILL": "memory runs out", "SIGBUS": f"{SHARED_MEMORY} is full"}
+    return f"was ended by {name}" + (f", as happens where {reasons[name]}" if name in reasons else "")
 
 
 def _loader(
     dataset: Dataset, recipe: Recipe, seed: int, epoch: int, order: np.ndarray, workers: int
 ) -> Iterator[Batch]:
     draws = augmentation.draw(recipe, seed, epoch, np.arange(len(dataset.train)))
-    loader = data.DataLoader(
-        _AugmentedImages(dataset, recipe, draws),
-        recipe.batch_size,
-        sampler=order.tolist(),
-        num_workers=workers,
-        worker_init_fn=_ignore_interrupt,
-        generator=torch.Generator(),  # the loader draws a seed for its workers: not from the global generator
-    )
-    return (tuple(batch) for batch in loader)
+    others = set(multiprocessing.active_children())
+    started: list[BaseProcess] = []
+    try:
+        with starting_processes(START_METHOD):
+            loaded = iter(
+                data.DataLoader(
+                    _AugmentedImages(dataset, recipe, draws),
+                    recipe.batch_size,
+                    sampler=order.tolist(),
+                    num_workers=workers,
+                    multiprocessing_context=START_METHOD if workers else None,
+                    prefetch_factor=PREFETCHED if workers else None,
+                    worker_init_fn=ignore_interrupt,
+                    generator=torch.Generator(),  # it draws a seed for its workers: not from the global generator
+                )
+            )
+        started = [child for child in multiprocessing.active_children() if child not in others]
+        yield from map(tuple, loaded)
+    except (RuntimeError, OSError, EOFError, MemoryError) as error:  # other errors are mistakes in this code
+        if not workers:
+            raise
+        raise _worker_error(error, started) from error
+
+
+def _worker_error(error: Exception, workers: Sequence[BaseProcess]) -> WorkerError:
+    """The error of a worker, or of its start, in one sentence; torch's text ends with the line that says it."""
+    if isinstance(error, EOFError | ConnectionError):  # which its end causes a moment before the end is known
+        gone = connection.wait([worker.sentinel for worker in workers], timeout=5)
+        for worker in workers:
+            if worker.sentinel in gone:
+                worker.join()
+    ended = [worker for worker in workers if worker.exitcode]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    what = how_it_ended(ended[0]) if ended else f"failed ({lines[-1].rstrip('.')})"
+    return WorkerError(f"A worker process of the loader {what}; give --workers 0, which trains on the same batches.")
 
 
 def _vectorized(dataset: Dataset, recipe: Recipe, seed: int, epoch: int, order: np.ndarray) -> Iterator[Batch]:

@@ -8,19 +8,26 @@ threads inherit it when they are started.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import pickle
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from resnet_bench import architectures, identity, machine
 from resnet_bench.architectures import Architecture
 from resnet_bench.data.datasets import Dataset
+from resnet_bench.data.pipelines import crowded, how_it_ended, ignore_interrupt, starting_processes
 from resnet_bench.engines import Engine, fast, reference
+from resnet_bench.errors import UserError
 from resnet_bench.intervals import mean_interval
 from resnet_bench.measure.epoch_time import EpochTime, Plan, measure_interleaved
 from resnet_bench.recipe import Recipe
@@ -153,7 +160,7 @@ def explain(
         dead_share=DEAD_SHARE,
         denormal_share=share,
         denormals=denormals,
-        warnings=(busy,) if busy else (),
+        warnings=tuple(w for w in (busy, crowded("loader", workers)) if w),
     )
 
 
@@ -200,24 +207,63 @@ def kill_units(engine: Engine) -> float:
     return denormal / sum(m.numel() for m in every)
 
 
-_child: EpochTime | None = None
+class _Child:
+    """A process that measures steps on a state with denormals, and flushes these to 0 or keeps them.
+
+    It is talked to over a pipe, which leaves nothing behind however the parent ends. What it trains goes through that
+    pipe as well: left to torch, the images would go through shared memory, where containers have no room for them.
+    """
+
+    def __init__(self, flush: bool) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, others_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(others_end, flush), daemon=True)
+        with starting_processes("spawn"):
+            self._process.start()
+        others_end.close()  # so that the pipe ends with the process
+
+    def begin(self, build: bytes) -> None:
+        self._talk(lambda: self._pipe.send_bytes(build))
+
+    def measure(self, round_: int) -> Block:
+        self._talk(lambda: self._pipe.send(round_))
+        return self.answer()
+
+    def answer(self) -> Any:
+        answer = self._talk(self._pipe.recv)
+        if isinstance(answer, UserError):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def _talk(self, exchange: Callable[[], Any]) -> Any:
+        try:
+            return exchange()
+        except (EOFError, ConnectionError):
+            self._process.join(timeout=10)
+            raise UserError(
+                f"The process that measures denormal numbers {how_it_ended(self._process)}; explain a smaller network "
+                "or free memory."
+            ) from None
 
 
-def _start_child(flush: bool, build: Callable[[], Training]) -> None:
-    global _child
+def _serve(pipe: Connection, flush: bool) -> None:
+    """Answer the parent until it ends: the share of denormals for the pickled training, a block for each round."""
+    ignore_interrupt()
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a process that is terminated leaves behind
     # before the first operation: the threads of torch's pool inherit the setting when they are started
     torch.set_flush_denormal(flush)
-    _child = EpochTime(build, Plan())
-
-
-def _kill_child_units() -> float:
-    assert _child is not None
-    return kill_units(_child.training.engine)
-
-
-def _measure_child(round_: int) -> Block:
-    assert _child is not None
-    return _child.measure(round_)
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
+        try:
+            measured = EpochTime(pickle.loads(pipe.recv_bytes()), Plan())
+            pipe.send(kill_units(measured.training.engine))
+            while True:
+                pipe.send(measured.measure(pipe.recv()))
+        except UserError as error:
+            pipe.send(error)
 
 
 def _denormals(
@@ -232,19 +278,16 @@ def _denormals(
         Training, architecture, dataset, recipe, engine=plain.engine, pipeline=plain.pipeline, seed=seed,
         threads=threads,
     )  # fmt: skip
-    context = multiprocessing.get_context("spawn")
-    pools = [
-        ProcessPoolExecutor(1, context, initializer=_start_child, initargs=(flush, build)) for flush in (False, True)
-    ]
-    try:
-        share, _ = [pool.submit(_kill_child_units).result() for pool in pools]
+    with contextlib.ExitStack() as stack:
+        children = [stack.enter_context(contextlib.closing(_Child(flush))) for flush in (False, True)]
+        pickled = pickle.dumps(build)
+        for child in children:
+            child.begin(pickled)
+        share, _ = [child.answer() for child in children]
         blocks: list[list[Block]] = [[], []]
         for round_ in range(rounds):
-            for pool, measured in zip(pools, blocks, strict=True):
-                measured.append(pool.submit(_measure_child, round_).result())
-    finally:
-        for pool in pools:
-            pool.shutdown(cancel_futures=True)
+            for child, measured in zip(children, blocks, strict=True):
+                measured.append(child.measure(round_))
     bytes_ = plain.bytes_per_parameter * architectures.parameter_count(architecture, dataset.num_classes)
     names = [
         ("denormals kept", f"{plain.name} on a state with dead units, as torch runs by itself"),

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from resnet_bench import machine
 from resnet_bench.clock import Clock
-from resnet_bench.data.pipelines import CHUNK_IMAGES
+from resnet_bench.data.pipelines import CHUNK_IMAGES, crowded
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import mean_interval
 from resnet_bench.schema import Block, EpochTimeResult, Interval, PhaseSeconds
@@ -180,6 +180,7 @@ class EpochTime:
         """What is known so far; `stopped_by` None says that the measurement was cut off."""
         training = self.training
         read, updated = self.parameters_per_step()
+        crowding = crowded(training.pipeline, training.workers)
         return EpochTimeResult(
             **training.run_info(),
             complete=stopped_by is not None,
@@ -196,7 +197,7 @@ class EpochTime:
             peak_memory_bytes=self.peak_memory_bytes,
             load_average_before=load_average_before,
             load_average_after=machine.load_average(),
-            warnings=tuple(warnings),
+            warnings=(*warnings, *([crowding] if crowding else [])),
         )
 
 

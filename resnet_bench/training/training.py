@@ -30,6 +30,7 @@ from resnet_bench.clock import PHASES, Clock
 from resnet_bench.data import pipelines
 from resnet_bench.data.augmentation import normalize
 from resnet_bench.data.datasets import Dataset
+from resnet_bench.data.pipelines import WorkerError
 from resnet_bench.errors import UserError
 from resnet_bench.files import atomic_write, make_folder, require_writable
 from resnet_bench.intervals import wilson_interval
@@ -111,7 +112,7 @@ class Training:
         self.pipeline = pipeline or engine_class.pipeline
         if self.pipeline not in pipelines.PIPELINES:
             raise UserError(f"There is no pipeline {pipeline!r}; choose one of {', '.join(pipelines.PIPELINES)}.")
-        pipelines.prepare(self.pipeline)
+        pipelines.prepare(self.pipeline, recipe, workers)
         self.threads = set_deterministic(threads)
         self.engine = engine_class(architectures.build(architecture, dataset.num_classes, seed), recipe)
         self.steps_per_epoch = pipelines.steps_per_epoch(dataset, recipe)
@@ -146,6 +147,7 @@ class Training:
 
         Raises:
             UserError: for a loss that is not finite; the checkpoint, written before, stays as it is.
+            WorkerError: where a worker process has ended; the steps so far are whole.
         """
         self.clock.start()
         opening = self._batches is None
@@ -155,7 +157,11 @@ class Training:
                 self.pipeline, self.dataset, self.recipe, self.seed, self.epoch, start=self.step, workers=self.workers
             )
             self.startup_seconds = time.perf_counter() - begun
-        batch = next(self._batches, None)
+        try:
+            batch = next(self._batches, None)
+        except WorkerError:
+            self._batches = None  # it would seem to be at the epoch's end
+            raise
         if batch is None:
             return None
         self.clock.lap("data")
@@ -192,7 +198,7 @@ class Training:
         """Train the rest of the epoch in progress, evaluate, write the checkpoint."""
         with _deferred_interrupt() as interrupted, self._progress_bar(progress) as bar:
             begun = saved = shown = time.perf_counter()
-            while (loss := self.train_step()) is not None:
+            while (loss := self._saving_step(begun)) is not None:
                 now = time.perf_counter()
                 if now - shown > 0.1:
                     shown = now
@@ -213,6 +219,17 @@ class Training:
             if interrupted.is_set():  # during the evaluation: the epoch is complete and saved
                 raise KeyboardInterrupt
             return result
+
+    def _saving_step(self, begun: float) -> float | None:
+        """`train_step`, after whose failure for want of a worker what is trained is in the checkpoint."""
+        try:
+            return self.train_step()
+        except WorkerError as error:
+            if not self._checkpoint:
+                raise
+            self._seconds += time.perf_counter() - begun
+            self._save()
+            raise UserError(f"{error} What is trained is kept in {self._checkpoint.parent}.") from error
 
     def _finish_epoch(self) -> EpochResult:
         begun = time.perf_counter()
