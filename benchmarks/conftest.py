@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from resnet_bench.errors import UserError
 from resnet_bench.files import atomic_write
 from resnet_bench.journal import Journal, left_behind
 from resnet_bench.measurement import EpochTime, Plan, StoppedBy, measure_both, measure_interleaved
+from resnet_bench.output import make_readable
 from resnet_bench.report.tables import tables
 from resnet_bench.results import EpochTimeResult, ParametersResult, Result, ResultFile
 from resnet_bench.training import Training, set_deterministic
@@ -74,6 +76,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    make_readable(sys.stdout, sys.stderr)
     config.option.benchmark_save_data = True  # pytest-benchmark would drop the raw values
     with user_errors():
         config.stash[SUITE] = Suite(config)
