@@ -203,10 +203,10 @@ def _cxx() -> str | None:
     if (program := shutil.which(command)) is None:
         return None
     try:
-        said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=5, check=True).stdout
+        done = subprocess.run([program, "--version"], capture_output=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    line = (said.splitlines() or [""])[0].replace(program, "").strip()
+    line = (done.stdout.decode(errors="replace").splitlines() or [""])[0].replace(program, "").strip()
     return line or None
 
 

@@ -275,6 +275,6 @@ class _PeakMemory:
 
     def __exit__(self, *exception: object) -> None:
         if self._readable:
-            status = Path("/proc/self/status").read_text()
-            peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+            status = Path("/proc/self/status").read_bytes()  # not text: the process's name may be cut within a letter
+            peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(b"VmHWM"))
             self.bytes = max(0, peak - self._before)

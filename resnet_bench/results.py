@@ -12,7 +12,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -258,6 +258,7 @@ Result = Annotated[
 ]
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
+_KINDS = tuple(model.model_fields["kind"].default for model in get_args(get_args(Result)[0]))
 
 
 @dataclass(frozen=True)
@@ -288,7 +289,7 @@ def read(path: str | Path) -> ResultFile:
     """
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_bytes())  # in UTF-8, -16 or -32, with a byte order mark or without
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; give the JSON of a run.") from None
     except OSError as error:
@@ -301,10 +302,12 @@ def read(path: str | Path) -> ResultFile:
         machine = data.get("machine_info")
         machine = machine.get("resnet_bench") if isinstance(machine, dict) else None
         entries = [b.get("extra_info") if isinstance(b, dict) else b for b in data["benchmarks"]]
-        entries = [e for e in entries if not isinstance(e, dict) or "kind" in e or "schema_version" in e]
     else:
-        machine = data.get("machine")
-        entries = [data] if "kind" in data else []
+        machine, entries = data.get("machine"), [data]
+    if isinstance(machine, dict):  # then what is damaged is an error, not another suite's
+        entries = [e for e in entries if not isinstance(e, dict) or _is_ours(e) or "schema_version" in e]
+    else:
+        entries = [e for e in entries if _is_ours(e)]
     if not entries:
         raise UserError(f"{path} holds no results of resnet_bench; give a file that this suite saved.")
     if not isinstance(machine, dict):
@@ -312,6 +315,10 @@ def read(path: str | Path) -> ResultFile:
     created = data.get("datetime", "")
     results = tuple(_checked(path, entry) for entry in entries)
     return ResultFile(path, machine, created if isinstance(created, str) else "", results)
+
+
+def _is_ours(entry: Any) -> bool:
+    return isinstance(entry, dict) and entry.get("kind") in _KINDS
 
 
 def _checked(path: Path, entry: Any) -> Result:
