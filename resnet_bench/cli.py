@@ -19,6 +19,7 @@ from resnet_bench import __version__
 from resnet_bench.errors import UserError
 from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.options import recipe as recipe_of
+from resnet_bench.output import readable
 
 if TYPE_CHECKING:
     from resnet_bench.render.table import Format
@@ -237,7 +238,7 @@ def report(
         from resnet_bench.analysis import claims
 
         parts.append(claims.render(claims.judge(read), format_))
-    click.echo("\n\n".join(parts).encode("utf-8", "replace").decode("utf-8"))  # as in `compare`
+    click.echo("\n\n".join(parts))
     if figures_folder is not None:
         from resnet_bench.render import figures
 
@@ -350,7 +351,7 @@ def compare(
             {**comparison_tables.as_dict(c), "checks": gate.as_dicts(found)}
             for c, found in zip(comparisons, checks, strict=True)
         ]
-        text = json.dumps({"comparisons": data}, indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps({"comparisons": data}, indent=2, allow_nan=False)
     else:
         tables = []
         for c, found in zip(comparisons, checks, strict=True):
@@ -358,9 +359,10 @@ def compare(
             tables += [gate_table.thresholds(found, allow_missing=allow_missing)] if found else []
         if format_ == "html":
             text = page.document("Comparison", [page.Section("Comparison", tables)])
+            text = text.encode("ascii", "xmlcharrefreplace").decode()  # it says UTF-8, the output may be another's
         else:
             text = "\n\n".join(table.render(format_) for table in tables)
-    click.echo(text.encode("utf-8", "replace").decode("utf-8"))  # a damaged file may hold halves of characters
+    click.echo(text)
     if any(gate.failed(found, allow_missing=allow_missing) for found in checks):
         context.exit(1)
 
@@ -431,11 +433,12 @@ def explain_step(architecture: str, time_limit: float, format_: Any, **options: 
         **{name: options[name] for name in ("seed", "workers", "threads")},
     )
     if format_ == "json":
-        click.echo(json.dumps(result.model_dump(mode="json"), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(result.model_dump(mode="json"), indent=2))
     else:
         click.echo(ablation_table.table(result, machine_text(machine.describe())).render(format_))
 
 
+@readable()
 def main(args: list[str] | None = None) -> Any:
     """Run the command line: exit status 0, 2 for something the user can mend, 130 after Ctrl-C."""
     try:

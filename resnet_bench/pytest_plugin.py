@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,12 +24,13 @@ from resnet_bench.data.datasets import Dataset
 from resnet_bench.engines import fast
 from resnet_bench.errors import UserError, without_credentials
 from resnet_bench.measure.epoch_time import EpochTime, Plan, StoppedBy, measure_both, measure_interleaved
+from resnet_bench.output import make_readable
 from resnet_bench.pytest_options import PROFILES, TAKEN
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.results.journal import Journal, left_behind
+from resnet_bench.results.reading import ResultFile
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import EpochTimeResult, ParametersResult, Result
-from resnet_bench.schema.reading import ResultFile
 from resnet_bench.training.training import Training, set_deterministic
 
 ORDER = ("test_parameters", "test_epoch_time", "test_accuracy")
@@ -56,6 +58,7 @@ def _check_plugins(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    make_readable(sys.stdout, sys.stderr)
     with user_errors():
         _check_plugins(config)
         notes = session_checks.check_options(config)

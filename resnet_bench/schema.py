@@ -9,7 +9,7 @@ lists every key.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
@@ -302,3 +302,5 @@ Result = Annotated[
 ]
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
+KINDS = tuple(model.model_fields["kind"].default for model in get_args(get_args(Result)[0]))
+"""Of results: what `kind` may be."""

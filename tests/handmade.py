@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from resnet_bench.schema.reading import ResultFile
 
 from resnet_bench import architectures
 from resnet_bench.analysis.series import mean_of
@@ -22,6 +21,7 @@ from resnet_bench.intervals import wilson_interval
 from resnet_bench.machine import WORKING_SETS
 from resnet_bench.paper import PUBLISHED
 from resnet_bench.recipe import Recipe
+from resnet_bench.results.reading import ResultFile
 from resnet_bench.results.samples import Samples
 
 PHASE_SHARES = {"data": 0.05, "forward": 0.25, "backward": 0.4, "optimizer": 0.3}

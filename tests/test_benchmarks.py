@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnet_bench.schema import AccuracyResult, EpochTimeResult, ParametersResult, reading
+from resnet_bench.results import reading
+from resnet_bench.schema import AccuracyResult, EpochTimeResult, ParametersResult
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--architectures", "fc1,conv5x5", "--engine", "reference", "--epochs", "2", "--time-limit", "0.1"]
@@ -319,3 +320,14 @@ def test_benchmark_json_to_the_output_does_not_cut_it_off(images, tmp_path):
     assert len(data["benchmarks"]) == 2
     assert "Table 1" in text[end:]
     assert Path("/dev/stdout").is_symlink()
+
+
+def test_tables_are_readable_whatever_the_encoding(images, tmp_path, monkeypatch):
+    """Not one line with «\\n» in it, which is what pytest makes of a table that the terminal cannot show."""
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = run(tmp_path, images, "-k", "parameters", "--architectures", "blocks2")
+    assert done.returncode == 0
+    assert {"Table 1", "Table 2", "Summary"} <= set(done.stdout.splitlines())
+    (row,) = (line for line in done.stdout.splitlines() if line.startswith("blocks2"))
+    assert row.split() == ["blocks2", "16,608,956", "-", "100"]  # the paper prints no count: a dash
+    assert "\\n" not in done.stdout

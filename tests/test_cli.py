@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from resnet_bench.cli import main
-from resnet_bench.schema import AccuracyResult, reading
+from resnet_bench.results import reading
+from resnet_bench.schema import AccuracyResult
 
 
 @dataclass

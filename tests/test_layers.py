@@ -13,10 +13,11 @@ import resnet_bench
 PACKAGE = Path(resnet_bench.__file__).parent
 
 STAGES = (
-    ("errors", "wording"),
+    ("errors", "wording", "output", "folders"),
     ("files", "paper", "recipe", "options", "schema", "clock"),
     ("intervals",),
     ("architectures", "reconstruction"),
+    ("compiler",),
     ("machine",),
     ("identity",),
     ("data",),
@@ -26,7 +27,7 @@ STAGES = (
     ("results",),
     ("analysis",),
     ("render",),
-    ("session", "pytest_options", "pytest_plugin", "cli"),
+    ("session_checks", "saving", "pytest_options", "pytest_plugin", "cli"),
 )
 """Folders and root modules in the order in which data passes them; those of one stage may import one another."""
 

@@ -508,6 +508,15 @@ def test_bound_has_a_figure_for_every_network(measured: Calibration) -> None:
     assert bounds["baseline"].bytes_moved == 28 * parameter_count(BASELINE)
 
 
+def test_a_compilers_version_in_another_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of one that speaks the user's language in Latin-1."""
+    compiler = tmp_path / "c++"
+    compiler.write_bytes(b"#!/bin/sh\nprintf 'g++ (f\\374r alle) 14.2\\n'\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    assert machine._cxx.__wrapped__() == "g++ (f\ufffdr alle) 14.2"
+
+
 # --- command
 
 

@@ -1,5 +1,7 @@
+import codecs
 import json
 import math
+import os
 
 import pytest
 from pydantic import ValidationError
@@ -8,7 +10,8 @@ from scipy import stats
 from resnet_bench import schema
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import wilson_interval
-from resnet_bench.schema import Interval, ParametersResult, reading
+from resnet_bench.results import reading
+from resnet_bench.schema import Interval, ParametersResult
 
 PARAMETERS = ParametersResult(
     process="0123456789abcdef",
@@ -42,7 +45,7 @@ def test_reads_back_what_it_wrote(tmp_path):
 
 
 def test_other_projects_benchmarks_are_passed_over(tmp_path):
-    path = saved(tmp_path / "a.json", [{"theirs": 1}, PARAMETERS.model_dump(mode="json"), {}])
+    path = saved(tmp_path / "a.json", [{"theirs": 1}, PARAMETERS.model_dump(mode="json"), {}, {"kind": "theirs"}])
     assert reading.read(path).results == (PARAMETERS,)
 
 
@@ -57,6 +60,7 @@ def test_other_projects_benchmarks_are_passed_over(tmp_path):
         ('{"benchmarks": []}', "holds no results of resnet_bench"),
         ('{"benchmarks": [{"extra_info": {"other": 1}}]}', "holds no results of resnet_bench"),
         ('{"benchmarks": [{"extra_info": {"kind": "parameters"}}]}', "does not say which machine"),
+        ('{"kind": "accuracy", "machine": null}', "does not say which machine"),
     ],
 )
 def test_foreign_and_truncated_files(tmp_path, text, message):
@@ -67,6 +71,76 @@ def test_foreign_and_truncated_files(tmp_path, text, message):
         reading.read(path)
     assert "bad.json" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+PYPERF = {
+    "benchmarks": [{"metadata": {"name": "bench"}, "runs": [{"values": [0.1], "metadata": {"date": "2026-01-01"}}]}],
+    "metadata": {"python_version": "3.12.0", "unit": "second"},
+    "version": "1.0",
+}
+PYTEST_BENCHMARK = {
+    "machine_info": {"node": "x", "cpu": {"count": 2}},
+    "benchmarks": [{"name": "test_a", "extra_info": {}, "stats": {}}, {"name": "test_b", "extra_info": {"kind": "io"}}],
+    "datetime": "2026-01-01T00:00:00",
+    "version": "5.3.1",
+}
+GOOGLE_BENCHMARK = {"context": {"num_cpus": 2}, "benchmarks": [{"name": "BM_a", "real_time": 1.0, "time_unit": "ns"}]}
+ASV = {"commit_hash": "0", "params": {"machine": "x"}, "results": {"time_a": [[0.1]]}, "version": 2}
+HYPERFINE = {"results": [{"command": "sleep 1", "mean": 1.0}]}
+WITH_A_KIND = {"kind": "List", "machine": {"name": "x"}, "items": []}
+
+
+@pytest.mark.parametrize("data", [PYPERF, PYTEST_BENCHMARK, GOOGLE_BENCHMARK, ASV, HYPERFINE, WITH_A_KIND])
+def test_files_of_other_suites_are_named_so(tmp_path, data):
+    """Not by what they would lack if they were this suite's."""
+    path = tmp_path / "theirs.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(UserError) as error:
+        reading.read(path)
+    assert str(error.value) == f"{path} holds no results of resnet_bench; give a file that this suite saved."
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mark"),
+    [
+        ("utf-8", b""),
+        ("utf-8", codecs.BOM_UTF8),
+        ("utf-16-le", codecs.BOM_UTF16_LE),  # what a redirection in PowerShell makes
+        ("utf-16-be", codecs.BOM_UTF16_BE),
+        ("utf-16-le", b""),
+        ("utf-32-le", codecs.BOM_UTF32_LE),
+    ],
+)
+def test_every_unicode_encoding_is_read(tmp_path, encoding, mark):
+    """With the line ends that come with it."""
+    path = saved(tmp_path / "a.json", [PARAMETERS.model_dump(mode="json")], machine={"cpu": {"model": "Käfer"}})
+    text = json.dumps(json.loads(path.read_text()), ensure_ascii=False, indent=1).replace("\n", "\r\n")
+    path.write_bytes(mark + text.encode(encoding))
+    file = reading.read(path)
+    assert file.results == (PARAMETERS,)
+    assert file.machine == {"cpu": {"model": "Käfer"}}
+
+
+@pytest.mark.parametrize(
+    "content", [codecs.BOM_UTF8, codecs.BOM_UTF16_LE, b'\xff\xfe{\x00"', b"\x1f\x8b\x08\x00", b"\xe4"]
+)
+def test_what_is_no_text_is_one_sentence(tmp_path, content):
+    """A byte order mark and nothing else, a file cut within a character, gzip, Latin-1."""
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\.json is no JSON or was cut off"):
+        reading.read(path)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="needs /dev/fd")
+def test_a_pipe_is_read(tmp_path):
+    """As of a shell's `<(unzip -p results.zip)`."""
+    path = saved(tmp_path / "a.json", [PARAMETERS.model_dump(mode="json")])
+    out, into = os.pipe()
+    os.write(into, path.read_bytes())
+    os.close(into)
+    assert reading.read(f"/dev/fd/{out}").results == (PARAMETERS,)
+    os.close(out)
 
 
 def test_missing_file(tmp_path):

@@ -17,7 +17,7 @@ import pytest
 from pytest_benchmark.utils import get_machine_id
 
 from resnet_bench.errors import without_credentials
-from resnet_bench.schema import reading
+from resnet_bench.results import reading
 
 ROOT = Path(__file__).parent.parent
 PARAMETERS = ("-k", "parameters")  # takes a moment, and needs no images

@@ -32,9 +32,9 @@ from resnet_bench.analysis.differences import Difference, differences
 from resnet_bench.analysis.drift import calibration, drift_text
 from resnet_bench.analysis.series import MODES, in_order, parameter_counts
 from resnet_bench.errors import UserError
+from resnet_bench.results.reading import ResultFile
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import AccuracyResult, DatasetInfo, EpochTimeResult, Interval
-from resnet_bench.schema.reading import ResultFile
 from resnet_bench.wording import short
 
 if TYPE_CHECKING:

@@ -279,8 +279,8 @@ class _PeakMemory:
         if self._before is None:
             return
         try:
-            status = Path("/proc/self/status").read_text()
+            status = Path("/proc/self/status").read_bytes()  # not text: the process's name may be cut within a letter
         except OSError:
             return
-        if peak := re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE):
+        if peak := re.search(rb"^VmHWM:\s*(\d+) kB", status, re.MULTILINE):
             self.bytes = max(0, int(peak[1]) * 1024 - self._before)

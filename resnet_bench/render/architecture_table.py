@@ -32,7 +32,7 @@ def _all() -> list[dict[str, Any]]:
 
 
 def as_json() -> str:
-    return json.dumps(_all(), indent=2, ensure_ascii=False)
+    return json.dumps(_all(), indent=2)
 
 
 def table() -> Table:

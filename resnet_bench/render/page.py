@@ -25,9 +25,9 @@ from resnet_bench.render.captions import dataset_text, setting_text
 from resnet_bench.render.figures import figures
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.render.table import Table
+from resnet_bench.results.reading import ResultFile
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import AccuracyResult, EpochTimeResult, ParametersResult
-from resnet_bench.schema.reading import ResultFile
 
 PICTURES_BYTES = 2_500_000
 """Figures together may take this much of the page, which is to stay below 3 MB."""

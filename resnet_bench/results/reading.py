@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from resnet_bench.errors import UserError
-from resnet_bench.schema import READABLE_VERSIONS, Result
+from resnet_bench.schema import KINDS, READABLE_VERSIONS, Result
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
 
@@ -46,8 +46,8 @@ def read(path: str | Path) -> ResultFile:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text)
+        text = path.read_bytes()
+        data = json.loads(text)  # in UTF-8, -16 or -32, with a byte order mark or without
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; give the JSON of a run.") from None
     except OSError as error:
@@ -60,18 +60,24 @@ def read(path: str | Path) -> ResultFile:
         machine = data.get("machine_info")
         machine = machine.get("resnet_bench") if isinstance(machine, dict) else None
         entries = [b.get("extra_info") if isinstance(b, dict) else b for b in data["benchmarks"]]
-        entries = [e for e in entries if not isinstance(e, dict) or "kind" in e or "schema_version" in e]
     else:
-        machine = data.get("machine")
-        entries = [data] if "kind" in data else []
+        machine, entries = data.get("machine"), [data]
+    if isinstance(machine, dict):  # then what is damaged is an error, not another suite's
+        entries = [e for e in entries if not isinstance(e, dict) or _is_ours(e) or "schema_version" in e]
+    else:
+        entries = [e for e in entries if _is_ours(e)]
     if not entries:
         raise UserError(f"{path} holds no results of resnet_bench; give a file that this suite saved.")
     if not isinstance(machine, dict):
         raise UserError(f"{path} does not say which machine it was measured on; give a file that this suite saved.")
     created = data.get("datetime", "")
     results = tuple(_checked(path, entry) for entry in entries)
-    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    digest = hashlib.sha256(text).hexdigest()
     return ResultFile(path, machine, created if isinstance(created, str) else "", results, digest)
+
+
+def _is_ours(entry: Any) -> bool:
+    return isinstance(entry, dict) and entry.get("kind") in KINDS
 
 
 def _checked(path: Path, entry: Any) -> Result:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from resnet_bench import identity
+from resnet_bench.results.reading import ResultFile, read
 from resnet_bench.schema import (
     AccuracyResult,
     DatasetInfo,
@@ -30,7 +31,6 @@ from resnet_bench.schema import (
     ParametersResult,
     Result,
 )
-from resnet_bench.schema.reading import ResultFile, read
 
 TRAINED = (AccuracyResult, EpochTimeResult)
 """The results of a training: they have a data set and a setting."""

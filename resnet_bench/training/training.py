@@ -104,7 +104,7 @@ class Training:
         if workers < 0:
             raise UserError(f"--workers is {workers}; give 0 or more.")
         if not 0 <= seed < 2**64:
-            raise UserError(f"--seed is {seed}; give a number from 0 to 2⁶⁴ - 1.")
+            raise UserError(f"--seed is {seed}; give a number from 0 to 2**64 - 1.")
         engine_class = engines.get(engine) if isinstance(engine, str) else engine
         self.architecture, self.dataset, self.recipe, self.seed, self.workers = (
             architecture, dataset, recipe, seed, workers,

@@ -5,7 +5,7 @@ from scipy import stats
 
 from resnet_bench.analysis.series import groups
 from resnet_bench.render.agreement_table import agreement
-from resnet_bench.schema import reading
+from resnet_bench.results import reading
 from tests.handmade import accuracy, save, together
 
 RECIPE = {"epochs": 2}

@@ -12,7 +12,7 @@ from resnet_bench.analysis import claims
 from resnet_bench.analysis.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDABLE, Verdict
 from resnet_bench.paper import CLAIMS, PUBLISHED
 from resnet_bench.recipe import Recipe
-from resnet_bench.schema import reading
+from resnet_bench.results import reading
 from tests import handmade as samples
 
 Entry = dict[str, Any]

@@ -21,7 +21,7 @@ from resnet_bench.errors import UserError
 from resnet_bench.identity import same_machine
 from resnet_bench.recipe import Recipe
 from resnet_bench.render import comparison_tables
-from resnet_bench.schema import reading
+from resnet_bench.results import reading
 from tests.handmade import (
     accuracy,
     calibration,

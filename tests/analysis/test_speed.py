@@ -4,7 +4,7 @@ import pytest
 
 from resnet_bench.analysis.series import groups
 from resnet_bench.render import speed_tables
-from resnet_bench.schema import reading
+from resnet_bench.results import reading
 from tests.handmade import accuracy, epoch_time, save, together
 
 FIVE = ("baseline", "fc1", "fc3", "blocks2", "conv5x5")

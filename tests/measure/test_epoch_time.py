@@ -1,4 +1,6 @@
 import math
+import os
+from pathlib import Path
 
 import pytest
 from scipy import stats
@@ -225,6 +227,21 @@ def test_peak_memory_is_what_was_added():
         block[::4096] = b"x" * len(block[::4096])
         del block
     assert peak.bytes is None or 60 << 20 <= peak.bytes <= 80 << 20
+
+
+def test_peak_memory_where_the_process_has_a_name_that_is_no_text():
+    """Linux keeps 15 bytes of a name, which may end within a letter."""
+    name = Path("/proc/self/comm")
+    if not os.access(name, os.W_OK):
+        pytest.skip("a process's name cannot be set here")
+    before = name.read_bytes()
+    name.write_bytes("ä".encode()[:1])
+    try:
+        with measurement._PeakMemory() as peak:
+            pass
+    finally:
+        name.write_bytes(before)
+    assert peak.bytes is None or peak.bytes >= 0
 
 
 def test_peak_memory_is_unknown_where_the_system_does_not_tell(monkeypatch):

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resnet_bench.schema.reading import ResultFile, read
 
 from resnet_bench import cli, paper
 from resnet_bench.render import figures as module
 from resnet_bench.render.figures import Figure, figures, write
+from resnet_bench.results.reading import ResultFile, read
 from tests.handmade import accuracy, dataset, epoch_time, machine, save, together
 
 matplotlib = pytest.importorskip("matplotlib")

@@ -9,7 +9,7 @@ import pytest
 from resnet_bench.cli import main
 from resnet_bench.errors import UserError
 from resnet_bench.render.figures import Figure
-from resnet_bench.schema import reading
+from resnet_bench.results import reading
 from tests.handmade import accuracy, calibration, document, epoch_time, machine, parameters
 
 VALUES = [None, True, -1, 0, 1, 1e308, -1e308, 10**400, "", "x", [], {}, [[]], float("nan"), float("inf")]

@@ -24,7 +24,7 @@ from resnet_bench.paper import CLAIMS, PUBLISHED
 from resnet_bench.render import page
 from resnet_bench.render.page import Commands, Facts, Picture, Section
 from resnet_bench.render.table import Table
-from resnet_bench.schema import reading
+from resnet_bench.results import reading
 from tests import handmade as samples
 
 Entry = dict[str, Any]

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resnet_bench.schema.reading import read
 
 from resnet_bench import cli, paper
 from resnet_bench.recipe import Recipe
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.render.table import FORMATS, Table, significant
+from resnet_bench.results.reading import read
 from tests.handmade import accuracy, dataset, epoch_time, machine, parameters, save, together
 
 NETWORKS = ("baseline", "fc1", "fc3", "blocks2", "conv5x5")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from resnet_bench.results import reading
 from resnet_bench.results.journal import Journal, left_behind
-from resnet_bench.schema import ParametersResult, reading
+from resnet_bench.schema import ParametersResult
 
 MACHINE = {"resnet_bench": {"cpu": {}}}
 

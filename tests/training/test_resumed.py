@@ -12,7 +12,8 @@ from resnet_bench import files, identity
 from resnet_bench.architectures import Architecture
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.recipe import Recipe
-from resnet_bench.schema import AccuracyResult, reading
+from resnet_bench.results import reading
+from resnet_bench.schema import AccuracyResult
 from resnet_bench.training.training import Training
 
 SMALL = Architecture("small", "", "", widths=(16, 16), strides=(2, 2), hidden=(8,))
