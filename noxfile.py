@@ -1,4 +1,4 @@
-"""What there is to run: `nox -s quick`, `nox -s tests`, `nox -s lint`, `nox -s lowest`."""
+"""What there is to run: `nox -s quick`, `nox -s tests`, `nox -s surroundings`, `nox -s lint`, `nox -s lowest`."""
 
 import nox
 
@@ -30,6 +30,13 @@ def tests(session: nox.Session) -> None:
     """The suite's own tests."""
     session.install("-e", ".[figures]", *groups("test"))
     session.run("pytest", *IN_PARALLEL, *session.posargs, env=KEEP_BYTECODE)
+
+
+@nox.session
+def surroundings(session: nox.Session) -> None:
+    """The tests that need minutes or a machine to themselves: mounts, name spaces, limits, killed processes."""
+    session.install("-e", ".[figures]", *groups("test"))
+    session.run("pytest", "tests/surroundings", *session.posargs, env=KEEP_BYTECODE)
 
 
 @nox.session
