@@ -341,7 +341,7 @@ class Suite:
         def result(run: Run, stopped_by: StoppedBy | None = None) -> EpochTimeResult:
             architecture, classes = architectures.get(run.architecture), self.dataset.num_classes
             bound = None  # the calibration is in float32, which says nothing about other numerics
-            if engines.get(run.engine).precision == "float32":
+            if engines.get(run.engine).float32_equivalent:
                 bound = machine.step_bound(
                     architecture, self.recipe.batch_size, calibration, classes, *measurements[run].parameters_per_step()
                 ).seconds

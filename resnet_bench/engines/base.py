@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnet_bench.architectures import ResidualNetwork
+from resnet_bench.architectures import Architecture, ResidualNetwork
 from resnet_bench.clock import Clock
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
@@ -24,7 +24,9 @@ class Engine(ABC):
     Attributes:
         name: as in `--engine` and in every table.
         pipeline: the data pipeline it runs on unless told otherwise (`loader` or `vectorized`).
-        precision: of the numbers that its arithmetic runs on, where that is not `float32` throughout.
+        float32_equivalent: whether it computes what float32 arithmetic gives, up to the order of additions. Only then
+            do its accuracies count as the paper's, and its times stand beside the machine's float32 rates.
+        needs_compiler: whether it compiles C++ code, which needs a compiler on the machine.
         compile_seconds: time spent compiling so far; 0 for an engine that compiles nothing.
         settling_steps: steps of a training after which a step takes as long as most of the others will.
         read_parameters: parameters that the last step's forward pass read; a quarter of one where it read 8 bits of it.
@@ -33,13 +35,19 @@ class Engine(ABC):
 
     name: ClassVar[str]
     pipeline: ClassVar[str] = "loader"
-    precision: ClassVar[str] = "float32"
+    float32_equivalent: ClassVar[bool] = True
+    needs_compiler: ClassVar[bool] = False
 
     @classmethod
     def require(cls) -> None:
         """`UserError` where the engine cannot run here, or would be something else than its name says."""
         if reason := _not_in_float32():
             raise UserError(f"{reason}, so that no engine computes what its name says; take that setting back.")
+
+    @classmethod
+    def supports(cls, architecture: Architecture, recipe: Recipe) -> str | None:
+        """Why the engine cannot train this network with this recipe, in one sentence; None where it can."""
+        return None
 
     def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
         """Take `network` over; raises `UserError` as `require` does."""

@@ -116,6 +116,7 @@ class Engine(base.Engine):
 
     name = "fast"
     pipeline = "vectorized"
+    needs_compiler = True
     convolution_dtype = torch.float32
     idle_too: ClassVar[bool] = False
     """Whether idle hidden units are computed with and updated as well, which only `explain` asks for."""

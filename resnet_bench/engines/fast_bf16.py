@@ -17,7 +17,7 @@ INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")
 
 class Engine(fast.Engine):
     name = "fast-bf16"
-    precision = "bfloat16"
+    float32_equivalent = False
     convolution_dtype = torch.bfloat16
 
     @classmethod

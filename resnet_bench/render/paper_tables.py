@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from resnet_bench import paper
 from resnet_bench.analysis.drift import drift_text
@@ -27,6 +27,10 @@ PAPER_CLASSES = 100
 PAPER_BATCH_SIZE = 4
 
 
+TABLES: list[Callable[[Group], Table | None]] = [speed_tables.steps, speed_tables.modes, agreement_table.agreement]
+"""What is told of each group besides its summary; a table that has nothing to tell is None."""
+
+
 def tables(samples: Samples) -> list[Table]:
     """Table 1 and 2 as in the paper; for each machine and data set a summary and what its engines are; explanations."""
     counts = parameter_counts(samples)
@@ -37,9 +41,8 @@ def tables(samples: Samples) -> list[Table]:
         for run in samples.runs
         if isinstance(run.result, ExplainResult)
     ]
-    makers = (speed_tables.steps, speed_tables.modes, agreement_table.agreement)
-    engines = [table for group in found for make in makers if (table := make(group))]
-    return [*(_paper_table(number, counts) for number in paper.TABLES), *summaries, *engines, *explained]
+    others = [table for group in found for make in TABLES if (table := make(group))]
+    return [*(_paper_table(number, counts) for number in paper.TABLES), *summaries, *others, *explained]
 
 
 def _paper_table(number: int, counts: dict[str, dict[int, int]]) -> Table:

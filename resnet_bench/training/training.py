@@ -106,6 +106,8 @@ class Training:
         if not 0 <= seed < 2**64:
             raise UserError(f"--seed is {seed}; give a number from 0 to 2**64 - 1.")
         engine_class = engines.get(engine) if isinstance(engine, str) else engine
+        if reason := engine_class.supports(architecture, recipe):
+            raise UserError(reason)
         self.architecture, self.dataset, self.recipe, self.seed, self.workers = (
             architecture, dataset, recipe, seed, workers,
         )  # fmt: skip

@@ -1,0 +1,47 @@
+"""What engines there are, and what each says it can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from resnet_bench import engines
+from resnet_bench.architectures import ARCHITECTURES, Architecture
+from resnet_bench.data.datasets import Dataset
+from resnet_bench.engines import reference
+from resnet_bench.errors import UserError
+from resnet_bench.recipe import Recipe
+from resnet_bench.training.training import Training
+
+
+def test_every_file_of_an_engine_is_registered_and_no_other() -> None:
+    folder = Path(engines.__file__).parent
+    files = {path.stem for path in folder.glob("*.py") if path.stem != "base" and not path.stem.startswith("_")}
+    assert set(engines.ENGINES.values()) == files
+
+
+@pytest.mark.parametrize("name", engines.ENGINES)
+def test_an_engine_has_the_name_it_is_registered_under(name: str) -> None:
+    assert engines.get(name).name == name
+
+
+def test_an_unknown_engine_is_a_sentence_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match="There is no engine 'slow'; choose one of reference, fast, fast-bf16"):
+        engines.get("slow")
+
+
+def test_engines_say_what_they_compute_and_need() -> None:
+    said = {name: (engines.get(name).float32_equivalent, engines.get(name).needs_compiler) for name in engines.ENGINES}
+    assert said == {"reference": (True, False), "fast": (True, True), "fast-bf16": (False, True)}
+
+
+def test_what_an_engine_does_not_support_is_refused_before_anything_runs(dataset: Dataset) -> None:
+    class Picky(reference.Engine):
+        @classmethod
+        def supports(cls, architecture: Architecture, recipe: Recipe) -> str | None:
+            return None if recipe.batch_size < 8 else "The engine picky takes batches below 8; give --batch-size 4."
+
+    Training(ARCHITECTURES["conv5x5"], dataset, Recipe(), engine=Picky)
+    with pytest.raises(UserError, match="takes batches below 8"):
+        Training(ARCHITECTURES["conv5x5"], dataset, Recipe(batch_size=8), engine=Picky)
