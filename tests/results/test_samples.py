@@ -17,11 +17,11 @@ import resnet_bench
 from resnet_bench.analysis import claims, speed
 from resnet_bench.analysis.series import groups
 from resnet_bench.cli import cli
+from resnet_bench.render import claims_table
 from resnet_bench.render.figures import figures
 from resnet_bench.render.paper_tables import tables
-from resnet_bench.results import reading
+from resnet_bench.results import frame, reading
 from resnet_bench.results.samples import Samples
-from resnet_bench.results import frame
 from tests.handmade import accuracy, calibration, dataset, epoch_time, machine, parameters, save, together, told
 
 REPORTS = Path(__file__).parent.parent.parent / "reports"
@@ -41,7 +41,7 @@ def shorter(entry: dict[str, Any], count: int) -> dict[str, Any]:
 def all_said(samples: Samples) -> list[str]:
     """Everything that a report says: tables, claims and the figures' texts."""
     said = [t.render("text") for t in tables(samples)]
-    said.append(claims.render(claims.judge(samples), "text"))
+    said.append(claims_table.render(claims.judge(samples), "text"))
     return [*said, *(f.alt for f in figures(samples)[0])]
 
 
