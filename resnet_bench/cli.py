@@ -236,8 +236,9 @@ def report(
     parts = [table.render(format_) for table in tables(read)]
     if with_claims:
         from resnet_bench.analysis import claims
+        from resnet_bench.render import claims_table
 
-        parts.append(claims.render(claims.judge(read), format_))
+        parts.append(claims_table.render(claims.judge(read), format_))
     click.echo("\n\n".join(parts))
     if figures_folder is not None:
         from resnet_bench.render import figures

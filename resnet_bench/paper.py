@@ -1,4 +1,4 @@
-"""What the study published, as data, each figure with where it stands there. Nothing here was measured by us."""
+"""What the study published, as data, with the place where the paper prints it. Nothing here was measured by us."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Published:
-    """The published figures of one network; `None` where the paper gives none.
+class PublishedNetwork:
+    """The published numbers of one network; None where the paper gives none.
 
     Attributes:
-        parameters: as printed in Table 1 or 2, in millions, rounded to 0.1M.
+        architecture: our id of the network.
+        name: the paper's name of the network, as printed.
+        parameters: the number of parameters as printed in Table 1 or 2, in millions, rounded to 0.1M.
         epoch_minutes: time per epoch on the paper's laptop, read off Figures 7–10, in minutes.
-        peak_accuracy, final_accuracy: top-1 test accuracy as a fraction of 1.
-        table: the table that prints the parameter count.
-        figure: the figure that plots accuracy and time against the baseline's.
+        peak_accuracy: highest top-1 test accuracy of any epoch, as a fraction of 1.
+        final_accuracy: top-1 test accuracy after the last epoch, as a fraction of 1.
+        figure: the number of the figure that plots accuracy and time against the baseline's.
+        remarks: what else the paper says about the network's accuracy or time, in our words.
     """
 
     architecture: str
@@ -23,32 +26,31 @@ class Published:
     epoch_minutes: float
     peak_accuracy: float
     final_accuracy: float | None
-    table: int | None
     figure: int | None
     remarks: str
 
 
-PUBLISHED: dict[str, Published] = {
+PUBLISHED: dict[str, PublishedNetwork] = {
     p.architecture: p
     for p in (
-        Published(
-            "baseline", "Original(Baseline Residual Network)", "8.9M", 57, 0.36, 0.34, 1, None,
+        PublishedNetwork(
+            "baseline", "Original(Baseline Residual Network)", "8.9M", 57, 0.36, 0.34, None,
             "converges near 35 % around epoch 5–6, final 34 %; the text on blocks2 gives 34 % as its peak",
         ),
-        Published(
-            "fc1", "#1 Variation(ResNet with 1 FC)", "1.5M", 7.5, 0.38, None, 1, 7,
+        PublishedNetwork(
+            "fc1", "#1 Variation(ResNet with 1 FC)", "1.5M", 7.5, 0.38, None, 7,
             "5–7 points above the baseline in the first 5 epochs",
         ),
-        Published(
-            "fc3", "#2 Variation(ResNet with 3 FC)", "18.3M", 90, 0.33, 0.31, 1, 8,
+        PublishedNetwork(
+            "fc3", "#2 Variation(ResNet with 3 FC)", "18.3M", 90, 0.33, 0.31, 8,
             "converges after epoch 4, final 31 %; about 90 minutes",
         ),
-        Published(
-            "blocks2", "#3 Variation (2 basic blocks)", None, 90, 0.31, None, None, 9,
+        PublishedNetwork(
+            "blocks2", "#3 Variation (2 basic blocks)", None, 90, 0.31, None, 9,
             "below the baseline in every epoch",
         ),
-        Published(
-            "conv5x5", "#4 Variation(ResNet_with_5x5ConvolutionLayer_in_BasickBlock)", "1.7M", 12, 0.38, None, 2, 10,
+        PublishedNetwork(
+            "conv5x5", "#4 Variation(ResNet_with_5x5ConvolutionLayer_in_BasickBlock)", "1.7M", 12, 0.38, None, 10,
             "peak at epoch 15, still rising; below the baseline for 10 epochs, above it after",
         ),
     )
@@ -62,34 +64,38 @@ TABLE_COLUMNS = ("Network", "# of Trainable Hyperparameters")
 """The column heads of both tables, in the paper's words."""
 
 MACHINE = "13th Gen Intel Core i5-1340P (laptop)"
+
+# What every network was trained on, and for how long.
 DATASET = "cifar100"
+TRAIN_IMAGES = 50_000
+TEST_IMAGES = 10_000
+CLASSES = 100
 EPOCHS = 15
 
 CPU_MODEL = "i5-1340P"
 """What the model name of the paper's CPU contains; times in minutes hold for it alone."""
 
 MINUTES_ROUNDING = {"baseline": 0.5, "fc1": 0.25, "fc3": 5.0, "blocks2": 5.0, "conv5x5": 0.5}
-"""How far the published minutes may lie from what was measured there: half a unit of the place they are given to.
+"""How far the published minutes may lie from the minutes measured there: half of the step that they are rounded to.
 
-57 and 12 are whole minutes, 7.5 is a half minute, 90 is given as "about 90" and read as a multiple of ten.
+57 and 12 are whole minutes, and 7.5 is a multiple of half a minute. 90 is given as "about 90" and read as a multiple of
+ten.
 """
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One checkable sentence of the study; `resnet_bench.analysis.claims` has the rule that judges it.
+    """One checkable sentence of the study.
 
     Attributes:
-        id: what the rule is filed under.
-        sentence: what is claimed, in our words; the paper's own stand in «».
+        id: the key of its rule in `resnet_bench.analysis.claims.RULES`.
+        sentence: what is claimed, in our words; the paper's own words are in «».
         where: the table or figure that shows it, or `text`.
-        cause: whether it says why; such a claim is judged by control networks, not by a correlation.
     """
 
     id: str
     sentence: str
     where: str
-    cause: bool = False
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -121,10 +127,10 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("blocks2-below", "Two basic blocks are below the baseline in every epoch.", "Figure 9"),
     Claim("conv5x5-crossing", "5×5 convolutions are below the baseline for 10 epochs and above it after.", "Figure 10"),
     Claim("conv5x5-rising", "With 5×5 convolutions the peak is at epoch 15, still rising.", "Figure 10"),
-    Claim("parameters-time", "«the reduction in time is likely related to the number of parameters»", "text", True),
-    Claim("kernel-parameters", "5×5 in place of 3×3 convolutions lower the number of parameters.", "Table 2", True),
-    Claim("kernel-time", "5×5 in place of 3×3 convolutions shorten an epoch.", "Figure 10", True),
-    Claim("depth-time", "Two basic blocks in place of four lengthen an epoch.", "Figure 9", True),
-    Claim("depth-accuracy", "Two basic blocks in place of four lower the accuracy.", "Figure 9", True),
+    Claim("parameters-time", "«the reduction in time is likely related to the number of parameters»", "text"),
+    Claim("kernel-parameters", "5×5 in place of 3×3 convolutions lower the number of parameters.", "Table 2"),
+    Claim("kernel-time", "5×5 in place of 3×3 convolutions shorten an epoch.", "Figure 10"),
+    Claim("depth-time", "Two basic blocks in place of four lengthen an epoch.", "Figure 9"),
+    Claim("depth-accuracy", "Two basic blocks in place of four lower the accuracy.", "Figure 9"),
 )  # fmt: skip
-"""Every checkable sentence, in the order of the tables and figures; those about causes last."""
+"""Every checkable sentence, in the order of the tables and figures. Those about causes are last."""

@@ -20,7 +20,7 @@ import jinja2
 from resnet_bench.analysis import claims, comparison
 from resnet_bench.analysis.series import Group, groups
 from resnet_bench.errors import UserError
-from resnet_bench.render import captions, comparison_tables
+from resnet_bench.render import captions, claims_table, comparison_tables
 from resnet_bench.render.captions import dataset_text, setting_text
 from resnet_bench.render.figures import figures
 from resnet_bench.render.paper_tables import tables
@@ -105,8 +105,7 @@ def report(samples: Samples, compare_with: Samples | None = None) -> str:
     Of several files those that cannot be compared are named with the reason; `UserError` where none can be. Without
     matplotlib the page says how to get its figures.
     """
-    verdicts = claims.judge(samples)
-    judged = claims.table(verdicts)
+    judged = claims_table.table(claims.judge(samples))
     sections = [
         Section("What was run", [_introduction(judged), *map(_group_facts, groups(samples)), _file_facts(samples)]),
         Section("Tables", tables(samples)),

@@ -17,7 +17,7 @@ import resnet_bench
 from resnet_bench.analysis import claims
 from resnet_bench.analysis.series import groups
 from resnet_bench.cli import cli
-from resnet_bench.render import captions, speed_tables
+from resnet_bench.render import captions, claims_table, speed_tables
 from resnet_bench.render.captions import group_machine_text
 from resnet_bench.render.figures import figures
 from resnet_bench.render.paper_tables import tables
@@ -42,7 +42,7 @@ def shorter(entry: dict[str, Any], count: int) -> dict[str, Any]:
 def all_said(samples: Samples) -> list[str]:
     """Everything that a report says: tables, claims and the figures' texts."""
     said = [t.render("text") for t in tables(samples)]
-    said.append(claims.render(claims.judge(samples), "text"))
+    said.append(claims_table.render(claims.judge(samples), "text"))
     return [*said, *(f.alt for f in figures(samples)[0])]
 
 
