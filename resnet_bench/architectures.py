@@ -28,8 +28,11 @@ class Architecture:
         change: what differs from the baseline.
         widths: output channels of each basic block.
         strides: stride of the first convolution of each basic block.
-        kernel_size: of the first convolution of each block (3 or 5); the second is always 3×3.
+        kernel_size: kernel size (3 or 5) of the first convolution of each block; that of the second is always 3.
         hidden: widths of the FC layers before the last one.
+        stem_width: output channels of the stem.
+        stem_kernel_size: kernel size of the stem.
+        stem_stride: stride of the stem.
     """
 
     id: str
@@ -98,7 +101,11 @@ CONTROLS: dict[str, Architecture] = {
 
 
 def get(name: str) -> Architecture:
-    """The architecture called `name`; `UserError` lists the known ones if there is none."""
+    """The architecture or control called `name`.
+
+    Raises:
+        UserError: there is none; the message lists the known ones.
+    """
     known = {**ARCHITECTURES, **CONTROLS}
     if name not in known:
         raise UserError(f"There is no architecture {name!r}; choose one of {', '.join(known)}.")
@@ -106,7 +113,11 @@ def get(name: str) -> Architecture:
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions with batch norm around an identity, or a 1×1 projection where the shape changes."""
+    """Two convolutions with batch norm, and a shortcut around them that is added to their output.
+
+    The shortcut is the identity, or a 1×1 convolution with batch norm where the block changes the shape: the basic
+    block of K. He et al., Deep Residual Learning for Image Recognition (2016), with option B for its shortcuts.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, kernel_size: int) -> None:
         super().__init__()
@@ -127,9 +138,12 @@ class BasicBlock(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """The network an `Architecture` describes, with torch's default initialisation.
+    """The network that an `Architecture` describes, with torch's default initialisation.
 
-    Its layers stand in the order the data takes: `stem`, `blocks`, `fc` (FC layers with ReLU between them).
+    Attributes:
+        stem: convolution, batch norm and ReLU.
+        blocks: the basic blocks.
+        fc: the FC layers, with ReLU between them.
     """
 
     def __init__(self, architecture: Architecture, num_classes: int = 100) -> None:
@@ -152,31 +166,40 @@ class ResidualNetwork(nn.Module):
         self.fc = nn.Sequential(*layers[:-1])  # logits come from the last linear layer, without ReLU
 
     def forward(self, images: Tensor) -> Tensor:
-        """[batch, 3, 32, 32] float → logits [batch, num_classes]."""
-        return self.fc(self.blocks(self.stem(images)).flatten(1))
+        """Images [batch, 3, 32, 32] → logits [batch, num_classes], both floating-point."""
+        logits: Tensor = self.fc(self.blocks(self.stem(images)).flatten(1))
+        return logits
 
 
 def build(architecture: Architecture, num_classes: int, seed: int) -> ResidualNetwork:
-    """The network with initial weights that are a function of `seed`; torch's global generator is left as it was."""
+    """The network with initial weights that depend on `seed` alone; torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ResidualNetwork(architecture, num_classes)
 
 
 def parameter_count(architecture: Architecture, num_classes: int = 100) -> int:
-    """Number of trainable parameters, counted on the real module (on torch's storage-less `meta` device)."""
+    """Number of trainable parameters, counted on the real module (on torch's `meta` device, which stores no values)."""
     with torch.device("meta"):
         return sum(p.numel() for p in ResidualNetwork(architecture, num_classes).parameters())
 
 
 def fc_parameter_count(architecture: Architecture, num_classes: int = 100) -> int:
-    """Number of trainable parameters in the FC layers, weights and biases."""
+    """Number of trainable parameters in the FC layers: weights and biases."""
     return sum((i + 1) * o for i, o in architecture.fc_shapes(num_classes))
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution as a network of the suite runs it on a 32×32 image; sizes in channels and pixels."""
+    """One convolution of a network that runs on a 32×32 image.
+
+    Attributes:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel_size: side of the square kernel.
+        stride: stride in both directions.
+        input_size: side of the square input, in pixels; the input is padded by half the kernel.
+    """
 
     in_channels: int
     out_channels: int
@@ -186,16 +209,17 @@ class Convolution:
 
     @property
     def output_size(self) -> int:
+        """Side of the square output, in pixels."""
         return -(-self.input_size // self.stride)
 
     @property
     def multiply_accumulates(self) -> int:
-        """For one image; padding counts as computed, as is usual."""
+        """Multiply-accumulate operations of one image's forward pass; those with padding are counted too, as usual."""
         return self.in_channels * self.out_channels * self.kernel_size**2 * self.output_size**2
 
 
 def convolutions(architecture: Architecture) -> Iterator[Convolution]:
-    """Every convolution of the network in the order of the data, projection shortcuts after their block."""
+    """Every convolution of the network, in the order of the forward pass; a block's projection shortcut comes last."""
     a = architecture
     yield Convolution(3, a.stem_width, a.stem_kernel_size, a.stem_stride, IMAGE_SIZE)
     size, channels = IMAGE_SIZE // a.stem_stride, a.stem_width

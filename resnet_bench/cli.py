@@ -44,19 +44,16 @@ def cli() -> None:
     show_default=True,
     help="How to print the result; JSON lists every design.",
 )
-def reconstruct(output: str) -> None:
+def reconstruct(output: Literal["text", "markdown", "json"]) -> None:
     """Search for the networks that fit the published parameter counts.
 
     The study prints no layer widths. This lists every design of a stated family whose counts round to the published
     ones, marks the canonical one, and says what decides between the rest: counts, epoch times or an assumption.
     """
     from resnet_bench import reconstruction
+    from resnet_bench.render import reconstruction_tables
 
-    found = reconstruction.search()
-    if output == "json":
-        click.echo(json.dumps(reconstruction.as_dict(found), indent=2))
-    else:
-        click.echo(reconstruction.as_text(found, "github" if output == "markdown" else "simple"))
+    click.echo(reconstruction_tables.render(reconstruction.reconstruct(), output))
 
 
 @cli.command("architectures")

@@ -1,9 +1,9 @@
-"""Which hidden units certainly answer 0, told from an 8-bit copy of their weights: a quarter of the bytes to read.
+"""An 8-bit copy of a hidden layer's weight, which tells that most resting units are idle at a quarter of the reading.
 
-Once most units of a hidden layer rest (see `_units.py`), reading all their weights in every step, only to find that
-they answer 0 again, would cost more than anything else that is done with them. The copy says so too, for all but those
-that come close to an answer. The result does not depend on it: a unit is left out only where not even the largest error
-that the copy can make (see `CoarseCopy`) would let it answer.
+Once most units of a hidden layer rest (see `_units.py`), a step would spend most of its time on them with reading all
+their weights, only to find that they are idle again. The copy shows the same for nearly all of them. It never decides
+wrongly: a unit counts as idle only if its activation would be 0 even with the largest error that the copy can make (see
+`CoarseCopy`). All other units are computed from their float32 weights, so activations do not depend on the copy.
 """
 
 from __future__ import annotations
@@ -13,31 +13,36 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LEVELS = 127
-COLUMN_MULTIPLE = 64
-"""The columns are made up to a multiple of so many: with others, torch's product reads beyond the end of the weight."""
+"""Largest magnitude of a copied weight."""
 
-BYTES = 1 / 4  # of a copied weight, by those of a float32 one
+COLUMN_MULTIPLE = 64
+"""Columns are padded to a multiple of this many: with other numbers, torch's product reads beyond the weight's end."""
+
+RELATIVE_SIZE = 1 / 4
+"""Bytes of a copied weight for each byte of a float32 one."""
 
 
 class CoarseCopy:
-    """Rows of a weight [units, columns] in 8 bits, each with a scale of its own.
+    """Rows of a weight [units, columns] in 8 bits, each row with a scale of its own.
 
-    Let w be a row, q its copy and s its scale; x an input, none negative, x' the same in bfloat16, and |x| the sum of
-    its elements. What torch's product for 8-bit weights (`_weight_int8pack_mm`, a private one) gives, s·Σ q·x', differs
-    from the Σ w·x that is computed in float32 by no more than
+    Let w be a row, q its copy and s its scale; x an input, none of whose n elements is negative, x' the same rounded to
+    bfloat16, and |x| the sum of the elements of x. Torch's product for 8-bit weights (`_weight_int8pack_mm`, which is
+    private) gives s·Σ q·x'. The unit's own product in float32 is Σ w·x. The two differ by no more than the sum of
 
-    - s/2 · |x| for the rounding of w to s·q (and a little for the division's own rounding);
-    - 127·s · 2⁻⁸ · |x| for that of x, since |q| ≤ 127, and x' has 8 significant bits;
-    - 127·s · n·2⁻²⁴ · |x| for each of the two sums of n terms in float32, in whichever order, as |w| ≤ 127·s;
-    - 2⁻⁸ of itself, for its own rounding to bfloat16,
+    - s/2 · |x|, because w is rounded to s·q (and a little more, because the division that gives q rounds too);
+    - 127·s · 2⁻⁸ · |x|, because x is rounded to x', which has 8 significant bits, and |q| ≤ 127;
+    - 127·s · n·2⁻²⁴ · |x| for each of the two sums of n terms in float32, in whichever order, because |w| ≤ 127·s;
+    - 2⁻⁸ of the product s·Σ q·x', which is itself rounded to bfloat16;
+    - n·2⁻²⁴ of the bias, where the library adds it within the sum;
+    - the smallest normal number for each term, because below it rounding errors are not relative.
 
-    n·2⁻²⁴ of the bias, where that goes into the sum, and for each term the smallest normal number, below which rounding
-    is not relative. (N. Higham, Accuracy and Stability of Numerical Algorithms, sections 2.1 and 3.1, for these and the
-    error of a sum.) What is no number makes the bound none, and then no unit is left out.
+    For the errors of rounding and of a sum see N. Higham, Accuracy and Stability of Numerical Algorithms (2002),
+    sections 2.1 and 3.1. If a weight, an input or the bias is infinite or NaN, so is the bound. The comparison that
+    would show the unit to be idle is then false, and the unit is computed in float32.
 
     Attributes:
-        quantized: int8 [units, padded columns]; 0 where nothing was copied yet.
-        scale: bfloat16 [units], at least 1/127 of the row's largest magnitude.
+        quantized: int8 [units, padded columns]; 0 in rows that were not copied yet.
+        scale: bfloat16 [units], at least 1/127 of the largest magnitude in the row.
     """
 
     def __init__(self, units: int, columns: int) -> None:
@@ -45,15 +50,21 @@ class CoarseCopy:
         self.scale = torch.zeros(units, dtype=torch.bfloat16)
 
     def copy(self, rows: Tensor, weight: Tensor) -> None:
-        """Copy `rows`, int64 [rows], of `weight`, float32 [units, columns]."""
+        """Copy some rows of a weight.
+
+        Args:
+            rows: int64 [rows].
+            weight: float32 [units, columns].
+        """
         values = weight[rows]
-        # Rounding to bfloat16 takes off less than the factor adds. A row of zeros needs a scale to be divided by.
+        # A row of zeros still needs a scale that it can be divided by.
         largest = values.abs().amax(1).clamp_min(torch.finfo(torch.float32).tiny * LEVELS)
+        # The factor makes the scale larger by more than rounding to bfloat16 can make it smaller.
         self.scale[rows] = (largest / LEVELS * (1 + torch.finfo(torch.bfloat16).eps)).bfloat16()
         self.quantized[rows, : values.shape[1]] = (values / self.scale[rows, None]).round().to(torch.int8)
 
-    def may_answer(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Bool [units]: False for those that answer no image of the batch behind a ReLU, computed in float32.
+    def may_be_live(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Which units may be live: bool [units], False only for units that are idle for certain.
 
         Args:
             x: inputs, float32 [batch, columns], none negative.
@@ -62,10 +73,10 @@ class CoarseCopy:
         scale, columns = self.scale.double(), self.quantized.shape[1]
         padded = F.pad(x.bfloat16(), (0, columns - x.shape[1]))
         coarse = torch._weight_int8pack_mm(padded, self.quantized, self.scale).double()
-        unit, coarse_unit = (torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.bfloat16))
-        rounding = (columns + 2) * unit * 1.01  # of a sum; the factor for products of small numbers
-        share = 0.501 + LEVELS * (coarse_unit + 2 * (1 + coarse_unit) * rounding)
+        roundoff, coarse_roundoff = (torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.bfloat16))
+        of_sum = (columns + 2) * roundoff * 1.01  # relative error of a sum; the factor covers second-order terms
+        share = 0.501 + LEVELS * (coarse_roundoff + 2 * (1 + coarse_roundoff) * of_sum)
         error = scale * x.sum(1, keepdim=True, dtype=torch.float64) * share
-        error += 1.01 * coarse_unit * coarse.abs() + rounding * bias.abs()
+        error += 1.01 * coarse_roundoff * coarse.abs() + of_sum * bias.abs()
         error += 2 * columns * torch.finfo(torch.float32).tiny * (1 + LEVELS * scale)
         return ~(coarse + error + bias < 0).all(0)

@@ -1,7 +1,7 @@
-"""The convolutional part of a network, forward and backward, written out for `fast`.
+"""The convolutional part of a network, with its forward and backward pass written out for `fast`.
 
-Autograd would do the same, at the price of its book-keeping in every step; written out, each direction is one compiled
-function. `tests/engines/test_features.py` holds it against autograd in float64.
+Autograd computes the same, but spends time on book-keeping in every step. Written out, each direction is one compiled
+function. `tests/engines/test_features.py` compares both directions with autograd in float64.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from resnet_bench.architectures import BasicBlock, ResidualNetwork
 aten = torch.ops.aten
 
 UNFOLDED_POSITIONS = 64
-"""Up to so many output positions in a batch a kernel's gradient is one product with the unfolded input; see `kernel`.
+"""Largest number of output positions in a batch (images × pixels) for which `kernel_gradient` computes the gradient.
 
-On larger maps oneDNN's own kernel is faster, because unfolding copies the input once for each tap of the kernel.
+On larger maps oneDNN's own code is faster, because unfolding copies the input once for each tap of the kernel.
 """
 
 
@@ -27,9 +27,10 @@ class Saved(NamedTuple):
     """What the backward pass needs of one convolution with batch norm.
 
     Attributes:
-        x: the convolution's input.
-        out: its output.
-        mean, rstd: of the batch, per channel: mean of `out` and 1 / √(variance + eps).
+        x: the convolution's input, [batch, in, height, width].
+        out: the convolution's output, [batch, out, height, width].
+        mean: float32 [out], each channel's mean of `out` over the batch.
+        rstd: float32 [out], each channel's 1 / √(variance + eps) over the batch.
     """
 
     x: Tensor
@@ -39,7 +40,13 @@ class Saved(NamedTuple):
 
 
 class SavedBlock(NamedTuple):
-    """What the backward pass needs of one basic block; `shortcut` is None where it is the identity."""
+    """What the backward pass needs of one basic block.
+
+    Attributes:
+        first, second: of its two convolutions.
+        shortcut: of its projection shortcut; None where the shortcut is the identity.
+        out: the block's output, [batch, out, height, width].
+    """
 
     first: Saved
     second: Saved
@@ -48,13 +55,24 @@ class SavedBlock(NamedTuple):
 
 
 def layers(module: nn.Module) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
-    """Convolution and batch norm of the stem or of a projection shortcut."""
+    """The convolution and the batch norm of the stem or of a projection shortcut."""
     conv, norm = list(module.children())[:2]
     return cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm)
 
 
 def convolution(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Saved]:
-    """`norm(conv(x))` in training mode, running statistics included, with inputs and kernel rounded to `dtype`."""
+    """`norm(conv(x))` in training mode, which also updates the running statistics.
+
+    Args:
+        x: [batch, in, height, width].
+        conv: without bias.
+        norm: the batch norm that follows it.
+        dtype: the input and the kernel are rounded to it, and the convolution computes in it.
+
+    Returns:
+        normalized: [batch, out, height, width], of `dtype`.
+        saved: what `convolution_backward` needs.
+    """
     x = x.to(dtype)
     out = F.conv2d(x, conv.weight.to(dtype), None, conv.stride, conv.padding)
     normalized, mean, rstd = aten.native_batch_norm(
@@ -68,12 +86,15 @@ def convolution(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.d
 def kernel_gradient(x: Tensor, g: Tensor, conv: nn.Conv2d) -> Tensor:
     """The gradient of `conv.weight`, as one product of `g` with the unfolded input.
 
-    On maps of a few pixels oneDNN spends most of the time on bringing the gradient into the weight's order of memory.
-    The product comes out in it: [out, kernel, kernel, in], which is channels-last.
+    On maps of a few pixels oneDNN spends most of its time on reordering the gradient in memory to the weight's order,
+    which is channels-last. The result of this product already is in that order, [out, kernel, kernel, in].
 
     Args:
-        x: the convolution's input [batch, in, height, width].
-        g: the loss's gradient with respect to its output [batch, out, …].
+        x: the convolution's input, [batch, in, height, width].
+        g: the gradient with respect to the convolution's output, [batch, out, …].
+
+    Returns:
+        [out, in, kernel, kernel], channels-last in memory.
     """
     (size, _), (stride, _), (padding, _) = conv.kernel_size, conv.stride, cast(tuple[int, int], conv.padding)
     padded = F.pad(x, (padding,) * 4).permute(0, 2, 3, 1)
@@ -86,7 +107,18 @@ def kernel_gradient(x: Tensor, g: Tensor, conv: nn.Conv2d) -> Tensor:
 def convolution_backward(
     g: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, saved: Saved, input_gradient: bool = True
 ) -> tuple[Tensor, list[Tensor]]:
-    """From the gradient `g` of `convolution`'s output: of its input (empty if not asked for); of kernel, γ and β."""
+    """The backward pass of `convolution`.
+
+    Args:
+        g: the gradient with respect to `convolution`'s output, of its shape and dtype.
+        conv, norm: as in the forward pass.
+        saved: what `convolution` returned.
+        input_gradient: whether the gradient with respect to the input is computed.
+
+    Returns:
+        x_gradient: the gradient with respect to the input, of its shape; empty if not asked for.
+        gradients: those of the kernel and of batch norm's weight and bias.
+    """
     g, weight, bias = aten.native_batch_norm_backward(
         g, saved.out, norm.weight, norm.running_mean, norm.running_var, saved.mean, saved.rstd, True, norm.eps,
         [True, True, True],
@@ -107,13 +139,13 @@ def features(
     """The feature map of a batch in training mode, and what `features_backward` needs.
 
     Args:
-        network: its running statistics are updated.
+        network: in training mode; the running statistics of its batch norms are updated.
         images: float32 [batch, 3, 32, 32].
-        dtype: what convolutions compute in.
+        dtype: the convolutions compute in it.
 
     Returns:
         x: feature map [batch, channels, size, size], of `dtype`.
-        saved: of the stem, its output, and of each block.
+        saved: what was saved of the stem, the stem's output, and what was saved of each block.
     """
     x, stem = convolution(images, *layers(network.stem), dtype)
     stem_out = x = torch.relu(x)
@@ -133,10 +165,11 @@ def features(
 def features_backward(
     network: ResidualNetwork, g: Tensor, saved: tuple[Saved, Tensor, list[SavedBlock]]
 ) -> list[Tensor]:
-    """Gradients of the parameters of stem and blocks, in their order in the network.
+    """The gradients of the parameters of stem and blocks, in the parameters' order in the network.
 
     Args:
-        g: the loss's gradient with respect to the feature map, of its shape and dtype.
+        network: as in the forward pass.
+        g: the gradient with respect to the feature map, of its shape and dtype.
         saved: what `features` returned.
     """
     stem, stem_out, saved_blocks = saved

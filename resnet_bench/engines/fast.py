@@ -197,8 +197,8 @@ class Engine(base.Engine):
         images = images.contiguous(memory_format=torch.channels_last)
         x, saved = stages.features(self.network, images, self.convolution_dtype)
         flat = x.float().flatten(1)
-        answers = self._first.answers(flat, self._fc[1], whole=not full) if self._first else None
-        loss, g, fc_gradients = head(flat, labels, self._fc[::2], self._fc[1::2], self.idle_too, answers)
+        activations = self._first.activations(flat, self._fc[1], whole=not full) if self._first else None
+        loss, g, fc_gradients = head(flat, labels, self._fc[::2], self._fc[1::2], self.idle_too, activations)
         g = g.view_as(x).to(x.dtype)
         clock.lap("forward")
 

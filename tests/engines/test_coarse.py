@@ -1,4 +1,4 @@
-"""The 8-bit copy of weights: whoever it calls idle is so, and most who are idle it calls so."""
+"""The 8-bit copy of weights: every unit that it calls idle is idle, and it calls most idle units so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from resnet_bench.engines import _units
+from resnet_bench.engines import _products
 from resnet_bench.engines._coarse import CoarseCopy
 
 BATCH, UNITS, COLUMNS = 4, 12, 33
@@ -29,11 +29,12 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def answering(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Bool [units]: those that answer some image in float32, by one library or another, added up in several orders."""
+def live(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Bool [units]: whether a unit is live in float32, by either library and with its sum in any of several orders."""
     orders = [torch.arange(x.shape[1]), *(torch.randperm(x.shape[1]) for _ in range(4))]
     out = [
-        _units.product(x[:, order], weight[:, order].t(), bias, onednn) for order in orders for onednn in (False, True)
+        _products.product(x[:, order], weight[:, order].t(), bias, onednn)
+        for order, onednn in itertools.product(orders, (False, True))
     ]
     return ~(torch.stack(out) <= 0).all(0).all(0)
 
@@ -53,18 +54,18 @@ def floats(low: float, high: float) -> st.SearchStrategy[float]:
     exponent=st.integers(-120, 60),
 )
 @torch.no_grad()
-def test_no_unit_that_answers_is_called_idle(weight: np.ndarray, x: np.ndarray, offset: float, exponent: int) -> None:
-    """The bias is chosen such that the largest answer of each unit is next to 0, on one side or the other."""
+def test_no_live_unit_is_called_idle(weight: np.ndarray, x: np.ndarray, offset: float, exponent: int) -> None:
+    """The bias is such that the largest value of each unit before the ReLU is just above or just below 0."""
     w, inputs = torch.from_numpy(weight).float() * 2.0**exponent, torch.from_numpy(x)
     largest = (inputs.double() @ w.t().double()).amax(0)
     bias = (-largest * (1 + offset)).float()
-    told = copied(w).may_answer(inputs, bias)
-    assert told[answering(inputs, w, bias)].all()
+    told = copied(w).may_be_live(inputs, bias)
+    assert told[live(inputs, w, bias)].all()
 
 
 @pytest.mark.parametrize("of", ["weight", "input", "both"])
 @torch.no_grad()
-def test_no_unit_that_answers_is_called_idle_when_all_roundings_go_down(of: str) -> None:
+def test_no_live_unit_is_called_idle_when_all_roundings_go_down(of: str) -> None:
     weight, x = torch.full((1, COLUMNS), 127.0), torch.ones(1, COLUMNS)
     scale = copied(weight).scale.double()
     if of != "input":
@@ -75,7 +76,7 @@ def test_no_unit_that_answers_is_called_idle_when_all_roundings_go_down(of: str)
     coarse = copied(weight)
     lost = exact - scale * coarse.quantized[:, :COLUMNS].double().sum()
     assert lost > (0.002 if of == "weight" else 0.004) * exact
-    assert coarse.may_answer(x, -(exact[0] * (1 - 1e-6)).float()).all()
+    assert coarse.may_be_live(x, -(exact[0] * (1 - 1e-6)).float()).all()
 
 
 @torch.no_grad()
@@ -88,22 +89,22 @@ def test_the_bound_is_not_larger_than_it_has_to_be() -> None:
     coarse = copied(weight)
     exact = float((x.double() @ weight.t().double())[0, 0])
     error = (COLUMNS - 1) * (0.501 + 127 * 2**-8) * float(coarse.scale[0]) + 2**-8 * exact
-    assert coarse.may_answer(x, torch.tensor([-exact])).all()
-    assert not coarse.may_answer(x, torch.tensor([-exact - 1.05 * 2 * error])).any()
+    assert coarse.may_be_live(x, torch.tensor([-exact])).all()
+    assert not coarse.may_be_live(x, torch.tensor([-exact - 1.05 * 2 * error])).any()
 
 
 @torch.no_grad()
-def test_units_that_answer_far_below_0_are_told_from_those_that_answer() -> None:
+def test_units_far_below_0_are_told_from_live_ones() -> None:
     """With numbers such as the study's networks have: some thousand inputs, weights of the size of their start."""
     columns, units = 4096, 200
     x = random(BATCH, columns).relu()
     weight = random(units, columns, seed=1) / columns**0.5
     bias = torch.full((units,), -3.0)
     bias[:10] = 3.0
-    told = copied(weight).may_answer(x, bias)
+    told = copied(weight).may_be_live(x, bias)
     assert told[:10].all()
     assert told[10:].float().mean() < 0.2
-    assert told[answering(x, weight, bias)].all()
+    assert told[live(x, weight, bias)].all()
 
 
 @pytest.mark.parametrize(
@@ -111,20 +112,20 @@ def test_units_that_answer_far_below_0_are_told_from_those_that_answer() -> None
     [*itertools.product(("weight", "bias"), (math.nan, math.inf, -math.inf)), ("input", math.nan), ("input", math.inf)],
 )
 @torch.no_grad()
-def test_what_is_no_number_leaves_nobody_out(where: str, value: float) -> None:
+def test_no_unit_is_called_idle_where_a_number_is_infinite_or_nan(where: str, value: float) -> None:
     weight, x, bias = random(UNITS, COLUMNS), random(BATCH, COLUMNS).relu(), torch.full((UNITS,), -1e6)
     {"weight": weight, "input": x, "bias": bias[None]}[where][0, 0] = value
-    told = copied(weight).may_answer(x, bias)
+    told = copied(weight).may_be_live(x, bias)
     assert told[0]
     assert told[1:].all() == (where == "input")  # a number of all units, or of one
 
 
 @torch.no_grad()
-def test_rows_of_zeros_and_rows_without_a_copy_answer_their_bias() -> None:
+def test_rows_of_zeros_and_rows_without_a_copy_are_judged_by_their_bias() -> None:
     weight = torch.zeros(4, COLUMNS)
     coarse = CoarseCopy(4, COLUMNS)
     coarse.copy(torch.tensor([0, 1]), weight)
-    told = coarse.may_answer(random(BATCH, COLUMNS).relu(), torch.tensor([-1.0, 1.0, -1.0, 1.0]))
+    told = coarse.may_be_live(random(BATCH, COLUMNS).relu(), torch.tensor([-1.0, 1.0, -1.0, 1.0]))
     assert told.tolist() == [False, True, False, True]
 
 

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from resnet_bench import architectures, engines
 from resnet_bench.architectures import Architecture, ResidualNetwork
 from resnet_bench.clock import NoClock
-from resnet_bench.engines import _units, fast, fast_bf16, reference
+from resnet_bench.engines import _products, _units, fast, fast_bf16, reference
 from resnet_bench.engines._coarse import CoarseCopy
 from resnet_bench.engines._units import UnitGradient
 from resnet_bench.errors import UserError
@@ -47,8 +47,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A compile cache for this module alone, empty at first; and what is for large layers is for small ones too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "WORTH_RESTING", 1)
-        patch.setattr(_units, "LARGE", 1)
-        patch.setattr(_units, "ROW_MULTIPLE", 2)
+        patch.setattr(_products, "ONEDNN_ELEMENTS", 1)
+        patch.setattr(_products, "ROW_MULTIPLE", 2)
         fast.compiled_stages.cache_clear()
         folder = tmp_path_factory.mktemp("inductor")
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
@@ -102,8 +102,8 @@ SCRIPT = """
 import hashlib, sys, torch
 sys.path[:0] = [{folder!r}]
 import test_fast as t
-t.fast.WORTH_RESTING = t._units.LARGE = 1
-t._units.ROW_MULTIPLE = 2
+t.fast.WORTH_RESTING = t._products.ONEDNN_ELEMENTS = 1
+t._products.ROW_MULTIPLE = 2
 torch.use_deterministic_algorithms(True)
 engine = t.fast.Engine(t.network(), t.Recipe())
 t.train(engine, t.batches(10) + t.batches(1, size=2))
@@ -135,15 +135,15 @@ def test_the_same_weights_in_every_process_with_cold_or_warm_cache(cache: Path) 
 def test_products_are_exact_within_the_rounding_of_a_sum(
     large: bool, batch: int, inputs: int, outputs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_units, "LARGE", 1 if large else 2**30)
+    monkeypatch.setattr(_products, "ONEDNN_ELEMENTS", 1 if large else 2**30)
     x, weight, bias = random(batch, inputs), random(inputs, outputs, seed=2), random(outputs, seed=3)
     for b in (None, bias):
         exact, magnitude = x.double() @ weight.double(), x.double().abs() @ weight.double().abs()
         if b is not None:
             exact, magnitude = exact + b.double(), magnitude + b.double().abs()
         bound = SLACK * (inputs + 1) * U * magnitude
-        assert ((_units.product(x, weight, b).double() - exact).abs() <= bound).all()
-        assert ((_units.product(x, weight.t().contiguous().t(), b).double() - exact).abs() <= bound).all()
+        assert ((_products.product(x, weight, b).double() - exact).abs() <= bound).all()
+        assert ((_products.product(x, weight.t().contiguous().t(), b).double() - exact).abs() <= bound).all()
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -406,7 +406,7 @@ def test_a_checkpoint_of_one_engine_continues_in_the_other(first: str, second: s
 
 
 def with_dead_units() -> ResidualNetwork:
-    """Most of the first hidden layer's units answer no image."""
+    """Most of the first hidden layer's units are idle for every image."""
     dead = network()
     with torch.no_grad():
         dead.fc[0].bias[:16] = -1e9  # type: ignore[index, union-attr, operator]
@@ -445,15 +445,15 @@ def test_an_engine_counts_the_parameters_that_it_reads_and_updates(monkeypatch: 
         if isinstance(module, torch.nn.ReLU):
             module.register_forward_hook(lambda _module, _inputs, out: live.append(int((out > 0).any(0).sum())))
     plain(data[-1][0])
-    may_answer: list[int] = []
-    told = CoarseCopy.may_answer
+    may_be_live: list[int] = []
+    told = CoarseCopy.may_be_live
 
     def counted(*arguments: Any) -> Tensor:
         result = told(*arguments)
-        may_answer.append(int((result | ~of_first.resting).sum()))
+        may_be_live.append(int((result | ~of_first.resting).sum()))
         return result
 
-    monkeypatch.setattr(CoarseCopy, "may_answer", counted)
+    monkeypatch.setattr(CoarseCopy, "may_be_live", counted)
     train(engine, data[-1:])
     assert len(live) == 2
     later = engine._unit_weights[len(engine.parameters) - 4]
@@ -461,7 +461,7 @@ def test_an_engine_counts_the_parameters_that_it_reads_and_updates(monkeypatch: 
     assert engine.updated_parameters == every - 16 * first.shape[1] - (20 - awake) * len(second)
     of_second, of_last = (n if 2 * n <= units else units for n, units in zip(live, (20, 12), strict=True))
     assert of_second <= 4
-    assert may_answer == [4]
+    assert may_be_live == [4]
     read = every - (20 - of_second) * len(second) - (12 - of_last) * CLASSES
     assert engine.read_parameters == read - (20 - 4) * first.shape[1] + first.numel() / 4
 

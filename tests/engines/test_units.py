@@ -1,4 +1,8 @@
-"""The FC layers of `fast`: what is left out for idle and resting units changes nothing but the time."""
+"""The FC layers of `fast`, of which idle and resting units are left out.
+
+The lazy update gives weights and moments with the same bits as an update of all units. So do the activations of the
+first hidden layer. The products over hidden units, of which idle ones are left out, agree up to rounding.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from resnet_bench.engines import _units, fast
+from resnet_bench.engines import _products, _units, fast
 from resnet_bench.engines._units import UnitFunctions, UnitGradient, UnitWeight
 
 BATCH, UNITS, COLUMNS = 4, 70, 37  # more units than a chunk has, and columns that leave a rest in vectors
@@ -87,7 +91,7 @@ def pair(functions: UnitFunctions, **options: object) -> Pair:
 @pytest.mark.parametrize("how", ["compiled", "eager"])
 @torch.no_grad()
 def test_weights_and_moments_are_those_of_updating_all_units_to_the_last_bit(how: str, compiled: UnitFunctions) -> None:
-    """Through everything that can happen: at work, never at work, idle for long, at work again, and most so at once."""
+    """Through all that can happen to units: always live, never live, long idle, live again, most live at once."""
     functions = compiled if how == "compiled" else UnitFunctions()
     both = pair(functions)
     for step in range(1, 1501):
@@ -117,7 +121,7 @@ def test_weights_and_moments_are_those_of_updating_all_units_to_the_last_bit(how
     eps=st.sampled_from([1e-8, 1e-3, 0.0]),
 )
 @torch.no_grad()
-def test_whatever_units_are_at_work_the_result_is_the_same(
+def test_weights_and_moments_are_the_same_whichever_units_are_live(
     seed: int, share: float, stop: int, betas: tuple[float, float], eps: float
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -129,7 +133,7 @@ def test_whatever_units_are_at_work_the_result_is_the_same(
 
 
 @torch.no_grad()
-def test_it_does_not_matter_when_moments_are_caught_up_with_or_units_are_woken(compiled: UnitFunctions) -> None:
+def test_it_does_not_matter_when_moments_are_brought_up_to_date_or_units_are_woken(compiled: UnitFunctions) -> None:
     """What a checkpoint in between does, and a resume from it."""
     interrupted, other = pair(compiled), pair(compiled)
     for step in range(1, 700):
@@ -176,7 +180,7 @@ def test_units_do_not_rest_while_a_weight_is_moved_by_however_little() -> None:
 
 
 @torch.no_grad()
-def test_only_units_at_work_are_updated_once_the_others_rest() -> None:
+def test_only_live_units_are_updated_once_the_others_rest() -> None:
     both = pair(UnitFunctions())
     for step in range(1, 520):
         both.step(step, torch.arange(UNITS if step < 100 else 7))
@@ -197,7 +201,7 @@ def test_units_rest_where_most_of_the_layer_can(idle: int, rests: bool) -> None:
 
 
 @torch.no_grad()
-def test_no_unit_at_work_is_no_error() -> None:
+def test_a_layer_without_live_units_is_no_error() -> None:
     both = pair(UnitFunctions())
     for step in range(1, 200):
         both.step(step, torch.arange(0))
@@ -206,18 +210,18 @@ def test_no_unit_at_work_is_no_error() -> None:
 
 
 def test_the_weight_below_which_no_unit_rests_covers_denormal_moments() -> None:
-    """Half a unit in the last place of it is more than a change by a denormal moment, whose root of v is below eps."""
+    """Half the distance to its neighbours exceeds a change by a denormal first moment, at which √v is below eps."""
     change = 2 * LR / (1 - BETAS[0]) * torch.finfo(torch.float32).tiny / EPS
     assert unit_weight().smallest * 2.0**-25 >= change * (1 - 1e-6)
     assert unit_weight(eps=0.0).smallest == math.inf
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.3, 3), (0.5, 5), (0.6, None), (1.0, None)])
-def test_live_units_are_those_that_answer_any_image(share: float, expected: int | None) -> None:
+def test_live_units_are_those_with_a_positive_activation_for_some_image(share: float, expected: int | None) -> None:
     out = torch.zeros(BATCH, 10)
     for unit in range(round(share * 10)):
         out[unit % BATCH, unit] = 1e-30
-    live = _units.live_units(out)
+    live = _products.live_units(out)
     assert (live if expected is None else live.tolist()) == (None if expected is None else list(range(expected)))
 
 
@@ -245,23 +249,23 @@ def test_leaving_idle_units_out_changes_products_by_rounding_only() -> None:
     assert all(part is not None for part in live)
 
 
-# Answers of units, most of which rest -------------------------------------------------------------------------------
+# Activations of a layer whose units mostly rest -----------------------------------------------------------------------
 
 OF_LAYER = (200, 512)  # units, columns
 
 
 @pytest.fixture
 def onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Small weights are read by oneDNN too, whose product gives a unit the same bits alone as among others."""
-    monkeypatch.setattr(_units, "LARGE", 1)
-    monkeypatch.setattr(_units, "ROW_MULTIPLE", 16)
-    _units.product_by_rows.cache_clear()
+    """Small weights are read by oneDNN too, whose product has the same bits for some rows as for all."""
+    monkeypatch.setattr(_products, "ONEDNN_ELEMENTS", 1)
+    monkeypatch.setattr(_products, "ROW_MULTIPLE", 16)
+    _products.rows_have_same_bits.cache_clear()
     yield
-    _units.product_by_rows.cache_clear()
+    _products.rows_have_same_bits.cache_clear()
 
 
 def resting(live: int, seed: int = 0) -> tuple[UnitWeight, Tensor, Tensor]:
-    """A weight whose units rest but for the first `live`; inputs, and a bias with which those answer."""
+    """A weight of which all units rest but the first `live`; inputs, and a bias with which those are live."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(OF_LAYER, generator=generator) / OF_LAYER[1] ** 0.5
     moments = torch.zeros(OF_LAYER), torch.zeros(OF_LAYER)
@@ -275,82 +279,82 @@ def resting(live: int, seed: int = 0) -> tuple[UnitWeight, Tensor, Tensor]:
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**16), live=st.integers(0, 50), spread=st.sampled_from([0.0, 1.0, 4.0]))
 @torch.no_grad()
-def test_answers_of_few_rows_are_those_of_all_to_the_last_bit(seed: int, live: int, spread: float) -> None:
-    """Also where resting units answer, or nearly do."""
+def test_activations_from_few_rows_are_those_from_all_to_the_last_bit(seed: int, live: int, spread: float) -> None:
+    """Also where resting units are live, or nearly so."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_units, "LARGE", 1)
-        patch.setattr(_units, "ROW_MULTIPLE", 16)
-        _units.product_by_rows.cache_clear()
+        patch.setattr(_products, "ONEDNN_ELEMENTS", 1)
+        patch.setattr(_products, "ROW_MULTIPLE", 16)
+        _products.rows_have_same_bits.cache_clear()
         rested, x, bias = resting(live, seed)
         bias += spread * torch.randn(len(bias), generator=torch.Generator().manual_seed(seed))
-        expected = torch.relu(_units.product(x, rested.weight.t(), bias))
-        assert torch.equal(rested.answers(x, bias), expected)
-        assert _units.product_by_rows(BATCH, *OF_LAYER, torch.get_num_threads())
-        _units.product_by_rows.cache_clear()
+        expected = torch.relu(_products.product(x, rested.weight.t(), bias))
+        assert torch.equal(rested.activations(x, bias), expected)
+        assert _products.rows_have_same_bits(BATCH, *OF_LAYER, torch.get_num_threads())
+        _products.rows_have_same_bits.cache_clear()
 
 
 @torch.no_grad()
 @pytest.mark.usefixtures("onednn")
-def test_only_rows_that_may_answer_are_read_and_a_quarter_of_all_for_the_copy() -> None:
+def test_only_rows_that_may_be_live_are_read_and_a_quarter_of_all_for_the_copy() -> None:
     units, columns = OF_LAYER
     rested, x, bias = resting(20)
-    rested.answers(x, bias)
+    rested.activations(x, bias)
     assert rested.read_parameters == 20 * columns + units * columns / 4
-    rested.answers(x, bias, whole=True)
+    rested.activations(x, bias, whole=True)
     assert rested.read_parameters == units * columns
-    rested.answers(x, bias)
+    rested.activations(x, bias)
     rested.wake()
-    rested.answers(x, bias)
+    rested.activations(x, bias)
     assert rested.read_parameters == units * columns
 
 
 @torch.no_grad()
 @pytest.mark.usefixtures("onednn")
-def test_all_rows_are_read_where_most_may_answer() -> None:
+def test_all_rows_are_read_where_most_may_be_live() -> None:
     rested, x, bias = resting(20)
     bias += 10
-    assert torch.equal(rested.answers(x, bias), torch.relu(_units.product(x, rested.weight.t(), bias)))
+    assert torch.equal(rested.activations(x, bias), torch.relu(_products.product(x, rested.weight.t(), bias)))
     assert rested.read_parameters == rested.weight.numel()
 
 
 @torch.no_grad()
 @pytest.mark.usefixtures("onednn")
-def test_no_row_is_read_where_no_unit_may_answer() -> None:
+def test_no_row_is_read_where_no_unit_may_be_live() -> None:
     rested, x, bias = resting(0)
-    answers = rested.answers(x, bias)
-    assert answers.shape == (BATCH, OF_LAYER[0])
-    assert not answers.any()
+    activations = rested.activations(x, bias)
+    assert activations.shape == (BATCH, OF_LAYER[0])
+    assert not activations.any()
     assert rested.read_parameters == rested.weight.numel() / 4
 
 
 @torch.no_grad()
 @pytest.mark.usefixtures("onednn")
 def test_all_rows_are_read_where_a_library_adds_up_in_another_order_for_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    product = _units.product
+    product = _products.product
 
     def of_another_order(x: Tensor, weight: Tensor, bias: Tensor | None = None, onednn: bool | None = None) -> Tensor:
         if weight.shape[1] == 48:  # one of the numbers of rows there can be
             x, weight = x.flip(1), weight.flip(0)
         return product(x, weight, bias, onednn)
 
-    monkeypatch.setattr(_units, "product", of_another_order)
-    assert not _units.product_by_rows(BATCH, *OF_LAYER, torch.get_num_threads())
+    monkeypatch.setattr(_products, "product", of_another_order)
+    assert not _products.rows_have_same_bits(BATCH, *OF_LAYER, torch.get_num_threads())
     rested, x, bias = resting(20)
-    assert torch.equal(rested.answers(x, bias), torch.relu(product(x, rested.weight.t(), bias)))
+    assert torch.equal(rested.activations(x, bias), torch.relu(product(x, rested.weight.t(), bias)))
     assert rested.read_parameters == rested.weight.numel()
 
 
 @torch.no_grad()
 @pytest.mark.usefixtures("onednn")
 def test_a_unit_that_rests_again_is_copied_again() -> None:
-    """Its weights moved in between: an old copy would call it idle though it answers."""
+    """Its weights moved in between: the old copy would call it idle though it is live."""
     rested, x, bias = resting(20)
-    assert not rested.answers(x, bias)[:, 100].any()
+    assert not rested.activations(x, bias)[:, 100].any()
     rested.update(gradient_of(rested, 100), torch.tensor([LR, 1.0]), 1000, UnitFunctions())
     assert not rested.resting[100]
     rested.weight[100] = 1.0
     rested._rest(torch.tensor([100]))
-    assert rested.answers(x, bias)[:, 100].all()
+    assert rested.activations(x, bias)[:, 100].all()
 
 
 def gradient_of(weight: UnitWeight, unit: int) -> UnitGradient:
