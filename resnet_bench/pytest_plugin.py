@@ -466,16 +466,19 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
     try:
         return (yield)
     finally:
+        passed = exitstatus == pytest.ExitCode.OK
+        written = suite.journal.names if "journal" in vars(suite) else set()
+        taken = {b.fullname for b in pytest_benchmark_session.benchmarks if not b.has_error}
+        if passed and written and not taken:  # a plugin has switched it off
+            errors.append("pytest-benchmark has none of them")
         if suite.regressed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if errors:
             session.exitstatus = 2
-            suite.say(f"resnet_bench: error: cannot save the results: {errors[0]}.")
-        if "journal" in vars(suite):
+            suite.say(f"resnet_bench: error: cannot save the results: {errors[0].rstrip('.')}.")
+        if written:
             worthless = all(isinstance(result, ParametersResult) for result in suite.journal.results)
-            known = {b.fullname for b in pytest_benchmark_session.benchmarks if not b.has_error}
-            passed = exitstatus == pytest.ExitCode.OK and suite.journal.names <= known
-            if not errors and (passed or worthless):  # what failed half-way is in the journal only
+            if not errors and (worthless or (passed and written <= taken)):  # else it is in the journal only
                 suite.journal.remove()
             else:
                 suite.say(f"resnet_bench: what was measured is kept in {suite.journal.path}")

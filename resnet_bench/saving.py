@@ -10,7 +10,7 @@ from typing import Any
 from pytest_benchmark.storage.file import FileStorage
 from pytest_benchmark.utils import safe_dumps
 
-from resnet_bench.errors import UserError
+from resnet_bench.errors import UserError, without_credentials
 from resnet_bench.files import atomic_write
 
 
@@ -38,6 +38,9 @@ def collect_errors(session: Any) -> list[str]:
             file.write(safe_dumps(output, ensure_ascii=True, indent=4))
         session.logger.info(f"Wrote benchmark data in: {session.json}", purple=True)
 
+    if not isinstance(session.storage, FileStorage):
+        info = session.logger.info  # names the addresses of the database, with what follows an @ in a password
+        session.logger.info = lambda text, **style: info(without_credentials(text), **style)
     session.handle_saving, session.save_json = handle_saving_or_tell, save_json_atomically
     return errors
 

@@ -146,6 +146,9 @@ def _check_places(config: pytest.Config) -> None:
             raise UserError(
                 '--benchmark-histogram needs pygal; pip install "pytest-benchmark[histogram]", or leave it out.'
             ) from None
+    report = config.getoption("xmlpath", None)
+    if report and (reason := _not_writable(Path(report))):
+        raise UserError(f"Cannot write {report}: {reason}; give another --junit-xml.")
     for option in ("benchmark_histogram", "benchmark_cprofile_dump"):
         flag, prefixes = "--" + option.replace("_", "-"), config.getoption(option)
         if len(prefixes) > 1:

@@ -7,6 +7,7 @@ module share a process that has imported torch, and each runs in a fork of it.
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -146,9 +147,17 @@ def test_results_that_pytest_benchmark_did_not_take_stay_in_the_journal(session,
         "def pytest_runtestloop(session): session.config._benchmarksession.disabled = True\n"
     )
     done = session("-p", "off", "-k", "overhead", "--benchmark-save=x")
+    assert done.status == 2
+    assert "cannot save the results: pytest-benchmark has none of them." in done.output
     (journal,) = tmp_path.glob(".benchmarks/journal/*.json")
     assert f"what was measured is kept in {journal.relative_to(tmp_path)}" in done.output
     assert [r.kind for r in reading.read(journal).results] == ["overhead"]
+
+
+def test_a_session_without_terminal_saves(session):
+    done = session("-k", "overhead", "-p", "no:terminal", "--benchmark-save=x")
+    assert done.status == 0, done.output
+    assert [r.kind for r in results.read(done.saved()).results] == ["overhead"]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +172,7 @@ def test_results_that_pytest_benchmark_did_not_take_stay_in_the_journal(session,
         (["--benchmark-storage=file/storage"], "journal to the folder {tmp}/file/storage/journal: Not a directory;"),
         (["--benchmark-storage=s3://user:secret@host/x"], "--benchmark-storage is s3://***@host/x; give file://FOLDER"),
         (["--benchmark-histogram"], '--benchmark-histogram needs pygal; pip install "pytest-benchmark[histogram]"'),
+        (["--junit-xml=file/x.xml"], "Cannot write file/x.xml: Not a directory; give another --junit-xml."),
         (["--benchmark-cprofile-dump=file/x"], "Cannot write file/x-…: Not a directory; give another"),
         (["--benchmark-cprofile-dump=x", "--benchmark-cprofile-dump=y"], "--benchmark-cprofile-dump is given 2 times"),
         (["--benchmark-cprofile=tottime"], "--benchmark-cprofile cannot look into test_epoch_time, test_accuracy, "),
@@ -195,6 +205,22 @@ def test_a_default_storage_that_cannot_be_written_is_one_message(session, tmp_pa
     assert done.output.count("error") == 1
     assert session("--collect-only").status == 0  # nothing is written
     assert session("--help").status == 0
+
+
+MOUNT = ["unshare", "--mount", "--map-root-user", "sh", "-c", 'mount -t tmpfs -o ro none "$0" && cd "$0" && exec "$@"']
+
+
+def test_a_read_only_working_folder_is_one_message(tmp_path):
+    """A mount, which not even root can write to."""
+    if not shutil.which("unshare") or subprocess.run([*MOUNT, tmp_path, "true"], capture_output=True).returncode:
+        pytest.skip("needs a mount in a namespace of its own")
+    command = [sys.executable, "-m", "pytest", ROOT / "benchmarks", "-p", "no:cacheprovider", "--engine", "reference"]
+    done = subprocess.run([*MOUNT, tmp_path, *command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    folder = tmp_path / ".benchmarks" / "journal"
+    reason = "Read-only file system; give another --benchmark-storage."
+    assert done.stderr == f"Exit: resnet_bench: error: Cannot write the journal to the folder {folder}: {reason}\n"
+    assert done.stdout == ""
 
 
 def test_a_folder_for_results_that_cannot_be_written_is_told_from_that_of_the_journal(session, tmp_path):
@@ -291,7 +317,8 @@ class Elasticsearch:
     def search(self, **anything):
         return {"hits": {"hits": []}}
     def index(self, **anything):
-        raise RuntimeError(f"no answer from {self.hosts}")
+        if "answers" not in self.hosts[0]:
+            raise RuntimeError(f"no answer from {self.hosts}")
 """
 
 
@@ -313,7 +340,13 @@ def test_a_password_in_the_storage_is_neither_printed_nor_written(session, tmp_p
     assert f"what was measured is kept in {journal.relative_to(tmp_path)}" in done.output
     for name in done.files:
         assert "word" not in name
-    assert "pass%2Dword" not in missing.output + done.output + journal.read_text()
+    answers = session(*PARAMETERS, storage.replace("%2D", "@").replace("127.0.0.1:1", "answers"), "--benchmark-save=x")
+    assert answers.status == 0, answers.output
+    assert "Saved benchmark data to ***@answers'] to index index" in answers.output
+    assert "word" not in answers.output
+    for printed in (missing.output, done.output, journal.read_text()):
+        assert "pass%2Dword" not in printed
+        assert "pass-word" not in printed
 
 
 def test_a_password_in_the_address_of_the_repository_is_not_saved(session, tmp_path):
