@@ -37,20 +37,22 @@ ORDER = ("test_parameters", "test_epoch_time", "test_accuracy")
 """What takes longer comes later, so that the first results are there soon; anything else comes last."""
 
 
-APART = {
-    "codspeed": "replaces pytest-benchmark",
-    "forked": "runs each test in a process of its own",
-    "isolate": "runs each test in a process of its own",
-    "workers": "runs tests at the same time",
-    "tests_per_worker": "runs tests at the same time",
-    "parallel_threads": "runs each test several times at once",
+APART: dict[str, tuple[Any, str]] = {
+    "codspeed": (False, "replaces pytest-benchmark"),
+    "forked": (False, "runs each test in a process of its own"),
+    "isolate": (False, "runs each test in a process of its own"),
+    "workers": (None, "runs tests at the same time"),
+    "tests_per_worker": (None, "runs tests at the same time"),
+    "parallel_threads": (1, "runs each test several times at once"),
 }
-"""Options of other plugins that leave nothing to save, or nothing right; by destination (ours begin with `resnet_`)."""
+"""Options of other plugins that leave nothing to save, or nothing right: by destination, the harmless value and why.
+
+pytest-codspeed, pytest-forked, pytest-isolate, pytest-parallel (twice), pytest-run-parallel."""
 
 
 def _check_plugins(config: pytest.Config) -> None:
-    for name, why in APART.items():
-        if config.getoption(name, None) not in (None, False, 1, "1"):
+    for name, (harmless, why) in APART.items():
+        if str(config.getoption(name, harmless)) != str(harmless):
             raise UserError(
                 f"--{name.replace('_', '-')} {why}, but benchmarks are measured in turn by one process and saved by "
                 "pytest-benchmark; leave it out."
