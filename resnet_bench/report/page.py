@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import importlib.util
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -19,7 +18,7 @@ import jinja2
 
 from resnet_bench.errors import UserError
 from resnet_bench.report import claims, comparison, comparison_tables
-from resnet_bench.report.figures import figures
+from resnet_bench.report.figures import figures, require_matplotlib
 from resnet_bench.report.groups import Group, dataset_text, groups, machine_text, setting_text
 from resnet_bench.report.table import Table
 from resnet_bench.report.tables import tables
@@ -180,8 +179,10 @@ def _gigabytes(count: Any) -> str:
 
 
 def _pictures(files: Sequence[ResultFile]) -> list[Part]:
-    if importlib.util.find_spec("matplotlib") is None:
-        return ['Figures need matplotlib; install it with pip install "resnet-bench[figures]" and make the page again.']
+    try:
+        require_matplotlib()
+    except UserError as error:
+        return [str(error)]
     made, skipped = figures(files)
     drawn: list[Part] = []
     left = PICTURES_BYTES
