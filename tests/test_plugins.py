@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from resnet_bench import results
 from resnet_bench.pytest_options import _options
-from resnet_bench.results import AccuracyResult, EpochTimeResult, ParametersResult
+from resnet_bench.results import reading
+from resnet_bench.schema import AccuracyResult, EpochTimeResult, ParametersResult
 from tests.test_benchmarks import BRIEF, ROOT, command, saved_files
 
 PLUGINS = {
@@ -54,7 +54,7 @@ def pytest_runtest_protocol(item, nextitem):
     # pytest-timeout: an alarm in the middle of a test
     "timeout": """
 import os, signal, pytest
-from resnet_bench.training import Training
+from resnet_bench.training.training import Training
 run_epoch = Training.run_epoch
 def late(self, *arguments):
     print("epoch", self.epoch, "begins")
@@ -140,7 +140,7 @@ def test_parameters_that_a_plugin_adds_are_not_the_runs(start, tmp_path):
     done = start("repeat", "-k", "epoch_time", "--benchmark-save=x")
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = saved_files(tmp_path)
-    assert [r.architecture for r in results.read(path).of_kind(EpochTimeResult)] == ["fc1", "conv5x5"]
+    assert [r.architecture for r in reading.read(path).of_kind(EpochTimeResult)] == ["fc1", "conv5x5"]
 
 
 def test_a_benchmark_that_would_be_measured_twice_is_refused(start):
@@ -158,7 +158,7 @@ def test_order_and_global_seeds_change_nothing(start, tmp_path):
     for plugin in ("brief", "shuffle"):
         done = start(plugin, "-k", "accuracy or epoch_time or parameters", f"--benchmark-save={plugin}")
         assert done.returncode == 0, done.stdout + done.stderr
-        file = results.read(saved_files(tmp_path)[-1])
+        file = reading.read(saved_files(tmp_path)[-1])
         assert len(file.of_kind(EpochTimeResult)) == len(file.of_kind(ParametersResult)) == 2
         weights.append({r.architecture: r.weights_sha256 for r in file.of_kind(AccuracyResult)})
     assert len(weights[0]) == 2
@@ -181,7 +181,7 @@ def test_a_timeout_ends_what_the_tests_share_for_all_of_them(start, tmp_path):
     assert [done.stdout.count(f"epoch {epoch} begins") for epoch in (1, 2)] == [2, 1]
     (journal,) = (tmp_path / "journal").glob("*.json")
     assert f"what was measured is kept in {journal}" in done.stdout
-    assert [len(r.epochs) for r in results.read(journal).of_kind(AccuracyResult)] == [1, 1]
+    assert [len(r.epochs) for r in reading.read(journal).of_kind(AccuracyResult)] == [1, 1]
 
 
 @pytest.mark.parametrize(

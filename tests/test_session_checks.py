@@ -157,7 +157,7 @@ def test_results_that_pytest_benchmark_did_not_take_stay_in_the_journal(session,
 def test_a_session_without_terminal_saves(session):
     done = session("-k", "overhead", "-p", "no:terminal", "--benchmark-save=x")
     assert done.status == 0, done.output
-    assert [r.kind for r in results.read(done.saved()).results] == ["overhead"]
+    assert [r.kind for r in reading.read(done.saved()).results] == ["overhead"]
 
 
 @pytest.mark.parametrize(

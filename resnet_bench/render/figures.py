@@ -10,7 +10,9 @@ import contextlib
 import importlib.util
 import io
 import math
+import os
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -76,6 +78,7 @@ _SETTINGS: dict[Any, Any] = {
     "lines.markersize": 5,
     "legend.frameon": False,
     "svg.fonttype": "path",  # looks the same wherever it is opened
+    "text.hinting": "none",  # as FREETYPE_PROPERTIES has a say in it
     "text.parse_math": False,  # names come from files: their dollar signs are no formulas
 }
 
@@ -117,9 +120,10 @@ class Figure:
         import matplotlib
         from matplotlib.figure import Figure as Canvas
 
-        with matplotlib.rc_context():  # which undoes the changes at its end
-            matplotlib.rcdefaults()  # a user's matplotlibrc must not change the picture
-            matplotlib.rcParams.update({**_SETTINGS, "svg.hashsalt": self.name})
+        # A user's matplotlibrc must not change the picture, nor the picture the backend of those who draw on.
+        settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, **_SETTINGS, "svg.hashsalt": self.name}
+        settings.pop("backend", None)
+        with matplotlib.rc_context(settings):
             canvas = Canvas(figsize=(WIDTH, self.height), layout="constrained", facecolor="white")
             canvas.get_layout_engine().set(w_pad=0.1, h_pad=0.06, wspace=0.03)  # type: ignore[union-attr, call-arg]
             canvas.suptitle(f"{self.title}\n{textwrap.fill(self.context, 100)}", fontsize=10.5)
@@ -185,9 +189,30 @@ def write(samples: Samples, folder: str | Path) -> tuple[list[Path], list[str]]:
 
 
 def require_matplotlib() -> None:
-    """Raise `UserError` where matplotlib is not installed."""
+    """Import matplotlib; raise `UserError` where it is not installed or cannot be imported.
+
+    A backend that the environment names, as a notebook does for what is started from it, may be one that is not
+    installed here. Figures need none, so matplotlib is imported without it, and takes it up where it can.
+    """
     if importlib.util.find_spec("matplotlib") is None:
         raise UserError('Figures need matplotlib; install it with: pip install "resnet-bench[figures]".')
+    if "matplotlib" in sys.modules:
+        return
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+
+        if backend:
+            with contextlib.suppress(ValueError):
+                matplotlib.rcParams["backend"] = backend
+    except Exception as error:  # of its own parts, or of a matplotlibrc that is no text
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"Figures need matplotlib, which cannot be imported ({reason}); mend its matplotlibrc or install it anew."
+        ) from None
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
 
 
 class _Lacking(Exception):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import importlib.util
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -22,7 +21,7 @@ from resnet_bench.analysis.series import Group, groups
 from resnet_bench.errors import UserError
 from resnet_bench.render import captions, claims_table, comparison_tables
 from resnet_bench.render.captions import dataset_text, setting_text
-from resnet_bench.render.figures import figures
+from resnet_bench.render.figures import figures, require_matplotlib
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.render.table import Table
 from resnet_bench.results.reading import ResultFile
@@ -183,8 +182,10 @@ def _gigabytes(count: Any) -> str:
 
 
 def _pictures(samples: Samples) -> list[Part]:
-    if importlib.util.find_spec("matplotlib") is None:
-        return ['Figures need matplotlib; install it with pip install "resnet-bench[figures]" and make the page again.']
+    try:
+        require_matplotlib()
+    except UserError as error:
+        return [str(error)]
     made, skipped = figures(samples)
     drawn: list[Part] = []
     left = PICTURES_BYTES

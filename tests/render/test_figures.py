@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import os
 import struct
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from itertools import combinations
@@ -275,6 +279,73 @@ def test_pictures_do_not_depend_on_the_users_matplotlib_settings(results: Reader
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black"}):
         assert made[0].svg() == before
         assert matplotlib.rcParams["font.size"] == 30
+
+
+DIGEST = """
+import hashlib, sys
+from resnet_bench.render.figures import figures
+from resnet_bench.results.reading import read
+figure = figures([read(sys.argv[1])])[0][0]
+print(hashlib.sha256(figure.svg().encode() + figure.png()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},  # of a notebook in another environment
+        {"MPLBACKEND": "no backend", "MATPLOTLIBRC": "matplotlibrc"},
+        {"MPLBACKEND": "TkAgg", "FREETYPE_PROPERTIES": "truetype:interpreter-version=35"},
+        {"MPLCONFIGDIR": "."},  # with the same matplotlibrc, and a style that is no text
+    ],
+    ids=lambda environment: " ".join("=".join(item) for item in environment.items()),
+)
+def test_pictures_do_not_depend_on_the_environment(
+    results: Reader, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    file = results(epoch_time("fc1"))
+    figure = figures([file])[0][0]
+    expected = hashlib.sha256(figure.svg().encode() + figure.png()).hexdigest()
+    folder = tmp_path / "settings"
+    (folder / "stylelib").mkdir(parents=True)
+    (folder / "stylelib" / "x.mplstyle").write_bytes(b"\xff\xfe")
+    (folder / "matplotlibrc").write_text("backend: no backend\nfont.size: 30\ntext.usetex: True\nsavefig.dpi: 7\n")
+    places = {k: str(folder / v) if k in ("MATPLOTLIBRC", "MPLCONFIGDIR") else v for k, v in environment.items()}
+    command = [sys.executable, "-c", DIGEST, str(file.path)]
+    done = subprocess.run(command, env={**os.environ, **places}, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == expected, done.stderr
+
+
+def test_a_notebook_keeps_its_backend_and_settings(results: Reader) -> None:
+    file = results(epoch_time("fc1"))
+    code = f"""if True:
+        import os, sys
+        from resnet_bench.render.figures import figures
+        from resnet_bench.results.reading import read
+        figures([read({str(file.path)!r})])[0][0].svg()
+        import matplotlib
+        print(matplotlib.get_backend(), os.environ["MPLBACKEND"], "matplotlib.pyplot" in sys.modules)
+        matplotlib.rcParams.update({{"backend": "pdf", "font.size": 22}})
+        figures([read({str(file.path)!r})])[0][0].svg()
+        print(matplotlib.get_backend(), matplotlib.rcParams["font.size"])
+    """
+    environment = {**os.environ, "MPLBACKEND": "svg"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == ["svg svg False", "pdf 22.0"], done.stderr
+
+
+def test_matplotlib_that_cannot_be_imported_is_one_sentence(results: Reader, tmp_path: Path) -> None:
+    file = results(epoch_time("fc1"))
+    (tmp_path / "rc").write_bytes(b"\xff\xfe")
+    command = [sys.executable, "-m", "resnet_bench.cli", "report", str(file.path), "--figures", str(tmp_path / "made")]
+    environment = {**os.environ, "MATPLOTLIBRC": str(tmp_path / "rc")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "resnet-bench: error: Figures need matplotlib, which cannot be imported ('utf-8' codec can't decode byte 0xff "
+        "in position 0: invalid start byte); mend its matplotlibrc or install it anew."
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_without_matplotlib_one_sentence_says_how_to_get_it(

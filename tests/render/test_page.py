@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import html
 import http.server
+import importlib.util
 import json
 import re
 import shutil
@@ -159,8 +160,8 @@ def test_pictures_that_would_make_it_too_large_are_left_out_with_a_word(
 def test_without_matplotlib_it_says_how_to_get_figures(
     files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find = page.importlib.util.find_spec
-    monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
     made = page.report(samples.together([reading.read(files[0])]))
     assert "pip install" in html.unescape(made).split("Figures need matplotlib")[1]
     assert not Tags(made).all("img")
