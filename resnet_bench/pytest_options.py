@@ -116,6 +116,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if _asks_for_benchmarks(config):
         config.pluginmanager.import_plugin("resnet_bench.pytest_plugin")
         return
-    for name, attributes in _options() if asked else ():  # --help asks for nothing
+    for name, attributes in _options() if config.args else ():  # --help asks for nothing
         if config.getoption(_destination(name)) != attributes.get("default"):
             raise pytest.UsageError(f"--resnet-{name} is for `pytest benchmarks`; here are no benchmarks.")

@@ -13,9 +13,6 @@ from resnet_bench.intervals import mean_interval, wilson_interval
 from resnet_bench.results.samples import TRAINED, Pool, Run, Samples, raw_values
 from resnet_bench.schema import AccuracyResult, DatasetInfo, EpochTimeResult, Interval, ParametersResult, PhaseSeconds
 
-PAPER_TRAIN_IMAGES = paper.TRAIN_IMAGES
-"""The paper's published times are for epochs of this many images."""
-
 
 @dataclass(frozen=True)
 class EpochTime:

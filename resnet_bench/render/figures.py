@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_bench import paper
 from resnet_bench.analysis.series import (
-    PAPER_TRAIN_IMAGES,
     Group,
     Series,
     groups,
@@ -240,7 +239,7 @@ def _pair_figure(group: Group, baseline: Series, variant: Series, several: bool)
     number, name = paper.PUBLISHED[variant.architecture].figure, variant.architecture
     label = captions.label(group, baseline) if several else ""
     pair = (baseline, variant)
-    scale = group.dataset.train_images / PAPER_TRAIN_IMAGES
+    scale = group.dataset.train_images / paper.TRAIN_IMAGES
     times = _PairTimes(tuple(s for s in pair if s.timed_trainings), scale)
 
     def draw(canvas: Canvas) -> None:
@@ -267,7 +266,7 @@ def _pair_figure(group: Group, baseline: Series, variant: Series, several: bool)
     notes = [_interval_text(pair)]
     if times.timed and scale != 1:
         notes.append(
-            f"Published times are scaled from {PAPER_TRAIN_IMAGES:,} to {group.dataset.train_images:,} images an epoch."
+            f"Published times are scaled from {paper.TRAIN_IMAGES:,} to {group.dataset.train_images:,} images an epoch."
         )
     notes += [f"{s.architecture} stopped early." for s in pair if not s.complete]
     notes += [_resumed_text(s) for s in pair if len(s.timed_trainings) < len(s.accuracies)]
@@ -366,7 +365,7 @@ def _parameters_against_time(group: Group) -> list[Figure]:
     if len({s.architecture for s, _ in timed}) < 2:
         raise _Lacking("it needs the epoch time of two networks or more")
     labels = list(dict.fromkeys(captions.label(group, s) for s, _ in timed))
-    scale = group.dataset.train_images / PAPER_TRAIN_IMAGES
+    scale = group.dataset.train_images / paper.TRAIN_IMAGES
     unit, unit_name = _time_unit([t.seconds for _, t in timed])
     names = in_order(s.architecture for s, _ in timed)
     published = {

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from resnet_bench import paper
 from resnet_bench.analysis.drift import drift_text
 from resnet_bench.analysis.series import (
-    PAPER_TRAIN_IMAGES,
     EpochTime,
     Group,
     Series,
@@ -23,7 +22,6 @@ from resnet_bench.results.samples import Samples
 from resnet_bench.schema import ExplainResult, Interval
 
 MISSING = "–"
-PAPER_CLASSES = 100
 PAPER_BATCH_SIZE = 4
 
 
@@ -57,8 +55,8 @@ def _paper_count(counts: dict[int, int]) -> str:
     """`8.9M`; with another number of classes than the paper's the count differs, so that is said."""
     if not counts:
         return "not measured"
-    if PAPER_CLASSES in counts:
-        return millions(counts[PAPER_CLASSES])
+    if paper.CLASSES in counts:
+        return millions(counts[paper.CLASSES])
     return " / ".join(f"{millions(count)} ({classes} classes)" for classes, count in sorted(counts.items()))
 
 
@@ -135,7 +133,7 @@ def _cells(
 ) -> list[str]:
     """The cells from parameters to final accuracy: each measured value with the published one after it."""
     published = paper.PUBLISHED.get(architecture)
-    steps = PAPER_TRAIN_IMAGES // PAPER_BATCH_SIZE
+    steps = paper.TRAIN_IMAGES // PAPER_BATCH_SIZE
     return [
         parameters,
         (published and published.parameters) or MISSING,
@@ -172,7 +170,7 @@ def _marks(series: Series, group: Group) -> str:
         marks.append("synthetic")
     if dataset.subset:
         marks.append("subset")
-    if dataset.classes != PAPER_CLASSES:
+    if dataset.classes != paper.CLASSES:
         marks.append(f"{dataset.classes} classes")
     time = series.epoch_time()
     if time:
@@ -242,14 +240,14 @@ def _notes(group: Group, times: Sequence[EpochTime]) -> list[str]:
         notes.append("full: whole epochs were timed.")
     if "training" in sources:
         notes.append("time from training: mean over the epochs of the accuracy runs, with their evaluation left out.")
-    if times and dataset.train_images != PAPER_TRAIN_IMAGES:
+    if times and dataset.train_images != paper.TRAIN_IMAGES:
         notes.append(
-            f"An epoch here has {dataset.train_images:,} images, the published one {PAPER_TRAIN_IMAGES:,}: compare the "
-            f"time of a step (published: minutes over {PAPER_TRAIN_IMAGES // PAPER_BATCH_SIZE:,} steps)."
+            f"An epoch here has {dataset.train_images:,} images, the published one {paper.TRAIN_IMAGES:,}: compare the "
+            f"time of a step (published: minutes over {paper.TRAIN_IMAGES // PAPER_BATCH_SIZE:,} steps)."
         )
-    if dataset.classes != PAPER_CLASSES:
+    if dataset.classes != paper.CLASSES:
         notes.append(
-            f"{dataset.classes} classes: the last layer has {dataset.classes} outputs instead of {PAPER_CLASSES}, "
+            f"{dataset.classes} classes: the last layer has {dataset.classes} outputs instead of {paper.CLASSES}, "
             "so parameter counts differ from the paper's."
         )
     if dataset.synthetic:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from resnet_bench import paper
+from resnet_bench import engines, paper
 from resnet_bench.recipe import LOADER_WORKERS, Recipe
 from resnet_bench.schema import AccuracyResult, EpochTimeResult
 
-ELIGIBLE_ENGINES = ("reference", "fast")
+ELIGIBLE_ENGINES = tuple(name for name in engines.ENGINES if engines.get(name).float32_equivalent)
 """The engines that compute the paper's training in float32, the preferred one first."""
 
 
