@@ -40,6 +40,9 @@ SETS_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 ALWAYS_COUNTS = ("cpu_model", "physical_cores", "logical_cores", "cpu_quota")
 """What tells two machines apart even where one description lacks it."""
 
+NO_OTHER_MACHINE = ("usable_cores", "memory_gib", "memory_limit_gib")
+"""What may differ between two runs on machines of one kind, whose times can be compared."""
+
 SPEED_ONLY = ("allocator_settings", "transparent_hugepages", "governor")
 """Software settings that change how long a training takes and no bit of what it learns."""
 
@@ -131,7 +134,7 @@ def machine_of(description: dict[str, Any]) -> dict[str, Any]:
         "cpu_model_number": cpu.get("model_number"),
         "cpu_stepping": cpu.get("stepping"),
         "cpu_model": cpu.get("model"),
-        "isa": _joined(cpu.get("isa")),
+        "isa": _joined(cpu.get("isa") or None),  # every CPU that torch runs on has some
         "l1d_bytes": caches.get("L1d"),
         "l2_bytes": caches.get("L2"),
         "l3_bytes": caches.get("L3"),
@@ -243,12 +246,12 @@ def _os(text: object) -> str | None:
 def same_machine(base: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two descriptions are of one kind of machine, so that their times may be set against each other.
 
-    Two machines of unknown model are two machines. What older files do not tell counts where both tell it; memory does
-    not count, since it does not make a step faster.
+    Two machines of unknown model are two machines. What older files do not tell counts where both tell it. Memory does
+    not count, since it does not make a step faster, nor do the cores that a process was given of those there are.
     """
     mine, theirs = machine_of(base), machine_of(other)
     model = mine["cpu_model"]
     if not isinstance(model, str) or model.strip().lower() in ("", "unknown"):
         return False
-    told = [k for k in mine if not k.startswith("memory") and (k in ALWAYS_COUNTS or (mine[k] and theirs[k]))]
+    told = [k for k in mine if k not in NO_OTHER_MACHINE and (k in ALWAYS_COUNTS or (mine[k] and theirs[k]))]
     return all(mine[k] == theirs[k] for k in told)

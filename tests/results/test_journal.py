@@ -64,7 +64,7 @@ from pathlib import Path
 from resnet_bench.results.journal import left_behind
 print(*left_behind(Path(sys.argv[1])))
 """
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 NAMESPACE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 
