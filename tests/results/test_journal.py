@@ -49,7 +49,7 @@ SESSION = """
 import os, sys
 from pathlib import Path
 from resnet_bench.results.journal import Journal
-from tests.test_journal import MACHINE, result
+from tests.results.test_journal import MACHINE, result
 journal = Journal(Path(sys.argv[1]), MACHINE)
 journal.add("b.py::test[fc1]", "parameters", result("fc1"), [1.0])
 if os.fork() == 0:
