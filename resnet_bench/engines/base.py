@@ -106,7 +106,7 @@ def _not_in_float32() -> str | None:
     with torch.no_grad():
         images, matrix = torch.full((4, channels, 8, 8), number), torch.full((channels, channels), number)
         products = F.conv2d(images, torch.eye(channels)[:, :, None, None]), matrix @ torch.eye(channels)
-    if all((product == number).all() for product in products):
+    if all((product.double() == number).all() for product in products):  # or the number would be rounded as well
         return None
     return (
         "torch computes with fewer digits than float32 has (torch.set_float32_matmul_precision, "

@@ -42,6 +42,19 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.parametrize("user", ["~", "~no-such-user"])
+def test_a_home_folder_that_nobody_knows_is_named(user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder's path and in that of the data folder."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    said = f"Nobody knows the home folder that {user} stands for in {user}/x; give the path in full."
+    monkeypatch.setenv("RESNET_BENCH_DATA", f"{user}/x")
+    for spec in (f"folder:{user}/x", "cifar100", "auto"):
+        with pytest.raises(UserError) as error:
+            datasets.load(spec)
+        assert str(error.value) == said
+
+
 # --- Dataset ---
 
 
@@ -530,6 +543,15 @@ def test_an_unwritable_cache_is_no_reason_to_fail(cached: tuple[Path, Path], dat
     shutil.rmtree(data_folder)
     data_folder.write_text("a file where the folder should be")
     assert len(datasets.load(f"folder:{path}").train) == 24
+
+
+def test_a_folder_is_read_without_a_cache_where_there_is_no_place_for_one(
+    cached: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, _ = cached
+    monkeypatch.delenv("RESNET_BENCH_DATA")
+    monkeypatch.setattr(datasets, "cache_folder", lambda: None)
+    assert len(datasets.load(f"folder:{images}").train) == 24
 
 
 def test_small_folders_leave_nothing_in_the_cache(image_folder: Callable[..., Path], data_folder: Path) -> None:
