@@ -15,20 +15,21 @@ from resnet_bench.files import atomic_write
 
 
 def collect_errors(session: Any) -> list[str]:
-    """Have `session`, pytest-benchmark's own, put why it could not save into the result instead of raising it.
+    """Have `session`, pytest-benchmark's own, put why it could not save into the list that is returned.
 
-    It would raise before pytest prints what failed, and what other plugins have to say. Its JSON file becomes atomic
-    as well: it would cut off an old one before it writes the new.
+    It would raise it, before pytest prints what failed and what other plugins have to say. Its JSON file becomes
+    atomic as well: it would cut off an old one before it writes the new.
     """
-    errors: list[str] = []
+    errors = ["it was interrupted"]  # until it has succeeded or failed
     handle_saving = session.handle_saving
 
     def handle_saving_or_tell() -> None:
         before = _saved_files(session.storage)
         try:
             handle_saving()
+            errors.clear()
         except Exception as error:
-            errors.append(_reason(error))
+            errors[:] = [_reason(error)]
             for path in _saved_files(session.storage) - before:
                 if not _is_json(path):
                     path.unlink()  # the beginning of a file, which would count as a saved run

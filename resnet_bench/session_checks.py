@@ -28,9 +28,9 @@ GROUPINGS = ("group", "name", "func", "fullname", "fullfunc", "param")
 
 
 def check_options(config: pytest.Config) -> list[str]:
-    """Raise `UserError` where what is measured could not be kept; the result are notes for the user.
+    """Raise `UserError` where what is measured could not be kept; return notes for the user.
 
-    To be called before pytest-benchmark is configured, for that opens its storage.
+    To be called before pytest-benchmark is configured, which opens its storage.
     """
     if not hasattr(config.option, "benchmark_storage"):
         raise UserError(

@@ -393,6 +393,17 @@ def test_a_json_file_is_replaced_when_it_is_complete(session, tmp_path):
     assert len(reading.read(tmp_path / "folder" / "old.json").results) == 1
 
 
+def test_an_interrupt_while_saving_keeps_the_journal(session, tmp_path):
+    (tmp_path / "breaks.py").write_text(
+        "import pytest_benchmark.storage.file\n"
+        "def interrupted(output, **anything): raise KeyboardInterrupt\n"
+        "pytest_benchmark.storage.file.safe_dumps = interrupted\n"
+    )
+    done = session("-k", "overhead", "-p", "breaks", "--benchmark-save=x")
+    (journal,) = tmp_path.glob(".benchmarks/journal/*.json")
+    assert f"what was measured is kept in {journal.relative_to(tmp_path)}" in done.output
+
+
 def test_a_saved_run_that_breaks_off_leaves_no_file_in_the_storage(session, tmp_path):
     """It would count as a saved run; the JSON file, which was complete before, stays, and the journal too."""
     (tmp_path / "breaks.py").write_text(
