@@ -93,7 +93,6 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
     return result
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Load the suite where benchmarks are among what is asked for; before pytest-benchmark reads its options."""
     benchmarks = (config.inipath.parent if config.inipath else config.rootpath) / "benchmarks"
