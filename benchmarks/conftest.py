@@ -18,6 +18,7 @@ from resnet_bench.engines import fast
 from resnet_bench.errors import UserError
 from resnet_bench.journal import Journal, left_behind
 from resnet_bench.measurement import EpochTime, Plan, StoppedBy, measure_both, measure_interleaved
+from resnet_bench.pipelines import require_workers
 from resnet_bench.report.tables import tables
 from resnet_bench.results import EpochTimeResult, ParametersResult, Result, ResultFile
 from resnet_bench.training import Training, set_deterministic
@@ -185,6 +186,9 @@ class Suite:
         self._check_compiler(
             engine_asked=config.getoption("run_engine") is not None, explain_asked=explained is not None
         )
+        used = {self.values["pipeline"] or engines.get(e).pipeline for e in self.engines}
+        if "loader" in used or self.explained:  # the plain step that is explained is on the loader
+            require_workers(self.recipe, self.values["workers"], self.values["train_images"])
         set_deterministic(self.values["threads"])
         self.load_before = machine.load_average()
         self._epoch_times: dict[Run, tuple[EpochTimeResult, list[float]]] | Exception | None = None

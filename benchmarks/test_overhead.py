@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from resnet_bench import architectures, pipelines
 from resnet_bench.results import OverheadResult
-from resnet_bench.timing import Clock, NoClock, mean_interval
+from resnet_bench.timing import Clock, NoClock, positive_mean_interval
 from resnet_bench.training import Training
 
 STEPS = 64  # a whole chunk of the vectorised pipeline at batch size 4
@@ -62,7 +62,7 @@ def test_overhead(suite: Suite, benchmark: Any) -> None:
                     times[i].append(seconds)
 
     def ratio(a: int, b: int) -> Any:
-        return mean_interval([x / y for x, y in zip(times[a], times[b], strict=True)])
+        return positive_mean_interval([x / y for x, y in zip(times[a], times[b], strict=True)])
 
     result = OverheadResult(
         architecture=NETWORK,

@@ -31,7 +31,7 @@ from resnet_bench.measurement import EpochTime, Plan, measure_interleaved
 from resnet_bench.pipelines import crowded, how_it_ended, ignore_interrupt, starting_processes
 from resnet_bench.recipe import Recipe
 from resnet_bench.results import Block, ExplainResult, PhaseSeconds, Variant
-from resnet_bench.timing import mean_interval
+from resnet_bench.timing import positive_mean_interval
 from resnet_bench.training import Training, set_deterministic
 
 DEAD_SHARE = 0.5
@@ -168,7 +168,7 @@ def _variant(architecture: Architecture, name: str, change: str, blocks: Sequenc
         architecture=architecture.id,
         name=name,
         change=change,
-        step_seconds=mean_interval(seconds),
+        step_seconds=positive_mean_interval(seconds),
         block_seconds=tuple(seconds),
         phases=PhaseSeconds(
             **{p: sum(getattr(b.phases, p) for b in blocks) / steps for p in PhaseSeconds.model_fields}

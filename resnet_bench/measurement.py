@@ -24,7 +24,7 @@ from resnet_bench import machine
 from resnet_bench.errors import UserError
 from resnet_bench.pipelines import CHUNK_IMAGES, crowded
 from resnet_bench.results import Block, EpochTimeResult, Interval, PhaseSeconds
-from resnet_bench.timing import Clock, mean_interval
+from resnet_bench.timing import Clock, positive_mean_interval
 from resnet_bench.training import Training
 
 try:
@@ -160,7 +160,7 @@ class EpochTime:
 
     def interval(self) -> Interval | None:
         """The epoch's seconds with their 95 % interval; None for fewer than two blocks."""
-        return mean_interval(self.epoch_seconds()) if len(self.blocks) > 1 else None
+        return positive_mean_interval(self.epoch_seconds()) if len(self.blocks) > 1 else None
 
     def precise(self) -> bool:
         interval = self.interval()

@@ -173,6 +173,12 @@ class EpochTimeResult(_Run):
     load_average_after: float | None
     warnings: tuple[str, ...]  # why this number should be doubted; empty where nothing was noticed
 
+    @model_validator(mode="after")
+    def _possible(self) -> EpochTimeResult:
+        if self.epoch_seconds and not 0 <= self.epoch_seconds.estimate <= 1e25:  # as many steps as long as can be
+            raise ValueError("an epoch takes no such time")
+        return self
+
     @property
     def step_phases(self) -> dict[str, float]:
         """Mean seconds per step of each phase, over all blocks."""

@@ -40,7 +40,7 @@ from resnet_bench.recipe import LOADER_WORKERS, Recipe
 from resnet_bench.report.groups import PAPER_TRAIN_IMAGES, machine_key, parameter_counts
 from resnet_bench.report.table import TEXT_WIDTH, Format, Table
 from resnet_bench.results import AccuracyResult, DatasetInfo, EpochTimeResult, Interval, ResultFile
-from resnet_bench.timing import mean_interval
+from resnet_bench.timing import positive_mean_interval
 
 Outcome = Literal["reproduced", "not reproduced", "not decidable from these results"]
 REPRODUCED: Outcome = "reproduced"
@@ -370,7 +370,7 @@ def _minutes(results: _Results, name: str) -> Finding:
         if len(values) < 2:
             raise Undecided(f"a single time decides nothing; {setting}")
         steps = PAPER_TRAIN_IMAGES / Recipe().batch_size
-        i = mean_interval([value * steps / 60 for value in values])
+        i = positive_mean_interval([value * steps / 60 for value in values])
         published = PUBLISHED[name].epoch_minutes
         evidence = f"{i.estimate:.1f} [{i.low:.1f}, {i.high:.1f}] min (published {published:g}); {setting}"
         return Finding(_overlap(i, *_published_minutes(name), evidence), evidence)

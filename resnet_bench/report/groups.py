@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from resnet_bench.results import (
     ResultFile,
     wilson_interval,
 )
-from resnet_bench.timing import mean_interval
+from resnet_bench.timing import mean_interval, positive_mean_interval
 
 PAPER_TRAIN_IMAGES = 50_000
 """The paper's published times are for epochs of this many images."""
@@ -98,7 +98,7 @@ class Series:
     def epoch_time(self) -> EpochTime | None:
         """From the epoch-time results if there are any, else from the accuracy runs' own clocks; None without either.
 
-        Over several results it is their mean with its Student-t interval: sessions differ by more than blocks do.
+        Over several results it is their mean with its interval: sessions differ by more than blocks do.
         """
         measured = [r for r in self.times if r.blocks]
         measured = [r for r in measured if r.mode == "full"] or measured  # whole epochs need no extrapolation
@@ -107,7 +107,7 @@ class Series:
         source = measured[0].mode
         steps = sum(b.steps for r in measured for b in r.blocks)
         if len(measured) > 1:
-            mean = mean_of([_seconds(r) for r in measured])
+            mean = mean_of([_seconds(r) for r in measured], positive_mean_interval)
             return EpochTime(mean.estimate, mean.low, mean.high, source, len(measured), steps)
         interval = measured[0].epoch_seconds
         low, high = (interval.low, interval.high) if interval else (None, None)
@@ -118,7 +118,7 @@ class Series:
         seconds = [e.train_seconds for r in timed for e in r.epochs]
         if not seconds:
             return None
-        mean = mean_of(seconds)
+        mean = mean_of(seconds, positive_mean_interval)
         low, high = (mean.low, mean.high) if len(seconds) > 1 else (None, None)
         steps = len(seconds) * self.steps_per_epoch
         return EpochTime(mean.estimate, low, high, "training", len(timed), steps)
@@ -164,7 +164,8 @@ class Series:
         """
         timed = self.timed_trainings
         shared = min((len(r.epochs) for r in timed), default=0)
-        return [(i + 1, mean_of([r.epochs[i].train_seconds for r in timed])) for i in range(shared)]
+        by_epoch = [[r.epochs[i].train_seconds for r in timed] for i in range(shared)]
+        return [(i, mean_of(seconds, positive_mean_interval)) for i, seconds in enumerate(by_epoch, 1)]
 
 
 @dataclass(frozen=True)
@@ -288,11 +289,11 @@ def setting_text(group: Group) -> str:
     return "; ".join(dict.fromkeys(parts))
 
 
-def mean_of(values: Sequence[float]) -> Interval:
-    """Mean with its Student-t interval; of one value the interval is the value."""
+def mean_of(values: Sequence[float], interval: Callable[[Sequence[float]], Interval] = mean_interval) -> Interval:
+    """Mean with its interval, by default Student's t; of one value the interval is the value."""
     if len(values) == 1:
         return Interval(estimate=values[0], low=values[0], high=values[0], method="single value")
-    return mean_interval(values)
+    return interval(values)
 
 
 def _accuracy(runs: Sequence[tuple[AccuracyResult, float]]) -> Interval | None:
