@@ -27,8 +27,8 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.usefixtures("one_thread")
 def test_augmentation(how: str, suite: Suite, benchmark: Any) -> None:
     """A round augments `CHUNK_IMAGES` images (or all, of fewer), draws included."""
-    prepare(how, suite.recipe, workers=0)
     dataset, recipe = suite.dataset, suite.recipe
+    prepare(how, recipe, 0, len(dataset.train))
     indices = np.arange(min(CHUNK_IMAGES, len(dataset.train)))
     images = dataset.train.images[: len(indices)]
     mean, std = list(dataset.mean), list(dataset.std)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from resnet_bench import architectures, identity
 from resnet_bench.clock import Clock, NoClock
 from resnet_bench.data import pipelines
-from resnet_bench.intervals import mean_interval
+from resnet_bench.intervals import positive_mean_interval
 from resnet_bench.pytest_plugin import Suite, replay, user_errors
 from resnet_bench.schema import OverheadResult
 from resnet_bench.training.training import Training
@@ -65,7 +65,7 @@ def test_overhead(suite: Suite, benchmark: Any) -> None:
                     times[i].append(seconds)
 
     def ratio(a: int, b: int) -> Any:
-        return mean_interval([x / y for x, y in zip(times[a], times[b], strict=True)])
+        return positive_mean_interval([x / y for x, y in zip(times[a], times[b], strict=True)])
 
     result = OverheadResult(
         **identity.origin(started_at),

@@ -10,14 +10,33 @@ from resnet_bench.schema import Interval
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Mean of independent values and its two-sided Student-t interval; at least two values."""
-    mean = float(sum(values) / len(values))
-    if min(values) == max(values):  # scipy's interval of no width is NaN
-        return Interval(estimate=values[0], low=values[0], high=values[0], confidence=confidence, method="student-t")
+    """Mean of independent values, at least two, and its two-sided Student-t interval: for what may be negative."""
+    mean, half = _mean_and_half_width(values, confidence)
+    return Interval(estimate=mean, low=mean - half, high=mean + half, confidence=confidence, method="student-t")
+
+
+def positive_mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """Mean of independent positive values, times or ratios of times; its interval never reaches 0.
+
+    Student's t on the logarithmic scale: log(mean) ± t · s/mean, where s is the standard error of the mean and s/mean,
+    by the delta method, that of its logarithm. So the estimate stays the mean, which the mean of the logarithms is not.
+    Meeker and Escobar (1998, "Statistical Methods for Reliability Data", chapter 7) make the intervals of positive
+    parameters so; t in place of their normal quantile is for the few values there are. It assumes that the mean's
+    logarithm is about normal. In simulation (`tests/test_intervals.py`) the interval covers as often as Student's own
+    for values that scatter by a few percent, and more often for skewed ones.
+    """
+    mean, half = _mean_and_half_width(values, confidence)
+    factor = math.exp(half / mean) if half else 1.0
+    return Interval(estimate=mean, low=mean / factor, high=mean * factor, confidence=confidence, method="log-t")
+
+
+def _mean_and_half_width(values: Sequence[float], confidence: float) -> tuple[float, float]:
+    if min(values) == max(values):  # so that rounding gives the equal values no width
+        return values[0], 0.0
     from scipy import stats  # here, because it takes two seconds to import
 
-    low, high = stats.t.interval(confidence, len(values) - 1, loc=mean, scale=stats.sem(values))
-    return Interval(estimate=mean, low=float(low), high=float(high), confidence=confidence, method="student-t")
+    t = float(stats.t.ppf(0.5 + confidence / 2, len(values) - 1))
+    return float(sum(values) / len(values)), t * float(stats.sem(values))
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:

@@ -21,6 +21,7 @@ from resnet_bench import architectures, engines, identity, machine, options, sav
 from resnet_bench.architectures import ARCHITECTURES
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
+from resnet_bench.data.pipelines import require_workers
 from resnet_bench.engines import fast
 from resnet_bench.errors import UserError, without_credentials
 from resnet_bench.measure.epoch_time import EpochTime, Plan, StoppedBy, measure_both, measure_interleaved
@@ -206,6 +207,9 @@ class Suite:
         self._check_engines(
             engine_asked=config.getoption("resnet_engine") is not None, explain_asked=explained is not None
         )
+        used = {self.values["pipeline"] or engines.get(e).pipeline for e in self.engines}
+        if "loader" in used or self.explained:  # the plain step that is explained is on the loader
+            require_workers(self.recipe, self.values["workers"], self.values["train_images"])
         set_deterministic(self.values["threads"])
         self.load_before = machine.load_average()
         self._epoch_times: dict[Run, tuple[EpochTimeResult, list[float]]] | BaseException | None = None

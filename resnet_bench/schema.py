@@ -205,7 +205,9 @@ class EpochTimeResult(_Run):
     warnings: tuple[str, ...]  # why this number should be doubted; empty where nothing was noticed
 
     @model_validator(mode="after")
-    def _rounds_are_told_apart(self) -> EpochTimeResult:
+    def _possible(self) -> EpochTimeResult:
+        if self.epoch_seconds and not 0 <= self.epoch_seconds.estimate <= 1e25:  # as many steps as long as can be
+            raise ValueError("an epoch takes no such time")
         if len({b.round for b in self.blocks}) < len(self.blocks):
             raise ValueError("two blocks are of one round")
         return self

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from resnet_bench import identity, paper
 from resnet_bench.errors import UserError
-from resnet_bench.intervals import mean_interval, wilson_interval
+from resnet_bench.intervals import mean_interval, positive_mean_interval, wilson_interval
 from resnet_bench.results.samples import TRAINED, Pool, Run, Samples, raw_values
 from resnet_bench.schema import AccuracyResult, DatasetInfo, EpochTimeResult, Interval, ParametersResult, PhaseSeconds
 
@@ -97,7 +97,8 @@ class Series:
             return self._training_time()
         values = [list(r.epoch_times.values()) for r in measured]
         source, steps = measured[0].mode, sum(b.steps for r in measured for b in r.blocks)
-        mean = mean_of([sum(v) / len(v) for v in values] if len(values) > 1 else values[0])
+        values_or_means = [sum(v) / len(v) for v in values] if len(values) > 1 else values[0]
+        mean = mean_of(values_or_means, positive_mean_interval)
         single = len(values) == 1 and len(values[0]) == 1
         low, high = (None, None) if single else (mean.low, mean.high)
         return EpochTime(mean.estimate, low, high, source, len(measured), steps)
@@ -107,7 +108,7 @@ class Series:
         seconds = [e.train_seconds for r in timed for e in r.epochs]
         if not seconds:
             return None
-        mean = mean_of(seconds)
+        mean = mean_of(seconds, positive_mean_interval)
         low, high = (mean.low, mean.high) if len(seconds) > 1 else (None, None)
         steps = len(seconds) * self.steps_per_epoch
         return EpochTime(mean.estimate, low, high, "training", len(timed), steps)
@@ -153,7 +154,8 @@ class Series:
         """
         timed = self.timed_trainings
         shared = min((len(r.epochs) for r in timed), default=0)
-        return [(i + 1, mean_of([r.epochs[i].train_seconds for r in timed])) for i in range(shared)]
+        by_epoch = [[r.epochs[i].train_seconds for r in timed] for i in range(shared)]
+        return [(i, mean_of(seconds, positive_mean_interval)) for i, seconds in enumerate(by_epoch, 1)]
 
 
 class Fact(NamedTuple):
@@ -256,11 +258,11 @@ def in_order(architectures: Iterable[str]) -> list[str]:
     return [a for a in paper.PUBLISHED if a in names] + [a for a in names if a not in paper.PUBLISHED]
 
 
-def mean_of(values: Sequence[float]) -> Interval:
-    """Mean with its Student-t interval; of one value the interval is the value."""
+def mean_of(values: Sequence[float], interval: Callable[[Sequence[float]], Interval] = mean_interval) -> Interval:
+    """Mean with its interval, by default Student's t; of one value the interval is the value."""
     if len(values) == 1:
         return Interval(estimate=values[0], low=values[0], high=values[0], method="single value")
-    return mean_interval(values)
+    return interval(values)
 
 
 def _accuracy(runs: Sequence[tuple[AccuracyResult, float]]) -> Interval | None:

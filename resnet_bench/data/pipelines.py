@@ -52,18 +52,23 @@ class WorkerError(UserError):
     """A worker process of the loader ended or could not be started; the step before it is complete."""
 
 
-def prepare(pipeline: str, recipe: Recipe, workers: int) -> None:
+def prepare(pipeline: str, recipe: Recipe, workers: int, images: int) -> None:
     """Import what `pipeline` needs, and see that its workers can do their work.
 
     torchvision takes seconds to import, which are to count in no epoch and no worker.
-
-    Raises:
-        UserError: where processes cannot share locks, or have no room for the batches that are under way at once.
     """
-    if pipeline != "loader":
-        return
-    importlib.import_module("torchvision")
-    if not workers:
+    if pipeline == "loader":
+        require_workers(recipe, workers, images)
+        importlib.import_module("torchvision")
+
+
+def require_workers(recipe: Recipe, workers: int, images: int | None = None) -> None:
+    """Raise `UserError` where so many processes cannot share locks, or have no room for the batches under way.
+
+    Args:
+        images: in an epoch; None where that is not known yet.
+    """
+    if workers < 1:
         return
     try:
         multiprocessing.get_context(START_METHOD).Lock()
@@ -72,8 +77,8 @@ def prepare(pipeline: str, recipe: Recipe, workers: int) -> None:
             f"The loader's workers cannot share a lock with the training ({error}); make {SHARED_MEMORY} writable or "
             "give --workers 0, which trains on the same batches."
         ) from None
-    under_way = PREFETCHED * workers + 1  # one is in the training
-    needed = under_way * recipe.batch_size * (4 * 3 * IMAGE_SIZE**2 + 8)  # float32 images, int64 labels
+    under_way = (PREFETCHED * workers + 1) * recipe.batch_size  # one batch is in the training
+    needed = min(under_way, images or under_way) * (4 * 3 * IMAGE_SIZE**2 + 8)  # float32 images, int64 labels
     with contextlib.suppress(OSError):
         free = shutil.disk_usage(SHARED_MEMORY).free
         if free < needed:
@@ -89,8 +94,7 @@ def crowded(pipeline: str, workers: int) -> str | None:
 
     The number stays as it is: it is the paper's or was asked for, and times with another one are other times.
     """
-    cores = machine.usable_cores()
-    if pipeline != "loader" or workers <= cores:
+    if pipeline != "loader" or workers <= (cores := machine.usable_cores()):
         return None
     processes = "1 loader worker" if workers == 1 else f"{workers} loader workers"
     return (

@@ -28,7 +28,7 @@ from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.pipelines import crowded, how_it_ended, ignore_interrupt, starting_processes
 from resnet_bench.engines import Engine, fast, reference
 from resnet_bench.errors import UserError
-from resnet_bench.intervals import mean_interval
+from resnet_bench.intervals import positive_mean_interval
 from resnet_bench.measure.epoch_time import EpochTime, Plan, measure_interleaved
 from resnet_bench.recipe import Recipe
 from resnet_bench.schema import Block, ExplainResult, PhaseSeconds, Variant
@@ -171,7 +171,7 @@ def _variant(architecture: Architecture, name: str, change: str, blocks: Sequenc
         architecture=architecture.id,
         name=name,
         change=change,
-        step_seconds=mean_interval(seconds),
+        step_seconds=positive_mean_interval(seconds),
         block_seconds=tuple(seconds),
         phases=PhaseSeconds(
             **{p: sum(getattr(b.phases, p) for b in blocks) / steps for p in PhaseSeconds.model_fields}

@@ -25,7 +25,7 @@ from resnet_bench import machine
 from resnet_bench.clock import Clock
 from resnet_bench.data.pipelines import CHUNK_IMAGES, crowded
 from resnet_bench.errors import UserError
-from resnet_bench.intervals import mean_interval
+from resnet_bench.intervals import positive_mean_interval
 from resnet_bench.schema import Block, EpochTimeResult, Interval, PhaseSeconds
 from resnet_bench.training.training import Training
 
@@ -162,7 +162,7 @@ class EpochTime:
 
     def interval(self) -> Interval | None:
         """The epoch's seconds with their 95 % interval; None for fewer than two blocks."""
-        return mean_interval(self.epoch_seconds()) if len(self.blocks) > 1 else None
+        return positive_mean_interval(self.epoch_seconds()) if len(self.blocks) > 1 else None
 
     def precise(self) -> bool:
         interval = self.interval()

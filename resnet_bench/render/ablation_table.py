@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from resnet_bench import paper
-from resnet_bench.intervals import mean_interval
+from resnet_bench.intervals import positive_mean_interval
 from resnet_bench.render.table import Table
 from resnet_bench.schema import ExplainResult, PhaseSeconds, Variant
 
@@ -53,7 +53,7 @@ def _updated(plain: Variant, fast: Variant) -> str:
 
 def _cost_of_denormals(result: ExplainResult) -> str:
     kept, flushed = (v.block_seconds for v in result.denormals)
-    ratio = mean_interval([k / f for k, f in zip(kept, flushed, strict=True)])  # block by block, as they took turns
+    ratio = positive_mean_interval([k / f for k, f in zip(kept, flushed, strict=True)])  # block by block, in turn
     text = f"{ratio.estimate:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times as long"
     if ratio.low <= 1 <= ratio.high:
         return f"a step that keeps them takes {text} as one that flushes them to 0, which does not tell the two apart."

@@ -575,7 +575,7 @@ def _interval_text(pair: Sequence[Series]) -> str:
     """What the bands are, for each network where they differ."""
     seeds = [len(s.accuracies) for s in pair]
     single = "Wilson's 95 % interval over the test images, and none for the time, as there is one seed"
-    several = "Student-t 95 % interval over {} seeds"
+    several = "Student-t 95 % interval over {} seeds, of the time on the logarithmic scale"
     texts = [single if n == 1 else several.format(n) for n in seeds]
     if len(set(texts)) == 1:
         return f"Bands: {texts[0]}."

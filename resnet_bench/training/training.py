@@ -114,7 +114,7 @@ class Training:
         self.pipeline = pipeline or engine_class.pipeline
         if self.pipeline not in pipelines.PIPELINES:
             raise UserError(f"There is no pipeline {pipeline!r}; choose one of {', '.join(pipelines.PIPELINES)}.")
-        pipelines.prepare(self.pipeline, recipe, workers)
+        pipelines.prepare(self.pipeline, recipe, workers, len(dataset.train))
         self.threads = set_deterministic(threads)
         self.engine = engine_class(architectures.build(architecture, dataset.num_classes, seed), recipe)
         self.steps_per_epoch = pipelines.steps_per_epoch(dataset, recipe)

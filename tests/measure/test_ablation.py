@@ -1,5 +1,6 @@
 import multiprocessing
 import shutil
+import sys
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from resnet_bench.architectures import Architecture, build
 from resnet_bench.clock import NoClock
+from resnet_bench.errors import UserError
 from resnet_bench.measure import ablation as explain
 from resnet_bench.measure.epoch_time import EpochTime, Plan
 from resnet_bench.recipe import Recipe
@@ -78,11 +80,11 @@ def test_sentences_answer_the_studys_question(dataset):
 
 
 def test_a_cost_of_denormals_that_may_be_none_is_said_to_be(dataset):
-    """Worked out by hand: ratios 1.2 and 0.9 have mean 1.05, standard error 0.15, and t = 12.71 with one degree."""
+    """Worked out by hand: ratios 1.2 and 0.9 have mean 1.05 and standard error 0.15; 12.71 × 0.15 / 1.05 = 1.815."""
     kept = variant("baseline", "denormals kept", 10).model_copy(update={"block_seconds": (0.012, 0.018)})
     flushed = variant("baseline", "denormals flushed", 10).model_copy(update={"block_seconds": (0.010, 0.020)})
     text = explanation.sentences(result(dataset).model_copy(update={"denormals": (kept, flushed)}))[-1]
-    assert "takes 1.05 [-0.86, 2.96] times as long" in text
+    assert "takes 1.05 [0.17, 6.45] times as long" in text
     assert text.endswith("which does not tell the two apart.")
 
 
@@ -156,6 +158,21 @@ def test_flushing_reaches_every_thread(flush):
     if flush and survivors == 1 << 20:
         pytest.skip("this CPU cannot flush denormals")
     assert survivors == (0 if flush else 1 << 20)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_a_child_that_was_killed_is_one_sentence():
+    child = explain._Child(flush=False)
+    child._process.kill()
+    with pytest.raises(UserError) as error:
+        child.answer()
+    assert str(error.value) == (
+        "The process that measures denormal numbers was ended by SIGKILL, as happens where memory runs out; explain a "
+        "smaller network or free memory."
+    )
+    with pytest.raises(UserError):
+        child.begin(bytes(1_000_000))
+    child.close()
 
 
 def test_optimizer_traffic_is_counted_by_array():

@@ -7,13 +7,14 @@ from scipy import stats
 from tqdm import tqdm
 
 from resnet_bench.architectures import Architecture
-from resnet_bench.clock import PHASES, Clock
+from resnet_bench.clock import PHASES
 from resnet_bench.engines import reference
 from resnet_bench.errors import UserError
-from resnet_bench.intervals import mean_interval
+from resnet_bench.intervals import positive_mean_interval
 from resnet_bench.measure import epoch_time as measurement
 from resnet_bench.measure.epoch_time import EpochTime, Plan, measure_both, measure_interleaved
 from resnet_bench.recipe import Recipe
+from resnet_bench.schema import Block, PhaseSeconds
 from resnet_bench.training.training import Training
 
 SMALL = Architecture("small", "", "", widths=(16,), strides=(2,), hidden=())
@@ -21,27 +22,6 @@ SMALL = Architecture("small", "", "", widths=(16,), strides=(2,), hidden=())
 
 def build(dataset, pipeline="vectorized", batch_size=1):
     return lambda: Training(SMALL, dataset, Recipe(batch_size=batch_size), pipeline=pipeline)
-
-
-def test_mean_interval_is_students():
-    """Against the textbook formula."""
-    values = [1.0, 2.0, 4.0, 5.0]
-    half = stats.t.ppf(0.975, 3) * math.sqrt(sum((v - 3) ** 2 for v in values) / 3) / math.sqrt(4)
-    interval = mean_interval(values)
-    assert (interval.estimate, interval.low, interval.high) == pytest.approx((3.0, 3 - half, 3 + half))
-
-
-def test_clock_assigns_time_to_phases(monkeypatch):
-    """A phase begins where the previous one ended; `start` leaves time out."""
-    times = iter([0.0, 10.0, 11.0, 13.0, 100.0, 104.0])
-    monkeypatch.setattr("resnet_bench.clock.time.perf_counter", lambda: next(times))
-    clock = Clock()
-    clock.start()  # at 10: the 10 before belong to no phase
-    clock.lap("data")
-    clock.lap("forward")
-    clock.start()
-    clock.lap("data")
-    assert clock.seconds == {"data": 5.0, "forward": 2.0, "backward": 0.0, "optimizer": 0.0}
 
 
 @pytest.mark.parametrize("pipeline", ["vectorized", "loader"])
@@ -55,6 +35,27 @@ def test_sampled_extrapolates_blocks(dataset, pipeline):
     assert measured.interval() is None
     assert sum(getattr(block.phases, p) for p in PHASES) <= block.seconds
     assert measured.startup_seconds > 0
+
+
+@pytest.mark.parametrize(("pipeline", "cores", "warned"), [("loader", 1, 1), ("loader", 2, 0), ("vectorized", 1, 0)])
+def test_workers_that_share_a_core_are_a_reason_to_doubt(dataset, monkeypatch, pipeline, cores, warned):
+    monkeypatch.setattr("resnet_bench.machine.usable_cores", lambda: cores)
+    warnings = EpochTime(build(dataset, pipeline), Plan()).result("rounds", ["Another."]).warnings
+    assert len(warnings) == 1 + warned
+    assert warnings[0] == "Another."
+    assert all(w.startswith("2 loader workers and the training share 1 usable core:") for w in warnings[1:])
+
+
+def test_interval_of_two_blocks_that_lie_far_apart_is_of_times(dataset):
+    """2 steps at 1 s each and 2 at 20 s: Student's own interval, 441 ± 5070 s, would reach below 0."""
+    measured = EpochTime(build(dataset), Plan())
+    measured.startup_seconds = 0.0
+    phases = PhaseSeconds(data=0, forward=0, backward=0, optimizer=0)
+    measured.blocks = [Block(round=i, steps=2, seconds=s, phases=phases, page_faults=0) for i, s in enumerate((2, 40))]
+    interval = measured.result("rounds").epoch_seconds
+    factor = math.exp(stats.t.ppf(0.975, 1) * 9.5 / 10.5)
+    assert interval.method == "log-t"
+    assert (interval.estimate, interval.low, interval.high) == pytest.approx((441, 441 / factor, 441 * factor))
 
 
 class Settling(reference.Engine):
@@ -176,7 +177,7 @@ class Known:
         self.count += 1
 
     def interval(self):
-        return mean_interval(self.values[: self.count]) if self.count > 1 else None
+        return positive_mean_interval(self.values[: self.count]) if self.count > 1 else None
 
     precise = EpochTime.precise
 
@@ -192,8 +193,8 @@ def test_stops_when_every_network_is_precise():
     noisy = Known([1.0, 1.2] * 50, plan)
     assert measure_interleaved([quiet, noisy], plan) == "precision"
     assert quiet.count == noisy.count > 3
-    assert mean_interval(noisy.values[: noisy.count]).relative <= 0.03
-    assert mean_interval(noisy.values[: noisy.count - 1]).relative > 0.03
+    assert positive_mean_interval(noisy.values[: noisy.count]).relative <= 0.03
+    assert positive_mean_interval(noisy.values[: noisy.count - 1]).relative > 0.03
 
 
 def test_stops_at_the_time_limit(monkeypatch):

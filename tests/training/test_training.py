@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -309,6 +310,27 @@ def test_full_disk_while_saving_a_checkpoint(dataset, tmp_path, monkeypatch):
 def test_bad_options(dataset, options, message):
     with pytest.raises(UserError, match=message):
         Training(SMALL, dataset, options.pop("recipe", RECIPE), **options)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_run_whose_worker_was_killed_goes_on_to_the_same_weights(dataset, expected, tmp_path):
+    """The steps that were trained are in a checkpoint, whole; the epoch does not pass for finished."""
+    run = Training(SMALL, dataset, RECIPE, pipeline="loader", workers=2, checkpoint=tmp_path)
+    run.train_step()
+    multiprocessing.active_children()[0].kill()
+    with pytest.raises(UserError) as error:
+        run.run_epoch(progress=False)
+    assert str(error.value) == (
+        "A worker process of the loader was ended by SIGKILL, as happens where memory runs out; give --workers 0, "
+        f"which trains on the same batches. What is trained is kept in {tmp_path}."
+    )
+    assert run.results == []
+    stopped_at = run.step
+    again = Training(SMALL, dataset, RECIPE, pipeline="loader", workers=0, checkpoint=tmp_path)
+    assert (again.epoch, again.step) == (1, stopped_at)
+    assert run.train_step() == again.train_step()  # with new workers
+    list(again.epochs(progress=False))
+    assert weights_sha256(again.engine.network) == expected
 
 
 def test_second_interrupt_is_not_held_back():

@@ -10,7 +10,7 @@ from resnet_bench.analysis.claims.evidence import ratio_text
 from resnet_bench.analysis.claims.outcome import Judgement, Undecided, decided
 from resnet_bench.analysis.claims.selection import Selection
 from resnet_bench.analysis.claims.step_times import StepTimes
-from resnet_bench.intervals import mean_interval
+from resnet_bench.intervals import positive_mean_interval
 from resnet_bench.paper import PUBLISHED
 from resnet_bench.recipe import Recipe
 from resnet_bench.schema import Interval
@@ -93,7 +93,7 @@ def minutes_are_as_published(times: StepTimes, name: str) -> Judgement:
     if len(seconds) < 2:
         raise Undecided(f"a single time decides nothing; {times}")
     steps = paper.TRAIN_IMAGES / Recipe().batch_size
-    minutes = mean_interval([step * steps / 60 for step in seconds])
+    minutes = positive_mean_interval([step * steps / 60 for step in seconds])
     evidence = (
         f"{minutes.estimate:.1f} [{minutes.low:.1f}, {minutes.high:.1f}] min "
         f"(published {PUBLISHED[name].epoch_minutes:g}); {times}"
