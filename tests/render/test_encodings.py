@@ -18,7 +18,7 @@ from resnet_bench.output import COUNTERPARTS
 from tests import handmade as samples
 from tests.render.test_page import explanation
 
-searched = functools.cache(reconstruction.search)  # which takes seconds
+searched = functools.cache(reconstruction.reconstruct)  # which takes seconds
 
 ENCODINGS = ["ascii", "latin-1", "cp1252", "cp437", "cp932", "utf-16"]
 
@@ -97,7 +97,7 @@ def test_tables(
     monkeypatch.setattr(machine, "busy_reason", lambda load: "“Something” else runs.")
     description = samples.machine()
     monkeypatch.setattr(machine, "describe", lambda: description)
-    monkeypatch.setattr(reconstruction, "search", searched)
+    monkeypatch.setattr(reconstruction, "reconstruct", searched)
     arguments: list[str] = []
     for word in command.split():
         arguments += saved if word == "FILES" else [word]
@@ -113,7 +113,7 @@ def test_json_says_the_same(
     command: str, encoding: str, saved: list[str], printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the last character: nothing in it is replaced."""
-    monkeypatch.setattr(reconstruction, "search", searched)
+    monkeypatch.setattr(reconstruction, "reconstruct", searched)
     arguments: list[Any] = []
     for word in command.split():
         arguments += saved if word == "FILES" else [word]
