@@ -276,3 +276,26 @@ def test_full_disk_while_saving(images, tmp_path):
     assert "cannot save the results: No space left on device" in done.stdout
     (journal,) = (tmp_path / "journal").glob("*.json")
     assert len(results.read(journal).results) == 2
+
+
+def test_where_nothing_can_be_compiled_plain_pytorch_runs_and_the_header_says_so(images, tmp_path, monkeypatch):
+    """As without a compiler; the file tells which setting it was, and with --engine fast it is an error."""
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    reason = (
+        "TORCHDYNAMO_DISABLE=1 in the environment keeps torch.compile from compiling, which the engines fast and "
+        "fast-bf16 need; undo that, or take --engine reference, which runs without."
+    )
+    asked = command(tmp_path, images, "-k", "parameters", "--benchmark-save=x")
+    place = asked.index("--engine")
+    chosen = asked[:place] + asked[place + 2 :]
+    done = subprocess.run(chosen, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"resnet_bench: engine reference instead of fast. {reason}\n" in done.stdout
+    told = results.read(saved_files(tmp_path)[0]).machine["torch"]
+    assert told["dynamo_disabled"] is True
+    assert told["environment"]["TORCHDYNAMO_DISABLE"] == "1"
+    asked[place + 1] = "reference,fast"
+    refused = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert refused.returncode == 2
+    assert f"resnet_bench: error: {reason}" in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stdout + refused.stderr
