@@ -116,7 +116,7 @@ def _mark() -> float:
 
 
 def _left_uncompiled() -> str:
-    found = [f"{name}={os.environ[name]}" for name in SWITCHES if os.environ.get(name)]
+    found = [f"{name}={os.environ[name]}" for name in SWITCHES if os.environ.get(name, "0") not in ("", "0")]
     setting = f"{' and '.join(found)} in the environment" if found else "A setting of this process"
     return (
         f"{setting} keeps torch.compile from compiling, which the engines fast and fast-bf16 need; undo that, "

@@ -323,3 +323,26 @@ def test_tables_are_readable_whatever_the_encoding(images, tmp_path, monkeypatch
     (row,) = (line for line in done.stdout.splitlines() if line.startswith("blocks2"))
     assert row.split() == ["blocks2", "16,608,956", "-", "100"]  # the paper prints no count: a dash
     assert "\\n" not in done.stdout
+
+
+def test_where_nothing_can_be_compiled_plain_pytorch_runs_and_the_header_says_so(images, tmp_path, monkeypatch):
+    """As without a compiler; the file tells which setting it was, and with --engine fast it is an error."""
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    reason = (
+        "TORCHDYNAMO_DISABLE=1 in the environment keeps torch.compile from compiling, which the engines fast and "
+        "fast-bf16 need; undo that, or take --engine reference, which runs without."
+    )
+    asked = command(tmp_path, images, "-k", "parameters", "--benchmark-save=x")
+    place = asked.index("--engine")
+    chosen = asked[:place] + asked[place + 2 :]
+    done = subprocess.run(chosen, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"resnet_bench: engine reference instead of fast. {reason}\n" in done.stdout
+    told = reading.read(saved_files(tmp_path)[0]).machine["torch"]
+    assert told["dynamo_disabled"] is True
+    assert told["environment"]["TORCHDYNAMO_DISABLE"] == "1"
+    asked[place + 1] = "reference,fast"
+    refused = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert refused.returncode == 2
+    assert f"resnet_bench: error: {reason}" in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stdout + refused.stderr

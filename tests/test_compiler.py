@@ -145,6 +145,8 @@ def test_what_keeps_torch_from_compiling_is_named_and_nothing_runs_uncompiled_in
     variable: str, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, _, value = variable.partition("=")
+    for other in compiler.SWITCHES:
+        monkeypatch.setenv(other, "0")
     monkeypatch.setenv(name, value)
     with SETTINGS[variable](), pytest.raises(SystemExit) as exit_:
         main([*command, "--dataset", "folder:/no-such-folder"])

@@ -253,3 +253,11 @@ def test_peak_memory_is_unknown_where_the_system_does_not_tell(monkeypatch):
     with measurement._PeakMemory() as peak:
         pass
     assert peak.bytes is None
+
+
+def test_peak_memory_is_unknown_where_psutil_cannot_ask(monkeypatch):
+    """As under a /proc that shows a process nothing, not even of itself."""
+    monkeypatch.setattr(measurement.psutil, "Process", lambda: {}["rss"])
+    with measurement._PeakMemory() as peak:
+        pass
+    assert peak.bytes is None
