@@ -1,20 +1,23 @@
-"""The same training several times faster: every pass over the large FC weights that need not be made is left out.
+"""The same training as `reference`, up to rounding, in a fraction of the time, by fewer passes over the FC weights.
 
-At batch 4 the first FC layer decides the step. Its weight is tens of megabytes and its arithmetic next to nothing, so
-the step costs as many passes over the weight and Adam's two moments as are made. Plain PyTorch stores a weight
-gradient as large as the weight, and passes over everything again and again in Adam; here the gradient, a sum of `batch`
-outer products, is formed inside the update and never stored, and both are made for those hidden units only whose
-weights change. A step is four stages:
+At batch size 4 the first FC layer decides how long a step takes. Its weight is tens of megabytes large and needs little
+arithmetic. So the time depends on how often a step passes over the weight and over Adam's two moments of it. Plain
+PyTorch stores a weight gradient as large as the weight, and default Adam passes over everything seven times. Here the
+gradient, a sum of `batch` outer products, is formed inside the update and never stored, and the update passes only over
+those hidden units whose weights move. A step has four stages:
 
-    features           images → feature map     oneDNN's convolutions, channels-last; the rest fused around them
-    head               feature map → loss       the FC layers and their gradients, but the weights' own
-    features_backward  gradients of features    without autograd, whose book-keeping takes its time in every step
-    update             Adam, all parameters     gradient, moments and parameter in one pass
+    features           images → feature map       oneDNN's convolutions, channels-last; the rest is fused around them
+    head               feature map → loss         the FC layers, forward and backward, without their weight gradients
+    features_backward  gradients of the features  written out, without the time that autograd's book-keeping takes
+    update             Adam                       weight gradient, moments and parameter in one pass
 
-They are the functions in `_features.py` and `_units.py`; all but the head, whose products depend on how many units are
-at work, are compiled by `torch.compile`. A later FC layer's weight lies transposed, [inputs, outputs], in memory; the
-parameter is a view of that with the usual shape, so only its strides tell. docs/fast-engine.md has the bounds, the
-measurements, and what did not help.
+They are functions of `_features.py` and `_units.py`. `torch.compile` compiles all but the head, the sizes of whose
+products change with the number of live units. Leaving idle units out changes no bit of an update for a given gradient;
+it changes products by rounding (see `_units.py`).
+
+The weight of every FC layer but the first lies transposed in memory, as [inputs, outputs]; so does that of a single FC
+layer. The network's parameter is a view with the usual shape, so only its strides differ from the usual ones.
+docs/fast-engine.md has the bounds, the measurements and what did not help.
 """
 
 from __future__ import annotations
@@ -57,16 +60,19 @@ SINGLE_PASS = {"realize_reads_threshold": 10_000, "realize_opcount_threshold": 1
 
 
 def in_memory_order(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """`tensor`, of the shape of `parameter`, transposed where that is transposed in memory; its own inverse."""
+    """A tensor of the shape of `parameter`, transposed if `parameter` is transposed in memory; its own inverse."""
     return tensor.t() if parameter.dim() == 2 and not parameter.is_contiguous() else tensor
 
 
 @dataclass
 class Stages:
-    """The functions that a step runs; `warm` says that their first call has compiled them.
+    """The functions that a step runs, compiled or not.
 
     Attributes:
-        units: for the large weights of hidden layers, by their shape in memory; uncompiled where there are none.
+        features, features_backward, update: as in the module's docstring.
+        units: the functions for each large weight of a hidden layer, by the weight's shape in memory; uncompiled ones
+            serve any other shape.
+        warm: whether all functions were called once, which compiles them.
     """
 
     features: Callable[..., Any] = features
@@ -84,9 +90,9 @@ def compiled_stages(
     architecture: Architecture, num_classes: int, batch_size: int, betas: tuple[float, float], eps: float,
     dtype: torch.dtype, threads: int, deterministic: bool,
 ) -> Stages:  # fmt: skip
-    """Compiled once in a process for all engines that agree in the arguments, which are what is compiled in.
+    """The stages, compiled once in a process for all engines with the same arguments, which are compiled in.
 
-    The network itself is not: its tensors are looked up in every call.
+    The network is not compiled in: its tensors are looked up in every call.
     """
     (inputs, outputs), *others = architecture.fc_shapes(num_classes)
     hidden = [(outputs, inputs), *others[:-1]] if others else []  # in the order of memory
@@ -107,19 +113,19 @@ def compiled_stages(
 
 
 def _whole(g: Gradient) -> Gradient:
-    """The same gradient, of all units: what is compiled is to see none of the numbers of live ones."""
+    """The same gradient without its list of live units, whose length would otherwise be compiled in."""
     return g._replace(live=None) if isinstance(g, UnitGradient) else g
 
 
 class Engine(base.Engine):
-    """See the module. Batches of `recipe.batch_size` run compiled; any other (the last of an epoch), eagerly."""
+    """See the module. Batches of `recipe.batch_size` run compiled; any other, such as an epoch's last, eagerly."""
 
     name = "fast"
     pipeline = "vectorized"
     needs_compiler = True
     convolution_dtype = torch.float32
     idle_too: ClassVar[bool] = False
-    """Whether idle hidden units are computed with and updated as well, which only `explain` asks for."""
+    """Whether idle hidden units take part in products and updates too; only `resnet-bench explain` asks for it."""
 
     @classmethod
     def require(cls) -> None:
@@ -133,7 +139,7 @@ class Engine(base.Engine):
         for weight in later or [first]:
             weight.data = weight.data.t().contiguous().t()
         self.parameters = [in_memory_order(p.detach(), p) for p in network.parameters()]
-        self.exp_avgs = [torch.zeros_like(parameter) for parameter in self.parameters]  # and its strides
+        self.exp_avgs = [torch.zeros_like(parameter) for parameter in self.parameters]  # with its strides
         self.exp_avg_sqs = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = 0
         self._fc = [p.detach().t() if p.dim() == 2 else p.detach() for p in network.fc.parameters()]
@@ -143,10 +149,10 @@ class Engine(base.Engine):
             for i, (p, state) in enumerate(zip(network.parameters(), self._state(), strict=True))
             if p.numel() >= WORTH_RESTING and any(p is weight for weight in hidden)
         }
-        if recipe.batch_size > UNROLLED_BATCH:  # many images leave few units idle, and see `outer_product`
+        if recipe.batch_size > UNROLLED_BATCH:  # few units are idle for so many images; see also `outer_product`
             self._unit_weights = {}
         of_first = (u for u in self._unit_weights.values() if u.weight.data_ptr() == first.data_ptr())
-        self._first = next(of_first, None)  # the first hidden layer's, whose inputs are the feature map
+        self._first = next(of_first, None)  # its inputs are the feature map
         self.settling_steps = SETTLING_STEPS if self._unit_weights and not self.idle_too else 0
         others = (state for i, state in enumerate(self._state()) if i not in self._unit_weights)
         self._others = list(zip(*others, strict=True))  # parameters, first moments, second moments
@@ -156,13 +162,14 @@ class Engine(base.Engine):
         )  # fmt: skip
 
     def _state(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Of each parameter: itself and its moments, in the order of memory."""
+        """Each parameter with its first and second moment, in their order in memory."""
         return zip(self.parameters, self.exp_avgs, self.exp_avg_sqs, strict=True)
 
     def warm_up(self, images: Tensor, labels: Tensor) -> None:
-        """Compile for batches of `recipe.batch_size` by a step that is undone; for other sizes there is nothing to do.
+        """Compile for batches of `recipe.batch_size`, by a step that is then undone.
 
-        Nor is there where an engine before this one has compiled the same. The first step does it where nobody asked.
+        There is nothing to do for batches of other sizes, which run eagerly, nor where an earlier engine has compiled
+        the same functions. An engine that was not warmed up compiles in its first step.
         """
         if self._compiled.warm or len(images) != self.recipe.batch_size:
             return
@@ -216,7 +223,7 @@ class Engine(base.Engine):
         return loss
 
     def _count(self, fc_gradients: Sequence[Gradient]) -> None:
-        """Say which parameters the step that gave these gradients made use of."""
+        """Count the parameters that the step with these gradients read and updated."""
         self.read_parameters = sum(p.numel() for p in self.parameters)
         if self._first:
             self.read_parameters -= self._first.weight.numel() - self._first.read_parameters
@@ -247,7 +254,7 @@ class Engine(base.Engine):
         return {**adam.state_dict(), "state": state if self.steps else {}}
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """As `base.Engine` says; also to be called where weights were changed, since it wakes all units."""
+        """See `base.Engine`. Call it also after weights were changed from outside, because it wakes all units."""
         of = state["state"]
         self.steps = int(of[0]["step"]) if of else 0
         for i, (p, (_, exp_avg, exp_avg_sq)) in enumerate(zip(self.network.parameters(), self._state(), strict=True)):

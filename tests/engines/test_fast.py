@@ -34,7 +34,7 @@ from resnet_bench.engines._units import UnitGradient
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
 
-U = 2.0**-24  # unit roundoff of float32
+U = 2.0**-24  # largest relative rounding error of float32
 SLACK = 2  # second-order terms
 SMALL = Architecture("small", "", "", widths=(8, 8), strides=(2, 2), hidden=(20, 12))
 CLASSES = 5
@@ -257,7 +257,7 @@ def test_epsilon_stands_outside_the_root() -> None:
 
 
 def perturbed(network: ResidualNetwork, seed: int) -> ResidualNetwork:
-    """Every weight off by at most one unit in the last place."""
+    """Every weight changed at random, by at most 2⁻²³ of its value."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -269,8 +269,8 @@ def test_losses_of_200_steps_agree_with_reference_within_its_own_rounding() -> N
     """No formula bounds 200 steps: where an activation passes zero, training jumps on any difference.
 
     What rounding does to this training is measured on `reference`: the distance from float64 of four runs whose weights
-    start within one unit in the last place. Up to each step `fast` may be 8 times as far as the farthest of them, and
-    8u of the loss.
+    start within 2⁻²³ of each other. Up to each step `fast` may be 8 times as far as the farthest of them, and 8u of the
+    loss.
     """
     data = batches(200)
     exact = train(reference.Engine(network().double(), Recipe()), data)
