@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from resnet_bench.results import reading
-from resnet_bench.schema import AccuracyResult, EpochTimeResult, ParametersResult
+from resnet_bench.schema import AccuracyResult, EpochTimeResult, OverheadResult, ParametersResult
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--architectures", "fc1,conv5x5", "--engine", "reference", "--epochs", "2", "--time-limit", "0.1"]
@@ -102,6 +102,18 @@ def test_raw_values_are_the_blocks(session):
             assert benchmark["stats"]["data"] == pytest.approx(expected)
         if info["kind"] == "accuracy":
             assert benchmark["stats"]["data"] == [e["train_seconds"] for e in info["epochs"]]
+
+
+def test_intervals_of_times_and_ratios_are_positive(session):
+    """However few and scattered the blocks of so short a session are."""
+    *_, path = session
+    file = reading.read(path)
+    intervals = [r.epoch_seconds for r in file.of_kind(EpochTimeResult)]
+    for overhead in file.of_kind(OverheadResult):
+        intervals += [overhead.harness_over_bare, overhead.clocks_over_harness]
+    assert len(intervals) == 4
+    assert {i.method for i in intervals} == {"log-t"}
+    assert all(i.low > 0 for i in intervals)
 
 
 def test_machine_is_described_and_calibrated_at_both_ends(session):

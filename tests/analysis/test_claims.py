@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -325,6 +327,16 @@ def test_a_factor_is_not_judged_on_a_network_that_another_class_count_makes_much
     assert judged["fc1-factor"].outcome == UNDECIDABLE
     assert "10 classes" in judged["fc1-factor"].evidence
     assert judged["fc1-faster"].outcome == judged["fc3-factor"].outcome == REPRODUCED
+
+
+def test_minutes_that_lie_far_apart_have_an_interval_above_0(judge: Judge) -> None:
+    """Of two blocks Student's own would reach below it."""
+    entry = samples.epoch_time("baseline", seconds=57 * 60, blocks=2, noise=0)
+    entry["blocks"][0]["seconds"] *= 3
+    verdict = judge([entry])["baseline-minutes"]
+    assert verdict.outcome is UNDECIDABLE
+    (low,) = re.findall(r"114\.0 \[([-\d.]+), ", verdict.evidence)
+    assert float(low) == pytest.approx(114 * math.exp(-12.706 / 2), abs=0.06)
 
 
 @pytest.mark.parametrize(("model", "named"), [("Another CPU", "Another CPU"), (None, "unknown CPU")])

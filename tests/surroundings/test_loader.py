@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -44,13 +46,14 @@ def run(command: Sequence[str], **options) -> subprocess.CompletedProcess[str]:
 
 @needs_mount
 def test_large_batches_in_a_small_shared_memory_are_refused(image_folder) -> None:
-    """64 images of 12,296 bytes in 3 batches, where 100 kB are free."""
+    """66 images of 12,296 bytes in 3 batches, where 96 kB are free."""
     folder = f"folder:{image_folder(train=22)}"
-    done = run(with_shared_memory("size=100k", [*TRAIN, "--dataset", folder, "--batch-size", "30"]))
+    done = run(with_shared_memory("size=96k", [*TRAIN, "--dataset", folder, "--batch-size", "30"]))
     assert done.returncode == 2
-    assert done.stderr == (
-        "resnet-bench: error: /dev/shm has 0.102 MB free, but batches of 2 loader workers take 0.812 MB there; make it "
-        "larger (docker: --shm-size) or give --workers 0, which trains on the same batches.\n"
+    assert re.fullmatch(
+        r"resnet-bench: error: /dev/shm has 0\.09\d+ MB free, but batches of 2 loader workers take 0\.812 MB there; "
+        r"make it larger \(docker: --shm-size\) or give --workers 0, which trains on the same batches\.\n",
+        done.stderr,
     )
 
 
@@ -75,7 +78,8 @@ def test_shared_memory_that_fills_up_later_is_one_sentence(image_folder, tmp_pat
     assert done.returncode == 2, done.stderr
     assert done.stdout.count("epoch ") == 2
     (sentence,) = done.stderr.strip().splitlines()
-    assert "A worker process of the loader failed (RuntimeError: unable to allocate shared memory" in sentence
+    assert "A worker process of the loader failed (" in sentence
+    assert "No space left on device" in sentence
     assert sentence.endswith(f"What is trained is kept in {tmp_path / 'kept'}.")
     done = run([sys.executable, "-m", "resnet_bench.cli", *options])
     assert "going on from the checkpoint at epoch 3, step " in done.stdout
@@ -106,12 +110,15 @@ def test_on_one_core_one_line_says_so(image_folder) -> None:
 
 @needs_mount
 def test_a_session_is_refused_before_it_measures_for_an_explanation_that_has_no_room(image_folder, tmp_path) -> None:
-    options = ["--dataset", f"folder:{image_folder()}", f"--benchmark-storage=file://{tmp_path}"]
+    options = ["--dataset", f"folder:{image_folder()}", f"--benchmark-storage=file://{tmp_path / 'storage'}"]
     options += ["--pipeline", "vectorized", "--explain", "conv5x5", "--batch-size", "8"]
-    done = run(with_shared_memory("size=100k", [*BENCHMARKS, *options]))
+    done = run(with_shared_memory("size=96k", [*BENCHMARKS, *options]))
     assert done.returncode == 2
-    assert "resnet_bench: error: /dev/shm has 0.102 MB free, but batches of 2 loader workers take" in done.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert (
+        "resnet_bench: error: /dev/shm has 0.0983 MB free, but batches of 2 loader workers take 0.492 MB" in done.stderr
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "storage").exists()
 
 
 def test_a_killed_worker_ends_a_session_with_a_sentence_and_its_journal(image_folder, tmp_path) -> None:
@@ -123,9 +130,11 @@ def test_a_killed_worker_ends_a_session_with_a_sentence_and_its_journal(image_fo
         assert time.monotonic() < deadline
         assert session.poll() is None
         time.sleep(0.1)
-    while not (workers := psutil.Process(session.pid).children()):
-        assert time.monotonic() < deadline
-    workers[0].kill()
+    while session.poll() is None:  # one that is killed as its epoch ends is not missed
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for worker in psutil.Process(session.pid).children():
+                worker.kill()
+        time.sleep(0.5)
     printed, _ = session.communicate(timeout=120)
     assert session.returncode == 2
     assert "resnet_bench: error: A worker process of the loader was ended by SIGKILL, as happens" in printed
