@@ -208,12 +208,10 @@ def cxx_version() -> str | None:
     if program is None:
         return None
     try:
-        said = subprocess.run(
-            [program, *command[1:], "--version"], capture_output=True, text=True, timeout=5, check=True
-        ).stdout
+        done = subprocess.run([program, *command[1:], "--version"], capture_output=True, timeout=5, check=True)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    line = (said.splitlines() or [""])[0].replace(program, "").strip()
+    line = (done.stdout.decode(errors="replace").splitlines() or [""])[0].replace(program, "").strip()
     return line or None
 
 
