@@ -1,6 +1,6 @@
-"""`torch.compile` and the C++ compiler that it calls: whether they work here, and where what they compile is kept.
+"""`torch.compile` and the C++ compiler that it calls: whether they work here, and where compiled code is kept.
 
-What torch needs for compiling takes seconds to import, so it is imported only where something is to be compiled.
+The modules with which torch compiles take seconds to import. They are imported only where something is to be compiled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,25 +36,34 @@ SWITCHES = (
     "TORCH_COMPILE_OVERRIDE_BACKENDS",
     "TORCHINDUCTOR_LITE_MODE",
 )
-"""Environment variables that keep torch from compiling, in whole or for the most part."""
+"""Environment variables that keep torch from compiling anything, or most of it."""
 
 WAY_OUT = "or take --engine reference, which runs without"
+"""The end of every message: what a user can do who has no compiler."""
 
 
 def compiled(
     function: Callable[..., Any], options: dict[str, Any] | None = None, dynamic: bool | None = False
 ) -> Callable[..., Any]:
-    """`function` compiled for the shapes of its arguments; what cannot be compiled is an error, never run otherwise.
+    """`function`, compiled as a whole in its first call for the shapes of the arguments.
 
-    A copy of the function is compiled, because Dynamo keeps what it compiled by code object, and only up to a limit.
-    Whoever has the copy calls it with tensors of one shape only, which leaves out the guards that would check that
-    again in every call; with `dynamic` None, sizes may differ that are marked so in the first call.
+    A copy of the function is compiled, because Dynamo stores compiled code by code object and keeps only a limited
+    number for each. The copy runs without the guards that would check shapes and dtypes in every call, so the caller
+    must pass tensors of one shape only.
+
+    Args:
+        function: a plain function of tensors.
+        options: options of Inductor, beside the one that leaves out the guards.
+        dynamic: as for `torch.compile`; with None, sizes may vary that are marked as dynamic in the first call.
+
+    Raises:
+        Exception: any of torch's, in the first call, where the function cannot be compiled. It never runs uncompiled.
     """
     assert isinstance(function, FunctionType)
     copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
     unguarded = {"guard_filter_fn": lambda guards: [False] * len(guards)}
     chosen: dict[str, Any] = {**unguarded, **(options or {})}
-    return cast(Callable[..., Any], torch.compile(copy, fullgraph=True, dynamic=dynamic, options=chosen))
+    return torch.compile(copy, fullgraph=True, dynamic=dynamic, options=chosen)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -62,11 +71,14 @@ def compiled(
 
 
 def require() -> None:
-    """`UserError` unless a function compiled here and now runs; tried once in a process.
+    """Compile and run a tiny function, once in a process, to find out whether compiling works here.
 
-    A compiler that says its version may still lack its headers, and a setting of torch may have the function run
-    without being compiled at all. So a tiny one is compiled, which takes no longer than finding that out later: what
-    torch prepares for it is needed for every other function too.
+    Nothing less would tell: a compiler that prints its version may still lack its headers, and a setting may have torch
+    run the function without compiling it. The trial costs little, because every later compilation needs what torch
+    prepares for it.
+
+    Raises:
+        UserError: where it does not work.
     """
     if reason := _trial():
         raise UserError(reason)
@@ -76,13 +88,13 @@ def require() -> None:
 def _trial() -> str | None:
     """Why nothing can be compiled here, in one sentence; None where it can."""
     try:
-        _keep()
+        _choose_folder()
         _prepare()
         from torch._inductor import metrics
 
         before = metrics.generated_kernel_count  # counts those found in the cache too
         with torch.no_grad():
-            compiled(_scaled)(torch.ones(64), _mark())
+            compiled(_scaled)(torch.ones(64), _fingerprint())
         return None if metrics.generated_kernel_count > before else _left_uncompiled()
     except UserError as error:
         return str(error)
@@ -93,12 +105,12 @@ def _trial() -> str | None:
 
 
 def _prepare() -> None:
-    # With CUDA's tools but no device, compiling would say so, in the middle of whatever is being printed.
+    # Where CUDA's tools are installed but no device is there, torch would print a warning in the middle of the output.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch._inductor import config
 
-    # Headers are compiled once for all functions, by way of the temporary folder and with the help of a program that a
-    # container may lack. Where that would fail, compiling takes half as long again without.
+    # torch compiles headers once for all functions, in the temporary folder and with the help of openssl, which a
+    # container may lack. Where that would fail, it is switched off, and compiling takes half as long again.
     if not (_one_word(tempfile.gettempdir()) and shutil.which("openssl")):
         config.cpp_cache_precompile_headers = False
 
@@ -107,12 +119,12 @@ def _scaled(x: Tensor, factor: float) -> Tensor:
     return x * factor
 
 
-def _mark() -> float:
-    """A number that another compiler changes, so that what an earlier one compiled is not taken from the cache."""
+def _fingerprint() -> float:
+    """A number that depends on the compiler: with another one, the trial does not take its code from the cache."""
     program = shutil.which(_command()[0]) if _command() else None
     stat = os.stat(program) if program else None
-    of = (program, stat and stat.st_size, stat and stat.st_mtime_ns)
-    return 1 + int.from_bytes(hashlib.sha256(repr(of).encode()).digest()[:4], "little") / 2**32
+    identity = (program, stat and stat.st_size, stat and stat.st_mtime_ns)
+    return 1 + int.from_bytes(hashlib.sha256(repr(identity).encode()).digest()[:4], "little") / 2**32
 
 
 def _left_uncompiled() -> str:
@@ -125,14 +137,14 @@ def _left_uncompiled() -> str:
 
 
 def switched_off() -> bool:
-    """Whether a setting has `torch.compile` leave functions as they are, told without importing what takes seconds."""
+    """Whether a setting has `torch.compile` leave functions uncompiled. This does not import torch's compiler."""
     dynamo = sys.modules.get("torch._dynamo.config")
     disabled = dynamo.disable if dynamo else os.environ.get("TORCH_COMPILE_DISABLE") == "1"
     return bool(disabled) or os.environ.get("TORCHDYNAMO_DISABLE") == "1"
 
 
 def explained(error: Exception) -> UserError | None:
-    """What a compilation that failed says to a user; None where the surroundings are not to blame."""
+    """The message for a user about a failed compilation; None where the surroundings are not to blame."""
     from torch._inductor import exc
 
     for cause in _causes(error):
@@ -158,16 +170,16 @@ def _failure(error: BaseException) -> UserError:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was raised from, the outermost first."""
+    """The error and the errors that caused it, the outermost first."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)
         yield error
-        error = getattr(error, "inner_exception", None) or error.__cause__  # the former is Dynamo's and Inductor's
+        error = getattr(error, "inner_exception", None) or error.__cause__  # Dynamo and Inductor set the former
 
 
 def _first_error(output: str) -> str:
-    """The line of a compiler's output that says what is wrong: not where it was included from, and no warning."""
+    """The line of a compiler's output that says what is wrong; warnings and «included from» lines are passed over."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     wrong = (line for line in lines if re.search(r"\berror\b|cannot find|undefined reference", line, re.IGNORECASE))
     return next(wrong, lines[0] if lines else "it says nothing").rstrip(".;")
@@ -178,13 +190,13 @@ def _first_error(output: str) -> str:
 
 
 def _command() -> list[str]:
-    """The program and its first arguments: `CXX` may hold `ccache g++`."""
+    """The compiler and its first arguments, since `CXX` may hold `ccache g++`; empty where `CXX` is malformed."""
     named = os.environ.get("CXX")
     if platform.system() == "Windows":
         return [named or "cl"]
     try:
         return shlex.split(named if named is not None else "clang++" if platform.system() == "Darwin" else "g++")
-    except ValueError:  # a quotation mark without its other half
+    except ValueError:  # a quotation mark that is never closed
         return []
 
 
@@ -202,35 +214,34 @@ def _no_compiler() -> str:
 
 @functools.cache
 def cxx_version() -> str | None:
-    """First line that the C++ compiler prints for `--version`; None without one."""
+    """The first line that the C++ compiler prints for `--version`; None where there is no compiler."""
     command = _command()
     program = shutil.which(command[0]) if command else None
     if program is None:
         return None
     try:
-        said = subprocess.run(
-            [program, *command[1:], "--version"], capture_output=True, text=True, timeout=5, check=True
-        ).stdout
+        done = subprocess.run([program, *command[1:], "--version"], capture_output=True, timeout=5, check=True)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    line = (said.splitlines() or [""])[0].replace(program, "").strip()
+    line = (done.stdout.decode(errors="replace").splitlines() or [""])[0].replace(program, "").strip()
     return line or None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Where what they compile is kept
+# Where compiled code is kept
 
 
-def _keep() -> None:
-    """Have compiled code kept where the environment says, else in the platform's cache folder, for other processes.
+def _choose_folder() -> None:
+    """Choose the folder in which this and later processes find compiled code.
 
-    Where that folder cannot be used, torch's own temporary one has to do, and a line on stderr says so.
+    It is the one that the environment names, else one in the platform's cache folder. Where that cannot be used, it is
+    torch's own in the temporary folder, and a line on stderr says so.
 
     Raises:
-        UserError: where no folder will do, or not the one that was asked for.
+        UserError: where the folder that the environment names cannot be used, or no folder can.
     """
-    named, torchs = os.environ.get(CACHE_VARIABLE), _torchs_folder()
-    if named and Path(named) != torchs:  # torch fills the variable in by itself, even when torchvision is imported
+    named, default = os.environ.get(CACHE_VARIABLE), _torch_folder()
+    if named and Path(named) != default:  # torch sets the variable to its own folder, even when torchvision is imported
         if problem := _unusable(Path(named)):
             raise UserError(f"{problem}; name another folder for compiled code in {CACHE_VARIABLE}, {WAY_OUT}.")
         return
@@ -240,36 +251,36 @@ def _keep() -> None:
         from torch._inductor import codecache
 
         os.environ[CACHE_VARIABLE] = str(folder / "inductor")
-        # Wherever it keeps the rest, torch keeps the headers that it compiles in the temporary folder, and after a
-        # restart compiles them again even if nothing needs them.
+        # torch would keep compiled headers in the temporary folder, wherever it keeps the rest, and would compile them
+        # again after a restart even if nothing needs them.
         codecache._HEADER_DIR = str(folder / "inductor" / "precompiled_headers")
         codecache._HEADER_LOCK_DIR = os.path.join(codecache._HEADER_DIR, "locks")
-    elif worse := _unusable(torchs):
+    elif worse := _unusable(default):
         raise UserError(
             f"Compiled code can be kept nowhere: {problem}, and {worse}; name another folder in {CACHE_VARIABLE}, "
             f"{WAY_OUT}."
         )
     else:
-        os.environ[CACHE_VARIABLE] = str(torchs)
+        os.environ[CACHE_VARIABLE] = str(default)
         print(
-            f"resnet_bench: compiled code is kept in {torchs} only, because {problem}; {CACHE_VARIABLE} may name "
+            f"resnet_bench: compiled code is kept in {default} only, because {problem}; {CACHE_VARIABLE} may name "
             "another folder",
             file=sys.stderr,
         )
 
 
-def _torchs_folder() -> Path:
-    """Where torch keeps compiled code unless told otherwise: in the temporary folder, which a restart empties."""
+def _torch_folder() -> Path:
+    """Where torch keeps compiled code by default: in the temporary folder, which a restart empties."""
     try:
         from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
         return Path(default_cache_dir())
-    except Exception:  # private, and older ones fail for a user without a name
+    except Exception:  # the function is private, and in older versions it fails for a user without a name
         return Path(tempfile.gettempdir()) / f"torchinductor_{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
 def _unusable(folder: Path) -> str | None:
-    """Why compiled code cannot be kept in `folder`, which is made if need be."""
+    """Why compiled code cannot be kept in `folder`; None where it can. Creates the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -283,6 +294,7 @@ def _unusable(folder: Path) -> str | None:
 
 
 def _one_word(text: str) -> bool:
+    """Whether a POSIX shell reads `text` as one word, unchanged; always true on other systems."""
     if os.name != "posix":
         return True
     try:

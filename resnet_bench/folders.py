@@ -1,4 +1,4 @@
-"""Where this suite keeps what it may lose: the platform's cache folder."""
+"""Folders of the user: the platform's cache folder, and `~`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from resnet_bench.errors import UserError
 
 
 def cache_folder() -> Path | None:
-    """The suite's folder in the platform's cache folder; None for a user without a home, as in some containers."""
+    """The suite's folder for what can be made again; None for a user without a home folder, as in some containers."""
     try:
         folder = platformdirs.user_cache_path("resnet_bench")
     except RuntimeError:
         return None
-    return folder if folder.is_absolute() else None  # older versions of platformdirs leave the `~` in it
+    return folder if folder.is_absolute() else None  # older versions of platformdirs return `~/…` unexpanded
 
 
 def expanded(path: str) -> Path:
-    """`path` with the home folder in place of `~` or `~user`; `UserError` where there is none."""
+    """`path` with `~` or `~user` replaced by the home folder.
+
+    Raises:
+        UserError: where the home folder is not known.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError:

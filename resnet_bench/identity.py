@@ -1,15 +1,16 @@
-"""Who measured a result, with which code: the identity that decides what may stand together.
+"""On which machine, with which software and with which code a result was measured.
 
-A description (`describe`) answers five questions and travels with every saved result:
+A description (`describe`) is saved with every result. Together they answer five questions:
 
 - which machine: vendor, family, model, stepping, instruction sets, caches, usable cores, memory (`machine_of`);
-- which software: torch and its libraries, compiler, allocator, operating system, settings of threads (`software_of`);
+- which software: torch and its libraries, compiler, allocator, operating system, thread settings (`software_of`);
 - which code: version, commit and a digest of the package's sources (`code_of`);
-- which session and process: random ids;
-- when: each result says when its measurement began.
+- which session and which process: random ids;
+- when: the time at which the measurement began.
 
-The model's name alone does not tell a machine: clouds call several generations of CPUs `AMD EPYC`. What a file does not
-tell is None, and None equals nothing but None: it is never guessed.
+The answers decide which results may be pooled or compared. The name of the CPU model alone does not identify a machine:
+clouds call several generations of CPUs `AMD EPYC`. What a file does not tell is None. It is never guessed, and None
+equals nothing but None.
 """
 
 from __future__ import annotations
@@ -29,27 +30,27 @@ from resnet_bench import __version__
 
 PACKAGE = Path(__file__).resolve().parent
 SESSION_VARIABLE = "RESNET_BENCH_SESSION"
-"""Environment variable by which a session gives its id to the processes that it starts."""
+"""Environment variable in which a session passes its id on to the processes that it starts."""
 
 PROCESS = secrets.token_hex(8)
 """This process's random id."""
 
 SETS_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""Variables that set only the number of threads, which each result tells as it was in force."""
+"""Variables that set only the number of threads. Each result holds the number that it was measured with."""
 
 ALWAYS_COUNTS = ("cpu_model", "physical_cores", "logical_cores", "cpu_quota")
-"""What tells two machines apart even where one description lacks it."""
+"""Keys that tell two machines apart even where one of the two descriptions lacks them."""
 
 NO_OTHER_MACHINE = ("usable_cores", "memory_gib", "memory_limit_gib")
 """What may differ between two runs on machines of one kind, whose times can be compared."""
 
 SPEED_ONLY = ("allocator_settings", "transparent_hugepages", "governor")
-"""Software settings that change how long a training takes and no bit of what it learns."""
+"""Software settings that change how long a training takes, but no bit of its weights."""
 
 
 @functools.cache
 def session() -> str:
-    """The random id of this session: the one given by the process that started this one, else a new one."""
+    """The random id of this session, 16 hexadecimal digits: what the starting process passed on, else a new one."""
     given = os.environ.get(SESSION_VARIABLE, "")
     return given if re.fullmatch(r"[0-9a-f]{16}", given) else secrets.token_hex(8)
 
@@ -60,13 +61,13 @@ def now() -> str:
 
 
 def origin(started_at: str, process: str = PROCESS) -> dict[str, Any]:
-    """The keys of a result that say which process began to measure it, and when."""
+    """The keys of a result that say which process measured it, and when it began (as `now` writes it)."""
     return {"process": process, "started_at": started_at}
 
 
 def describe() -> dict[str, Any]:
-    """Machine and software (`resnet_bench.machine.describe`), `code` and `session`, as JSON holds them."""
-    from resnet_bench import machine  # imports torch, which reading files does not need
+    """`resnet_bench.machine.describe`, with `code` and `session` added; ready for JSON."""
+    from resnet_bench import machine  # imports torch, which is not needed to read files
 
     return {**machine.describe(), "code": code(), "session": session()}
 
@@ -77,7 +78,11 @@ def describe() -> dict[str, Any]:
 
 @functools.cache
 def code() -> dict[str, Any]:
-    """What code runs: `version`; `commit` and `dirty`, None outside a checkout; `sha256` of the package's sources."""
+    """Which code runs.
+
+    `version` is the package's and `sha256` the digest of its sources. `commit`, and `dirty` (whether tracked files
+    differ from it), are None outside a checkout.
+    """
     commit = _git("rev-parse", "HEAD") if _in_checkout() else None
     changed = _git("status", "--porcelain", "--untracked-files=no") if commit else None
     return {
@@ -89,43 +94,45 @@ def code() -> dict[str, Any]:
 
 
 def sources_sha256(package: Path) -> str:
-    """SHA-256 over the names and texts of a package's Python files and templates; the benchmarks are not part of it.
+    """SHA-256 over the names and texts of a package's Python files and templates, in hexadecimal.
 
-    An installed wheel has the benchmarks inside the package and a checkout has them beside it: the digest is the same.
+    The benchmarks do not count: a wheel has them inside the package and a checkout beside it, and both get the same
+    digest.
     """
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*"), key=lambda p: p.relative_to(package).as_posix()):
         name = path.relative_to(package).as_posix()
         if path.suffix in (".py", ".jinja") and not name.startswith("benchmarks/"):
-            text = path.read_bytes().replace(b"\r\n", b"\n")  # as git may check them out
+            text = path.read_bytes().replace(b"\r\n", b"\n")  # git may check files out with either line end
             digest.update(f"{name}\0{len(text)}\0".encode() + text)
     return digest.hexdigest()
 
 
 def _in_checkout() -> bool:
-    """Whether git tracks this package; a package installed below someone else's checkout is not part of it."""
+    """Whether git tracks this package. It does not track a package that is installed below another checkout."""
     return _git("ls-files", "--error-unmatch", str(PACKAGE / "__init__.py")) is not None
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says; None where it is missing or fails."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}  # a hook's point to its repository
+    """What git prints, stripped; None where it is missing or fails."""
+    # Within a git hook, these variables point to the hook's repository.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     command = ["git", "-C", str(PACKAGE.parent), "-c", f"safe.directory={PACKAGE.parent}", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=environment)
-    except (OSError, subprocess.SubprocessError, UnicodeError):
+        done = subprocess.run(command, capture_output=True, timeout=10, check=True, env=environment)
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.decode(errors="replace").strip()  # a message may be in any encoding
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What of a description decides which results may stand together
+# Which results may be pooled or compared, as their descriptions decide
 
 
 def machine_of(description: dict[str, Any]) -> dict[str, Any]:
-    """The machine: what stays the same until someone changes its hardware or its limits; flat, None for unknown.
+    """The machine: what stays the same until someone changes its hardware or its limits. Flat; None for unknown.
 
-    Memory is in whole GiB, since the kernel keeps some of it and another kernel keeps another part.
+    Memory is in whole GiB, because each kernel keeps a different small part of it for itself.
     """
     cpu, caches, container = part(description, "cpu"), part(part(description, "cpu"), "caches"), _container(description)
     return {
@@ -148,9 +155,9 @@ def machine_of(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def software_of(description: dict[str, Any]) -> dict[str, Any]:
-    """The software: versions and settings that change results or times; flat, None for unknown.
+    """The software: versions and settings that change results or times. Flat; None for unknown.
 
-    The number of threads is not here: each result has it among its settings.
+    The number of threads is not among them: each result has it among its own settings.
     """
     torch, threads, allocator = (part(description, key) for key in ("torch", "threads", "allocator"))
     tuning = part(allocator, "environment")
@@ -182,38 +189,38 @@ def software_of(description: dict[str, Any]) -> dict[str, Any]:
 
 
 def code_of(description: dict[str, Any]) -> dict[str, Any]:
-    """The code, flat, None for unknown; results of one digest came from the same sources, whatever the commit says."""
+    """The code. Flat; None for unknown. Results with one digest came from the same sources, whatever the commit."""
     code = part(description, "code")
     return {f"code_{key}": code.get(key) for key in ("version", "commit", "dirty", "sha256")}
 
 
 def flat(description: dict[str, Any]) -> dict[str, Any]:
-    """Machine, software and code together, flat."""
+    """Machine, software and code in one flat dict."""
     return {**machine_of(description), **software_of(description), **code_of(description)}
 
 
 def key(description: dict[str, Any]) -> str:
-    """Equal for descriptions of one kind of machine with the same software and the same code.
+    """A digest that is equal for descriptions of one kind of machine with the same software and the same code.
 
-    The `SPEED_ONLY` settings may differ: they change no result but times (`speed_key`).
+    The `SPEED_ONLY` settings may differ, since they change nothing but times; `speed_key` holds them.
     """
     software = {k: v for k, v in software_of(description).items() if k not in SPEED_ONLY}
     return digest({**machine_of(description), **software, "code": part(description, "code").get("sha256")})
 
 
 def speed_key(description: dict[str, Any]) -> str:
-    """Equal for descriptions that also agree in the settings that change nothing but times."""
+    """A digest of the `SPEED_ONLY` settings: times compare only where it is equal too."""
     software = software_of(description)
     return digest({k: software[k] for k in SPEED_ONLY})
 
 
 def digest(values: dict[str, Any]) -> str:
-    """A short digest of flat values, equal for equal ones."""
+    """A short digest of a flat dict: 12 hexadecimal digits, equal for equal values in any order."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def part(description: dict[str, Any], key: str) -> dict[str, Any]:
-    """The dict under a key; empty where a file has none or something else there."""
+    """The dict under a key; an empty one where the file has nothing there, or no dict."""
     found = description.get(key)
     return found if isinstance(found, dict) else {}
 
@@ -239,15 +246,16 @@ def _text(value: object) -> str | None:
 
 
 def _os(text: object) -> str | None:
-    """`Linux 6.8.0 x86_64`: the release without the distributor's build, such as `-45-generic`."""
+    """`Linux 6.8.0 x86_64`: the release without the distributor's build number, such as `-45-generic`."""
     return None if text is None else re.sub(r"(\d+\.\d+(?:\.\d+)?)\S*", r"\1", str(text), count=1)
 
 
 def same_machine(base: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two descriptions are of one kind of machine, so that their times may be set against each other.
+    """Whether two descriptions are of one kind of machine, so that their times compare.
 
-    Two machines of unknown model are two machines. What older files do not tell counts where both tell it. Memory does
-    not count, since it does not make a step faster, nor do the cores that a process was given of those there are.
+    Machines of unknown model are never of one kind. Memory does not count, since more of it makes no step faster, nor
+    do the cores that a process was given of those there are. Keys that older files lack (all but `ALWAYS_COUNTS`)
+    count only where both descriptions have them.
     """
     mine, theirs = machine_of(base), machine_of(other)
     model = mine["cpu_model"]

@@ -18,7 +18,7 @@ import numpy as np
 from resnet_bench import architectures
 from resnet_bench.analysis.series import mean_of
 from resnet_bench.intervals import wilson_interval
-from resnet_bench.machine import WORKING_SETS
+from resnet_bench.machine.calibration import WORKING_SETS
 from resnet_bench.paper import PUBLISHED
 from resnet_bench.recipe import Recipe
 from resnet_bench.results.reading import ResultFile

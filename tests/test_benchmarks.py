@@ -20,9 +20,9 @@ ROOT = Path(__file__).parent.parent
 TINY = ["--architectures", "fc1,conv5x5", "--engine", "reference", "--epochs", "2", "--time-limit", "0.1"]
 
 BRIEF = """
-import resnet_bench.machine
-resnet_bench.machine.ROUNDS = resnet_bench.machine.MIN_ROUNDS = 2
-resnet_bench.machine.SAMPLE_SECONDS = 1e-6
+from resnet_bench.machine import calibration
+calibration.ROUNDS = calibration.MIN_ROUNDS = 2
+calibration.SAMPLE_SECONDS = 1e-6
 """  # a plugin for sessions whose calibration no test looks at
 
 

@@ -393,3 +393,12 @@ def test_no_engine_runs_with_another_type_or_place_of_numbers() -> None:
 def test_compiling_does_not_speak_of_cuda() -> None:
     compiler._prepare()
     assert logging.getLogger("torch.utils.cpp_extension").level == logging.ERROR
+
+
+def test_a_compilers_version_in_another_encoding_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler may answer in the user's language, in Latin-1."""
+    program = tmp_path / "c++"
+    program.write_bytes(b"#!/bin/sh\nprintf 'g++ (f\\374r alle) 14.2\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("CXX", str(program))
+    assert compiler.cxx_version.__wrapped__() == "g++ (f\ufffdr alle) 14.2"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,15 @@ def test_without_git_the_digest_tells_the_code(checkout, tmp_path):
     code = code_of(checkout[0], PATH=str(tmp_path))
     assert (code["commit"], code["dirty"]) == (None, None)
     assert len(code["sha256"]) == 64
+
+
+def test_a_message_of_git_in_another_encoding_hides_nothing(checkout, tmp_path):
+    """git may warn in the user's language, in Latin-1."""
+    folder, git = checkout
+    wrapper = tree(tmp_path / "bin", git=f"#!/bin/sh\nprintf 'f\\374r\\n' >&2\nexec '{shutil.which('git')}' \"$@\"\n")
+    (wrapper / "git").chmod(0o755)
+    code = code_of(folder, PATH=f"{wrapper}{os.pathsep}{os.environ['PATH']}")
+    assert (code["commit"], code["dirty"]) == (git("rev-parse", "HEAD"), False)
 
 
 def test_variables_of_a_git_hook_do_not_point_elsewhere(checkout, tmp_path):

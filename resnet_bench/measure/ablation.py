@@ -1,9 +1,9 @@
 """Why one step is faster than another: from the paper's step to the engine `fast`, one change at a time.
 
-All variants of a network, and of the network it is compared with, train in turn, block by block, so that their ratios
-hold while the machine drifts. Two children, one that flushes denormal numbers to 0 and one that keeps them, train
-from a state that has them, in turn as well: the setting must be made before the first operation of a process, because
-threads inherit it when they are started.
+All variants of a network, and of the network it is compared with, train in turn, block by block, so that drift of the
+machine does not change their ratios. What denormal numbers cost is measured in two child processes, also in turn: both
+train from a state that has such numbers, and one of them flushes them to 0. Each needs a process of its own, because
+threads inherit the setting when they start, so that it has to be made before a process's first operation.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from resnet_bench.architectures import Architecture
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.pipelines import crowded, how_it_ended, ignore_interrupt, starting_processes
 from resnet_bench.engines import Engine, fast, reference
+from resnet_bench.engines._features import features, features_backward
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import positive_mean_interval
 from resnet_bench.measure.epoch_time import EpochTime, Plan, measure_interleaved
@@ -35,14 +36,15 @@ from resnet_bench.schema import Block, ExplainResult, PhaseSeconds, Variant
 from resnet_bench.training.training import Training, set_deterministic
 
 DEAD_SHARE = 0.5
-"""Share of the first FC layer's outputs that are made to answer 0 for every image, as dead ReLU units do."""
+"""Share of the first FC layer's hidden units that are turned into dead ReLU units."""
 
-DECAY_STEPS = 1200
-"""Steps without a gradient: Adam's first moment, decayed by 0.9 a step, is denormal after some 800 of them."""
+STEPS_WITHOUT_GRADIENT = 1200
+"""Steps without a gradient whose effect on Adam's first moments is imitated. Each multiplies them by 0.9, and after
+some 800 they are denormal."""
 
 
 class FusedAdam(reference.Engine):
-    """The plain step, with torch's own single-pass Adam."""
+    """The plain step with torch's fused Adam, which updates all parameters in one pass."""
 
     name = "reference, fused Adam"
 
@@ -54,19 +56,17 @@ class FusedAdam(reference.Engine):
 
 
 class IdleUnitsLeftOut(fast.Engine):
-    """`fast` with its convolutions left to eager PyTorch."""
+    """`fast`, but eager PyTorch computes its convolutions, batch norm and ReLU."""
 
     name = "fast, eager convolutions"
 
     def __init__(self, network: architectures.ResidualNetwork, recipe: Recipe) -> None:
         super().__init__(network, recipe)
-        self._compiled = replace(
-            self._compiled, features=fast.features, features_backward=fast.features_backward, warm=False
-        )
+        self._compiled = replace(self._compiled, features=features, features_backward=features_backward, warm=False)
 
 
 class GradientNeverStored(IdleUnitsLeftOut):
-    """That, with all units of the FC layers at work."""
+    """`IdleUnitsLeftOut`, but idle units of the FC layers are multiplied and updated like all others."""
 
     name = "fast, eager convolutions, idle units too"
     idle_too = True
@@ -74,12 +74,17 @@ class GradientNeverStored(IdleUnitsLeftOut):
 
 @dataclass(frozen=True)
 class Change:
-    """One row: how the step runs, and the optimiser's traffic, counted in bytes for each parameter that it updates.
+    """One variant of the step, told by what differs from the variant before.
 
-    `bytes_per_parameter` counts every float32 that a pass over the parameters reads or writes, from the moment the
-    weight gradient is formed. Default Adam makes seven passes: lerp (3 floats), mul (2), addcmul (3), sqrt (2),
-    division (2), adding eps (2), addcdiv (4), after the gradient is written (1): 19 floats. Fused Adam reads gradient,
-    weight and moments and writes the last three (7), after the gradient is written: 8. Without a stored gradient: 6.
+    Attributes:
+        name: of the variant, e.g. `fused Adam`.
+        sentence: what differs.
+        engine, pipeline: how the step runs.
+        bytes_per_parameter: the optimiser's traffic for each parameter that it updates: every float32 that is read or
+            written from the moment the weight gradient is formed. Default Adam writes the gradient (1 float) and makes
+            seven passes: lerp (3), mul (2), addcmul (3), sqrt (2), division (2), adding eps (2), addcdiv (4): 19
+            floats. Fused Adam writes the gradient (1), reads gradient, weight and moments (4) and writes weight and
+            moments (3): 8 floats. Without a stored gradient, 6 remain.
     """
 
     name: str
@@ -106,7 +111,7 @@ CHANGES = (
 
 
 def counterpart(architecture: Architecture) -> Architecture:
-    """The network to compare with: the baseline, and for the baseline itself `fc1`, the study's fastest."""
+    """The network to compare with: the baseline; for the baseline itself `fc1`, the fastest of the study."""
     return architectures.get("fc1" if architecture.id == "baseline" else "baseline")
 
 
@@ -120,10 +125,19 @@ def explain(
     threads: int | None = None,
     time_limit: float = 60.0,
 ) -> ExplainResult:
-    """Measure every variant of `architecture` and of its counterpart, interleaved.
+    """Measure every variant of `architecture` and of its counterpart, in turn, and what denormal numbers cost.
+
+    Args:
+        architecture: the network to explain.
+        dataset: what all variants train on.
+        recipe: how they train.
+        seed: of weights and augmentation.
+        workers: worker processes of the pipeline `loader`.
+        threads: torch's threads; None leaves them as they are.
+        time_limit: seconds after which no further round of the variants starts.
 
     Raises:
-        UserError: where nothing can be compiled, as the last three variants have to be.
+        UserError: where torch cannot compile, which the last three variants need, or where a child process dies.
     """
     started_at = identity.now()
     fast.Engine.require()
@@ -185,11 +199,11 @@ def _variant(architecture: Architecture, name: str, change: str, blocks: Sequenc
 
 
 def kill_units(engine: Engine) -> float:
-    """Put an engine in the state that dead units leave; returns the share of denormal numbers among Adam's moments.
+    """Put an engine in the state that dead ReLU units lead to, and return the share of denormals among Adam's moments.
 
-    The first `DEAD_SHARE` of the first FC layer's outputs get a bias that no input overcomes, so that behind the ReLU
-    their gradients are exactly 0. Their first moments are decayed as so many steps would: from the rounding of
-    float32, each gets stuck at a small denormal number instead of reaching 0.
+    The first `DEAD_SHARE` of the units of the first FC layer get a bias that no input overcomes. Behind the ReLU their
+    activations, and the gradients of their weights, are exactly 0. Their first moments decay as in so many steps. They
+    never reach 0: float32 rounds, and each gets stuck at a small denormal number.
     """
     layer = next(m for m in engine.network.fc if isinstance(m, nn.Linear))
     dead = int(DEAD_SHARE * layer.out_features)
@@ -199,37 +213,40 @@ def kill_units(engine: Engine) -> float:
     index = [p is layer.weight for p in engine.network.parameters()].index(True)
     moments: Tensor = state["state"][index]["exp_avg"]
     rows = moments[:dead]
-    for _ in range(DECAY_STEPS):
+    for _ in range(STEPS_WITHOUT_GRADIENT):
         rows.mul_(engine.recipe.betas[0])
     engine.load_optimizer_state(state)
-    every = [s[name] for s in state["state"].values() for name in ("exp_avg", "exp_avg_sq")]
+    every: list[Tensor] = [s[name] for s in state["state"].values() for name in ("exp_avg", "exp_avg_sq")]
     denormal = sum(int(((m != 0) & (m.abs() < torch.finfo(m.dtype).tiny)).sum()) for m in every)
     return denormal / sum(m.numel() for m in every)
 
 
 class _Child:
-    """A process that measures steps on a state with denormals, and flushes these to 0 or keeps them.
+    """A child process that measures steps on a state with denormals, and either flushes these to 0 or keeps them.
 
-    It is talked to over a pipe, which leaves nothing behind however the parent ends. What it trains goes through that
-    pipe as well: left to torch, the images would go through shared memory, where containers have no room for them.
+    Parent and child talk over a pipe, which leaves nothing behind however the parent ends. The pipe also carries the
+    images: torch would send them through shared memory, and containers have little of it.
     """
 
     def __init__(self, flush: bool) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pipe, others_end = context.Pipe()
-        self._process = context.Process(target=_serve, args=(others_end, flush), daemon=True)
+        self._pipe, childs_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(childs_end, flush), daemon=True)
         with starting_processes("spawn"):
             self._process.start()
-        others_end.close()  # so that the pipe ends with the process
+        childs_end.close()  # then the pipe ends when the process does
 
     def begin(self, build: bytes) -> None:
+        """Have it build the pickled training; `answer` then returns the share of denormals among its moments."""
         self._talk(lambda: self._pipe.send_bytes(build))
 
     def measure(self, round_: int) -> Block:
         self._talk(lambda: self._pipe.send(round_))
-        return self.answer()
+        block: Block = self.answer()
+        return block
 
     def answer(self) -> Any:
+        """The next object that it sends; raises it where it is a `UserError`."""
         answer = self._talk(self._pipe.recv)
         if isinstance(answer, UserError):
             raise answer
@@ -240,6 +257,7 @@ class _Child:
         self._process.join()
 
     def _talk(self, exchange: Callable[[], Any]) -> Any:
+        """Send or receive; `UserError` where the process has died."""
         try:
             return exchange()
         except (EOFError, ConnectionError):
@@ -251,10 +269,10 @@ class _Child:
 
 
 def _serve(pipe: Connection, flush: bool) -> None:
-    """Answer the parent until it ends: the share of denormals for the pickled training, a block for each round."""
+    """Answer until the parent ends: to the pickled training with the share of denormals, to each round with a block."""
     ignore_interrupt()
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a process that is terminated leaves behind
-    # before the first operation: the threads of torch's pool inherit the setting when they are started
+    tqdm.set_lock(threading.RLock())  # tqdm's own lock is a semaphore, which a terminated process leaves behind
+    # This comes before the first operation: the threads of torch's pool inherit the setting when they start.
     torch.set_flush_denormal(flush)
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
         try:
@@ -269,9 +287,10 @@ def _serve(pipe: Connection, flush: bool) -> None:
 def _denormals(
     architecture: Architecture, dataset: Dataset, recipe: Recipe, seed: int, threads: int, rounds: int
 ) -> tuple[float, tuple[Variant, ...]]:
-    """Step times on a state with denormals, kept and flushed, from two child processes in turn.
+    """The share of denormals in the state, and the step's times where they are kept and where they are flushed.
 
-    With default Adam, whose every pass over the moments meets them, and without worker processes, which would blur it.
+    The step uses default Adam, since each of its passes over the moments meets the denormals, and no worker processes,
+    since these would add noise.
     """
     plain = next(c for c in CHANGES if c.engine is reference.Engine and c.pipeline == "vectorized")
     build = partial(

@@ -1,11 +1,11 @@
-"""Epoch time: several networks measured in turn, round by round, so that the machine's drift hits all alike.
+"""Epoch time: several networks are measured in turn, round by round, so that the machine's drift affects all alike.
 
-In mode `full` a round times one whole epoch of each network. In mode `sampled` it times a block of consecutive steps
-of each, after a few that are not timed; rounds go on until every network's mean is known well enough, and the epoch
-is extrapolated from the mean step. `measure_both` holds the two against each other.
+In mode `full` a round times one whole epoch of each network. In mode `sampled` a round trains a few steps of each
+without timing them and then times a block of consecutive steps. Rounds go on until every network's mean is precise
+enough, and the epoch's time is extrapolated from the mean step. `measure_both` compares the two modes.
 
-What is measured is an epoch in the course of a training: an engine whose first steps take longer than the others
-(`Engine.settling_steps`) trains them before anything is timed; not where they are most of what the recipe trains.
+The epoch to be measured is one from the middle of a training. An engine whose first steps take longer than the others
+(`Engine.settling_steps`) trains these before anything is timed, unless the recipe has few more steps than these.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ Mode = Literal["sampled", "full"]
 StoppedBy = Literal["precision", "time-limit", "rounds"]
 
 PIECES = 50
-"""Of a whole epoch, when sampled blocks are measured in between: short against the minutes in which machines drift."""
+"""Pieces of a whole epoch, where sampled blocks are measured between them. Each is short against the minutes in which a
+machine drifts."""
 
 LOADER_BLOCK_STEPS = 24
 LOADER_WARMUP_STEPS = 12  # beyond the batches that the workers prepared while other networks were being timed
@@ -49,9 +50,14 @@ class Plan:
     """How epoch time is measured.
 
     Attributes:
-        precision: `sampled` stops where the 95 % interval's half-width is below this fraction of every mean…
-        time_limit: …or after this many seconds, whichever comes first.
-        min_rounds, max_rounds: bounds on the number of blocks; mode `full` runs `max_rounds` rounds.
+        mode: `sampled` or `full`.
+        precision: `sampled` stops when the half-width of every network's 95 % interval is at most this fraction of its
+            mean, or at `time_limit`, whichever comes first.
+        time_limit: seconds.
+        min_rounds, max_rounds: least and greatest number of blocks; mode `full` runs `max_rounds` rounds.
+
+    Raises:
+        UserError: where a number is out of range; the message names the command-line option.
     """
 
     mode: Mode = "sampled"
@@ -70,7 +76,7 @@ class Plan:
 
 
 class EpochTime:
-    """The measurement of one network: `open` it, then `measure` a block a round."""
+    """The measurement of one network. Making it builds and warms up the training; `measure` times a block a round."""
 
     def __init__(self, build: Callable[[], Training], plan: Plan) -> None:
         self.plan = plan
@@ -82,19 +88,19 @@ class EpochTime:
             per_epoch = self.training.steps_per_epoch
             if self.training.pipeline == "loader":
                 self._block_steps, self._skipped_steps = LOADER_BLOCK_STEPS, LOADER_WARMUP_STEPS
-            else:  # whole chunks, so that every block pays for as many images as it uses
+            else:  # whole chunks, so that each block includes the augmentation of exactly the images that it uses
                 self._block_steps, self._skipped_steps = max(1, CHUNK_IMAGES // self.training.recipe.batch_size), 2
             if self._block_steps + self._skipped_steps > per_epoch:
                 self._skipped_steps = min(self._skipped_steps, per_epoch // 4)
                 self._block_steps = per_epoch - self._skipped_steps
             self._settle()
             self._run(max(self._skipped_steps, 2))
-        self._read_parameters, self._updated_parameters = 0.0, 0  # summed over the timed steps
+        self._read_parameters, self._updated_parameters = 0.0, 0  # sums over the timed steps
         self.startup_seconds = self.training.startup_seconds
         self.peak_memory_bytes = peak.bytes
 
     def _settle(self) -> None:
-        """Train, epoch after epoch, until steps take as long as most of the recipe's do."""
+        """Train the engine's first steps, which take longer, unless they are more than half of the recipe's steps."""
         training = self.training
         steps = training.engine.settling_steps
         if 2 * steps > training.recipe.epochs * training.steps_per_epoch:
@@ -107,7 +113,7 @@ class EpochTime:
         self.warmup_steps += steps
 
     def _run(self, steps: int) -> None:
-        """Train without timing; opens the next epoch where this one has too few steps left for a block."""
+        """Train `steps` steps without timing, in the next epoch where this one has too few left for a block as well."""
         training = self.training
         if training.step + steps + self._block_steps > training.steps_per_epoch:
             training.close_epoch()
@@ -116,11 +122,17 @@ class EpochTime:
         self.warmup_steps += steps
 
     def measure(self, round_: int, pieces: int = 1, between: Callable[[], object] = lambda: None) -> Block:
-        """Time the block of a round, if asked in several pieces, with a call of `between` before each but the first."""
+        """Time the block of a round.
+
+        Args:
+            round_: number of the round, kept in the block.
+            pieces: pieces that the block is timed in.
+            between: called before each piece but the first, and not timed.
+        """
         training = self.training
         if self.plan.mode == "full":
             training.close_epoch()
-            steps = training.steps_per_epoch + 1  # the last call finds the epoch's end, as a training loop does
+            steps = training.steps_per_epoch + 1  # the last one finds the epoch's end, as in a training loop
         else:
             steps = self._block_steps
             self._run(self._skipped_steps)
@@ -129,9 +141,9 @@ class EpochTime:
         for piece in range(pieces):
             if piece:
                 between()
-            of_piece = steps * (piece + 1) // pieces - steps * piece // pieces
+            piece_steps = steps * (piece + 1) // pieces - steps * piece // pieces
             faults_before, begun = _page_faults(), time.perf_counter()
-            done += sum(self._timed_step() for _ in range(of_piece))
+            done += sum(self._timed_step() for _ in range(piece_steps))
             seconds += time.perf_counter() - begun
             faults += _page_faults() - faults_before
         block = Block(
@@ -141,7 +153,7 @@ class EpochTime:
         return block
 
     def _timed_step(self) -> bool:
-        """Train a step; False where the epoch has none left."""
+        """Train one step; False where the epoch has none left."""
         if self.training.train_step() is None:
             return False
         engine = self.training.engine
@@ -150,21 +162,22 @@ class EpochTime:
         return True
 
     def parameters_per_step(self) -> tuple[float, float]:
-        """How many parameters the mean timed step read, and how many it updated."""
+        """Parameters that the forward pass of the mean timed step read, and those that its update went over."""
         steps = sum(b.steps for b in self.blocks) or 1
         return self._read_parameters / steps, self._updated_parameters / steps
 
     def epoch_seconds(self) -> list[float]:
-        """What each block says an epoch takes, in seconds."""
+        """The seconds that an epoch takes, by each block."""
         if self.plan.mode == "full":
             return [b.seconds for b in self.blocks]
         return [self.startup_seconds + self.training.steps_per_epoch * b.seconds / b.steps for b in self.blocks]
 
     def interval(self) -> Interval | None:
-        """The epoch's seconds with their 95 % interval; None for fewer than two blocks."""
+        """The mean of `epoch_seconds` with its 95 % interval; None for fewer than two blocks."""
         return positive_mean_interval(self.epoch_seconds()) if len(self.blocks) > 1 else None
 
     def precise(self) -> bool:
+        """Whether there are enough blocks and the interval is as narrow as the plan asks."""
         interval = self.interval()
         return len(self.blocks) >= self.plan.min_rounds and (
             interval is not None and interval.relative <= self.plan.precision
@@ -177,7 +190,14 @@ class EpochTime:
         step_bound_seconds: float | None = None,
         load_average_before: float | None = None,
     ) -> EpochTimeResult:
-        """What is known so far; `stopped_by` None says that the measurement was cut off."""
+        """The result of the blocks so far.
+
+        Args:
+            stopped_by: why the measurement stopped; None where it was cut off.
+            warnings: sentences that say why the result is doubtful.
+            step_bound_seconds: the least time that a step can take here, from `machine.step_bound`.
+            load_average_before: `machine.load_average()` before this process did any work.
+        """
         training = self.training
         read, updated = self.parameters_per_step()
         crowding = crowded(training.pipeline, training.workers)
@@ -204,7 +224,16 @@ class EpochTime:
 def measure_interleaved(
     measurements: Sequence[EpochTime], plan: Plan, after_round: Callable[[], None] = lambda: None
 ) -> StoppedBy:
-    """Run rounds over all networks until all are precise, or the time or the rounds are used up."""
+    """Measure all networks, round by round, until all are precise or the time or the rounds are used up.
+
+    Args:
+        measurements: one a network.
+        plan: when to stop.
+        after_round: called after every round, e.g. to save what is measured.
+
+    Returns:
+        Which of the three ended it.
+    """
     begun = time.perf_counter()
     total = plan.max_rounds if plan.mode == "full" else None
     with tqdm(total=total, desc=f"epoch time ({plan.mode})", unit=" rounds", disable=None, leave=False) as bar:
@@ -227,32 +256,34 @@ def measure_interleaved(
 def measure_both(
     pairs: Sequence[tuple[EpochTime, EpochTime]], rounds: int, after_round: Callable[[], None] = lambda: None
 ) -> StoppedBy:
-    """Whole epochs and, between their pieces, sampled blocks of the same network: does sampling tell the truth?
+    """Measure whole epochs and, between their pieces, sampled blocks of the same network, to check the sampling.
 
-    Measured one after the other, the two would differ by whatever the machine's speed did in the meantime. With the
-    loader, its workers prepare up to four batches while a piece's end is waited for, of some 250 in a piece.
+    If one mode were measured after the other, the machine's drift in between would appear as a difference between them.
+    In the pipeline `loader`, workers go on while a sampled block is measured, so up to four of the some 250 batches of
+    the next piece are prepared before it is timed.
 
     Args:
-        pairs: of each network, the measurement in mode `full` and the one in mode `sampled`.
+        pairs: for each network, the measurement in mode `full` and the one in mode `sampled`.
         rounds: whole epochs of each network.
+        after_round: called after every round.
     """
     pieces = [min(PIECES, full.training.steps_per_epoch) for full, _ in pairs]
     with tqdm(total=rounds * sum(pieces), desc="epoch time (both)", unit=" pieces", disable=None, leave=False) as bar:
         for round_ in range(rounds):
-            for (full, sampled), of_epoch in zip(pairs, pieces, strict=True):
+            for (full, sampled), epoch_pieces in zip(pairs, pieces, strict=True):
 
                 def block(sampled: EpochTime = sampled) -> None:
                     sampled.measure(len(sampled.blocks))
                     bar.update()
 
-                full.measure(round_, of_epoch, block)
+                full.measure(round_, epoch_pieces, block)
                 block()
             after_round()
     return "rounds"
 
 
 def _page_faults() -> int:
-    """Minor and major page faults of this process so far; 0 where the system does not tell."""
+    """Minor and major page faults of this process since its start; 0 where the system does not tell."""
     if resource is None:
         return 0
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -260,9 +291,10 @@ def _page_faults() -> int:
 
 
 class _PeakMemory:
-    """`bytes`: the most resident memory that what runs within added to this process; None where unknown.
+    """A context in which the peak of this process's resident memory is measured.
 
-    Linux keeps a high-water mark that can be reset, which is what makes it one network's and not the process's.
+    `bytes` is then the peak less the memory before; None where the system does not tell. Only Linux does: there the
+    peak can be reset, so that it belongs to one network and not to the whole process.
     """
 
     bytes: int | None = None
@@ -271,7 +303,7 @@ class _PeakMemory:
         try:
             self._before: int | None = psutil.Process().memory_info().rss
             Path("/proc/self/clear_refs").write_text("5")
-        except Exception:  # psutil raises whatever a hardened system makes of its question
+        except Exception:  # psutil raises whatever a hardened system provokes
             self._before = None
         return self
 
@@ -279,7 +311,7 @@ class _PeakMemory:
         if self._before is None:
             return
         try:
-            status = Path("/proc/self/status").read_bytes()  # not text: the process's name may be cut within a letter
+            status = Path("/proc/self/status").read_bytes()  # the process's name in it may be cut within a character
         except OSError:
             return
         if peak := re.search(rb"^VmHWM:\s*(\d+) kB", status, re.MULTILINE):

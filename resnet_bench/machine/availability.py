@@ -1,0 +1,79 @@
+"""Whether the machine is free: how many cores this process may use, and how busy others keep them."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import psutil
+
+from resnet_bench.machine import system
+
+BUSY_SHARE = 0.1
+"""A measurement is doubtful where other processes use more than this share of the cores."""
+
+BUSY_LOAD = 0.5
+"""It is doubtful too where the load average before the start was more than this for each core."""
+
+
+def usable_cores() -> float:
+    """Logical cores that this process may run on, or the container's quota where that is less."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+    quota = system.container_limits().cpu_quota
+    return cores if quota is None else min(cores, quota)
+
+
+def load_average() -> float | None:
+    """The mean number of processes that ran or waited to run during the last minute.
+
+    None where the system does not tell. On Windows psutil emulates it.
+    """
+    return system.answer(lambda: psutil.getloadavg()[0])
+
+
+def other_processes(seconds: float = 0.5) -> float | None:
+    """Watch for `seconds` how many cores other processes keep busy; children of this process count as others.
+
+    None where the system does not tell.
+    """
+
+    def busy_seconds() -> tuple[float, float]:
+        """Of all processes, and of this one, so far."""
+        times, own = psutil.cpu_times(), psutil.Process().cpu_times()
+        waiting = times.idle + getattr(times, "iowait", 0.0)
+        guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # already counted in user and nice
+        return sum(times) - guests - waiting, own.user + own.system
+
+    start, before = time.perf_counter(), system.answer(busy_seconds)
+    if before is None:
+        return None
+    time.sleep(seconds)
+    elapsed, after = time.perf_counter() - start, system.answer(busy_seconds)
+    if after is None:
+        return None
+    return max(0.0, (after[0] - before[0]) - (after[1] - before[1])) / elapsed
+
+
+def busy_reason(
+    load_before: float | None = None, cores: int | None = None, other_cores: float | None = None
+) -> str | None:
+    """One sentence that says why a measurement that starts now is doubtful; None where there is no reason.
+
+    Args:
+        load_before: load average of the last minute, taken before this process did any work; None leaves it out.
+        cores: logical cores of the machine; None asks the system.
+        other_cores: what `other_processes` returned; None calls it, which takes half a second.
+    """
+    cores = cores or system.answer(psutil.cpu_count) or 1
+    other_cores = other_processes() if other_cores is None else other_cores
+    if other_cores is not None and other_cores > BUSY_SHARE * cores:
+        return (
+            f"Other processes kept {other_cores:.1f} of {cores} cores busy at the start; times are longer than on a "
+            "free machine."
+        )
+    if load_before is not None and load_before > BUSY_LOAD * cores:
+        return (
+            f"The load average was {load_before:.1f} on {cores} cores before the start; times may be longer than on a "
+            "free machine."
+        )
+    return None

@@ -1,0 +1,305 @@
+"""How fast the machine is at what training needs: its memory bandwidth and arithmetic rate, measured in seconds.
+
+Both are measured at the sizes that the networks have. One peak figure of each would not do, since no network reaches
+it: the parameters and moments of `fc1` fit a large L3 cache and those of `fc3` do not, and a convolution over a 2×2 map
+runs at a fraction of the rate of a 1024×1024 matrix product.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch.nn import functional
+from tqdm import tqdm
+
+from resnet_bench.architectures import ARCHITECTURES, CONTROLS, Convolution, convolutions
+from resnet_bench.errors import UserError
+from resnet_bench.recipe import Recipe
+from resnet_bench.schema import Model, Seconds
+
+STATE_BYTES = 12
+"""Bytes that one parameter has under Adam: its value and two moments, float32."""
+
+WORKING_SETS = (4_000_000, 16_000_000, 8192 * 1000 * STATE_BYTES, 16384 * 1000 * STATE_BYTES)
+"""Bytes of parameters and moments, in rising order. The L2 caches of a few cores hold the first. The second is somewhat
+less than all of `fc1` (18 MB) or `conv5x5` (21 MB), which a large L3 cache holds. The third is the first FC layer of
+`baseline`. The fourth is the first FC layer of `blocks2`, about as much as all of `fc3`. The last two exceed the caches
+of most machines."""
+
+FRESH_BYTES = 8192 * 1000 * 4
+"""Bytes of one temporary as large as the first FC layer of `baseline`; default Adam allocates several in each step."""
+
+GEMM_SIZE = 1024
+"""Side of the square matrices. It is large enough to reach the peak rate of a matrix product, and the three matrices
+take 12 MB, so the product does not wait for memory."""
+
+BATCH_SIZE = Recipe().batch_size  # of the convolutions
+
+MIN_OPERATIONS = 1_000_000
+"""Convolutions with fewer FLOP (the 1×1 ones over the smallest maps) are left out: the call takes longer than the
+arithmetic, so the time does not show the arithmetic rate."""
+
+CONVOLUTIONS = tuple(
+    dict.fromkeys(
+        c
+        for architecture in (*ARCHITECTURES.values(), *CONTROLS.values())
+        for c in convolutions(architecture)
+        if 2 * BATCH_SIZE * c.multiply_accumulates >= MIN_OPERATIONS
+    )
+)
+"""Every distinct convolution of the networks: at batch size 4 their rates differ tenfold."""
+
+ROUNDS = 15  # samples of each measurement, taken in turn so that a disturbance hits few samples of each
+MIN_ROUNDS = 5
+TIME_LIMIT = 5.0  # seconds after which no further round starts, for slow machines
+SAMPLE_SECONDS = 0.003  # shortest sample: a thousand times the clock's resolution
+
+DRIFT_LIMIT = 0.10
+"""Relative change of a median between start and end of a session beyond which the machine has drifted. On a free
+machine the medians of two calibrations in a row mostly agree within 5 %."""
+
+Quantity = Literal["read", "update", "first touch", "gemm", "convolution"]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Measurement(Model):
+    """One measured rate.
+
+    Attributes:
+        quantity: what was measured; `Calibration` explains each.
+        unit: of `median`, `low` and `high`.
+        size: for memory the working set in bytes; for arithmetic the operations of one call, where a
+            multiply-accumulate counts as two.
+        median, low, high: of the samples, and their lower and upper quartile.
+        samples: how many there are.
+    """
+
+    quantity: Quantity
+    unit: Literal["bytes/s", "FLOP/s"]
+    size: Annotated[int, Field(ge=1)]
+    median: Positive
+    low: Positive
+    high: Positive
+    samples: Annotated[int, Field(ge=1)]
+
+
+class Calibration(Model):
+    """Measured rates of this machine by name, e.g. `update 98 MB`.
+
+    - `read`: the sum of a tensor; counts bytes read.
+    - `update`: three tensors (parameters and two moments) scaled in place; counts bytes read and bytes written.
+    - `first touch`: filling memory fresh from the operating system, which has to find and clear each page.
+    - `gemm`: a square float32 matrix product.
+    - `convolution`: a float32 forward pass at batch size 4, in the faster of torch's two memory layouts.
+    """
+
+    schema_version: Literal[1] = 1
+    threads: Annotated[int, Field(ge=1)]
+    seconds: Seconds  # that measuring took
+    measurements: dict[str, Measurement]
+
+    def by_size(self, quantity: Quantity) -> list[Measurement]:
+        """All measurements of one quantity, by rising size.
+
+        Raises:
+            UserError: where there is none, as in a file made by hand.
+        """
+        found = sorted((m for m in self.measurements.values() if m.quantity == quantity), key=lambda m: m.size)
+        if not found:
+            raise UserError(f"The calibration has no measurement of {quantity!r}; measure the machine again.")
+        return found
+
+    def bandwidth(self, quantity: Literal["read", "update"], working_set: float) -> float:
+        """Bytes/s at the largest measured working set that does not exceed `working_set` (bytes), or at the smallest.
+
+        Bandwidth falls where a cache overflows, so the error is always towards a faster machine.
+
+        Raises:
+            UserError: where the quantity was not measured.
+        """
+        measured = self.by_size(quantity)
+        return next((m for m in reversed(measured) if m.size <= working_set), measured[0]).median
+
+    def convolution_rate(self, convolution: Convolution) -> float:
+        """FLOP/s of the convolution, or of the fastest one where it was not measured.
+
+        Raises:
+            UserError: where no convolution was measured.
+        """
+        measured = self.measurements.get(convolution_name(convolution))
+        return measured.median if measured else max(m.median for m in self.by_size("convolution"))
+
+
+def convolution_name(c: Convolution) -> str:
+    """The name of its measurement, e.g. `conv 64-128 3x3 stride 2 on 16x16`."""
+    return (
+        f"conv {c.in_channels}-{c.out_channels} {c.kernel_size}x{c.kernel_size} stride {c.stride}"
+        f" on {c.input_size}x{c.input_size}"
+    )
+
+
+def calibrate(threads: int | None = None) -> Calibration:
+    """Measure the machine with `threads` threads (None: as many as torch uses now), in about three seconds.
+
+    All operations write to memory that was touched before, except where the first touch is what is measured. This needs
+    0.2 GB of memory. A progress bar appears on a terminal after two seconds.
+
+    Raises:
+        UserError: for fewer than one thread.
+    """
+    if threads is not None and threads < 1:
+        raise UserError(f"--threads is {threads}; give at least 1.")
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads or threads_before)
+    try:
+        with torch.inference_mode():
+            return _measured()
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def drift(start: Calibration, end: Calibration) -> dict[str, float]:
+    """Measurements that changed during a session, and by how much: `{"gemm 1024": -0.2}` is 20 % slower at the end.
+
+    A measurement has drifted where its median changed by more than `DRIFT_LIMIT` and the ranges between the quartiles
+    do not overlap. The second condition keeps noise out: among some thirty measurements, noise alone would often push
+    one beyond the limit.
+
+    Raises:
+        ValueError: where the two used different numbers of threads.
+    """
+    if start.threads != end.threads:
+        raise ValueError(f"Calibrations with {start.threads} and {end.threads} threads measure different things.")
+    drifted = {}
+    for name, before in start.measurements.items():
+        after = end.measurements.get(name)
+        if after is None:
+            continue
+        change = after.median / before.median - 1
+        apart = after.high < before.low or before.high < after.low
+        if abs(change) > DRIFT_LIMIT and apart:
+            drifted[name] = change
+    return drifted
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Measuring
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """How one rate is measured.
+
+    Attributes:
+        name, quantity, size: of the `Measurement`.
+        work: bytes or FLOP of one call.
+        seconds: makes as many calls as it is told and returns the seconds that they took.
+    """
+
+    name: str
+    quantity: Quantity
+    size: int
+    work: int
+    seconds: Callable[[int], float]
+
+
+def _measured() -> Calibration:
+    start = time.perf_counter()
+    probes = list(_probes())
+    calls = {p.name: min(1000, math.ceil(SAMPLE_SECONDS / min(p.seconds(1), p.seconds(1)))) for p in probes}
+    for p in probes:  # to warm up: clock rate, pages, kernels that are compiled on first use
+        p.seconds(calls[p.name])
+    rates: dict[str, list[float]] = {p.name: [] for p in probes}
+    for done in tqdm(range(ROUNDS), "measuring the machine", unit="round", leave=False, disable=None, delay=2):
+        if done >= MIN_ROUNDS and time.perf_counter() - start > TIME_LIMIT:
+            break
+        for p in probes:
+            rates[p.name].append(p.work * calls[p.name] / p.seconds(calls[p.name]))
+    measurements = {}
+    for p in probes:
+        low, median, high = statistics.quantiles(rates[p.name], n=4, method="inclusive")
+        measurements[p.name] = Measurement(
+            quantity=p.quantity,
+            unit="FLOP/s" if p.quantity in ("gemm", "convolution") else "bytes/s",
+            size=p.size,
+            median=median,
+            low=low,
+            high=high,
+            samples=len(rates[p.name]),
+        )
+    return Calibration(threads=torch.get_num_threads(), seconds=time.perf_counter() - start, measurements=measurements)
+
+
+def _probes() -> Iterator[_Probe]:
+    state = torch.ones(3, max(WORKING_SETS) // STATE_BYTES)
+    total = torch.empty(())
+    for size in WORKING_SETS:
+        part = [tensor[: size // STATE_BYTES] for tensor in state]
+        work = 4 * sum(tensor.numel() for tensor in part)
+
+        def read(part: list[torch.Tensor] = part) -> None:
+            for tensor in part:
+                torch.sum(tensor, 0, out=total)
+
+        def update(part: list[torch.Tensor] = part) -> None:
+            for tensor in part:
+                tensor.mul_(1.0)
+
+        yield _Probe(f"read {_megabytes(size)}", "read", size, work, _timed(read))
+        yield _Probe(f"update {_megabytes(size)}", "update", size, 2 * work, _timed(update))
+    yield _Probe(f"first touch {_megabytes(FRESH_BYTES)}", "first touch", FRESH_BYTES, FRESH_BYTES, _timed_first_touch)
+
+    a, b, product = torch.ones(3, GEMM_SIZE, GEMM_SIZE)
+    work = 2 * GEMM_SIZE**3
+    yield _Probe(f"gemm {GEMM_SIZE}", "gemm", work, work, _timed(lambda: torch.mm(a, b, out=product)))
+    for convolution in CONVOLUTIONS:
+        work = 2 * BATCH_SIZE * convolution.multiply_accumulates
+        yield _Probe(convolution_name(convolution), "convolution", work, work, _timed_convolution(convolution))
+
+
+def _timed(call: Callable[[], object]) -> Callable[[int], float]:
+    def seconds(calls: int) -> float:
+        call()  # fetches back into the caches what the probes before have displaced
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        return time.perf_counter() - start
+
+    return seconds
+
+
+def _timed_first_touch(calls: int) -> float:
+    # The memory comes straight from the operating system: an allocator may hand out pages that were touched before.
+    options = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}
+    seconds = 0.0
+    for _ in range(calls):
+        fresh = torch.frombuffer(mmap.mmap(-1, FRESH_BYTES, **options), dtype=torch.float32)
+        start = time.perf_counter()
+        fresh.fill_(1.0)
+        seconds += time.perf_counter() - start
+    return seconds
+
+
+def _timed_convolution(c: Convolution) -> Callable[[int], float]:
+    """Times the convolution in the faster memory layout; the allocator reuses the memory of its small output."""
+    images = torch.ones(BATCH_SIZE, c.in_channels, c.input_size, c.input_size)
+    kernels = torch.ones(c.out_channels, c.in_channels, c.kernel_size, c.kernel_size)
+
+    def in_layout(layout: torch.memory_format) -> Callable[[int], float]:
+        x, w = images.to(memory_format=layout), kernels.to(memory_format=layout)
+        return _timed(lambda: functional.conv2d(x, w, None, c.stride, c.kernel_size // 2))
+
+    layouts = [in_layout(layout) for layout in (torch.contiguous_format, torch.channels_last)]
+    return min(layouts, key=lambda seconds: min(seconds(3) for _ in range(3)))
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"
