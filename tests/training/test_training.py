@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from resnet_bench.recipe import Recipe
 from resnet_bench.training import training
 from resnet_bench.training.training import CHECKPOINT_FILE, Training, weights_sha256
 
+ROOT = Path(__file__).parent.parent.parent
 SMALL = Architecture("small", "", "", widths=(16, 16), strides=(2, 2), hidden=(8,))
 RECIPE = Recipe(epochs=2)
 
@@ -119,14 +121,13 @@ def test_interrupted_run_goes_on_to_the_same_weights(dataset, expected, tmp_path
 KILLED = """
 import sys
 from pathlib import Path
-sys.path[:0] = {path!r}
-import test_training
-from conftest import image_set
+sys.path[:0] = [{root!r}]
+from tests.conftest import image_set
+from tests.training.test_training import RECIPE, SMALL
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.training.training import Training
 dataset = Dataset("random", image_set(42, 5, 0), image_set(20, 5, 1), tuple("abcde"), synthetic=True, subset=False)
-run = Training(test_training.SMALL, dataset, test_training.RECIPE, pipeline="vectorized",
-               checkpoint=Path({folder!r}), checkpoint_minutes=0)
+run = Training(SMALL, dataset, RECIPE, pipeline="vectorized", checkpoint=Path({folder!r}), checkpoint_minutes=0)
 step = run.train_step
 def slow():
     print(run.epoch, run.step, flush=True)
@@ -139,7 +140,7 @@ for epoch in run.epochs():
 
 def test_killed_run_goes_on_to_the_same_weights(dataset, expected, tmp_path):
     """`kill -9` in the middle of an epoch, then a resume from the last checkpoint, in another process."""
-    code = KILLED.format(path=[os.path.dirname(__file__)], folder=str(tmp_path))
+    code = KILLED.format(root=str(ROOT), folder=str(tmp_path))
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
@@ -158,9 +159,9 @@ def test_killed_run_goes_on_to_the_same_weights(dataset, expected, tmp_path):
 
 TWO_THREADS = """
 import sys
-sys.path[:0] = [{tests!r}]
+sys.path[:0] = [{root!r}]
 import torch
-from conftest import image_set
+from tests.conftest import image_set
 from resnet_bench.architectures import get
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.recipe import Recipe
@@ -177,7 +178,7 @@ print(weights_sha256(run.engine.network))
 @pytest.mark.parametrize("engine", ["reference", "fast"])
 def test_same_weights_in_every_process_with_two_threads_too(engine):
     """A network of the study, not a toy; the other tests run with one thread."""
-    code = TWO_THREADS.format(tests=os.path.dirname(__file__), engine=engine)
+    code = TWO_THREADS.format(root=str(ROOT), engine=engine)
     # Threads that wait are to sleep: the other core has another test to run.
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | {"OMP_WAIT_POLICY": "passive"}
 
