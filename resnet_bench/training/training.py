@@ -98,7 +98,7 @@ class Training:
         Args:
             architecture: the network.
             dataset: the images, of which the test set is used for evaluation only.
-            recipe: everything else that decides the result.
+            recipe: epochs, batch size, learning rate, augmentation.
             engine: how a step is computed: a registered name or a class.
             pipeline: `loader` or `vectorized`; by default the engine's.
             seed: decides initial weights, order and augmentation; from 0 to 2**64 - 1.
@@ -124,9 +124,8 @@ class Training:
         engine_class = engines.get(engine) if isinstance(engine, str) else engine
         if reason := engine_class.supports(architecture, recipe):
             raise UserError(reason)
-        self.architecture, self.dataset, self.recipe, self.seed, self.workers = (
-            architecture, dataset, recipe, seed, workers,
-        )  # fmt: skip
+        self.architecture, self.dataset, self.recipe = architecture, dataset, recipe
+        self.seed, self.workers = seed, workers
         self.pipeline = pipeline or engine_class.pipeline
         if self.pipeline not in pipelines.PIPELINES:
             raise UserError(f"There is no pipeline {pipeline!r}; choose one of {', '.join(pipelines.PIPELINES)}.")
