@@ -1,7 +1,7 @@
-"""Files that are written for the user: whatever a path names, it is written, not destroyed.
+"""Writing files for the user without destroying anything.
 
-A regular file is replaced once its successor is complete. A link is followed, its target replaced. What exists and is
-no regular file, such as `/dev/null`, `/dev/stdout` or a pipe, is opened and written.
+A regular file is replaced only when its successor is complete. A link stays, and the file that it leads to is replaced.
+Anything else, such as `/dev/null`, `/dev/stdout` or a pipe, is opened and written.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from typing import IO, Any
 
 from resnet_bench.errors import UserError
 
-_LINKS = 40  # as many as Linux follows before it takes them for a loop
+_MAX_LINKS = 40  # Linux follows no more than this in one path
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a file that replaces `path` only once it is complete and on disk; otherwise `path` stays as it was.
+    """Open a file that replaces `path` when it is complete and on disk; until then `path` stays as it was.
 
-    What cannot be replaced, because it is no regular file, is opened itself. Raises `UserError` where it cannot be
-    written (folder missing, no permission, disk full).
+    A path that leads to no regular file is opened itself.
+
+    Raises:
+        UserError: where `path` cannot be written: no folder, no permission, no space.
     """
     path = Path(path)
     try:
@@ -42,7 +44,11 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def require_writable(path: str | Path, option: str) -> None:
-    """Find out before hours of measuring whether `atomic_write` can write `path`, which was given as `option`."""
+    """Find out before hours of measuring whether `atomic_write` can write `path`, the value of `option`.
+
+    Raises:
+        UserError: where it cannot.
+    """
     path = Path(path)
     try:
         target = _replaced(path)
@@ -64,37 +70,48 @@ def require_writable(path: str | Path, option: str) -> None:
 
 
 def make_folder(folder: str | Path, option: str) -> None:
-    """Make the folder that was given as `option`, with its parents, unless it is there."""
+    """Make `folder`, the value of `option`, and its parents, unless they are there.
+
+    Raises:
+        UserError: where it cannot be made.
+    """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason, found = error.strerror, Path(error.filename or folder)
-        if found.is_symlink() and not found.exists():  # the system says «File exists»
+        if found.is_symlink() and not found.exists():  # for which the system's message is «File exists»
             reason = f"{found} is a link to {os.readlink(found)}, which is not there"
         raise UserError(f"Cannot make the folder {folder}: {reason}; give another {option}.") from None
 
 
 def _described(path: Path) -> str:
-    """The path and, of a link, what it leads to: what is wrong may be there."""
+    """The path and, for a link, what it leads to, because the fault may be there."""
     return f"{path} (a link to {os.readlink(path)})" if path.is_symlink() else str(path)
 
 
 def _replaced(path: Path) -> Path | None:
-    """The regular file, there or not, that `path` leads to; None for what can only be opened."""
+    """The regular file that `path` leads to, even if it does not exist yet; None for what can only be opened.
+
+    Raises:
+        OSError: for an existing file that may not be written.
+    """
     if _own_descriptor(path) is not None:
         return None
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(path.stat().st_mode):
             return None
-        if not os.access(path, os.W_OK):  # that its folder can be written is no leave to replace it
+        if not os.access(path, os.W_OK):  # its folder would allow replacing it, but it is write-protected
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return Path(os.path.realpath(path))
 
 
 def _own_descriptor(path: Path) -> int | None:
-    """N where `path` leads to this process's open file N, as `/dev/stdout` does: opened anew, it would be cut off."""
+    """The file descriptor of this process that `path` stands for, as `/dev/stdout` does; None for other paths.
+
+    Such a file must not be opened again: that would delete what was written to it before.
+    """
     folders = {os.path.realpath("/dev/fd"), os.path.realpath("/proc/self/fd")}
-    for _ in range(_LINKS):
+    for _ in range(_MAX_LINKS):
         if path.name.isdigit() and os.path.realpath(path.parent) in folders:
             return int(path.name)
         if not path.is_symlink():
@@ -104,11 +121,11 @@ def _own_descriptor(path: Path) -> int | None:
 
 
 def _require_opens(path: Path) -> None:
-    """`OSError` unless what is no regular file can be opened and written."""
+    """Check that `path`, which leads to no regular file, can be written; raise `OSError` otherwise."""
     descriptor = _own_descriptor(path)
     if descriptor is not None:
         os.write(descriptor, b"")
-    elif path.is_fifo():  # to open it would wait for its reader, to close it would send that one away
+    elif path.is_fifo():  # opening a pipe would wait for its reader, and closing it would tell the reader that it ended
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     else:
@@ -122,7 +139,7 @@ def _opened(path: Path, mode: str) -> IO[Any]:
         return open(path, mode, encoding=encoding)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            stream.flush()  # what was printed before comes first
+            stream.flush()  # so that what was printed before comes first
     return os.fdopen(os.dup(descriptor), mode, encoding=encoding)
 
 
@@ -130,7 +147,7 @@ def _opened(path: Path, mode: str) -> IO[Any]:
 def _replacing(target: Path, mode: str) -> Iterator[IO[Any]]:
     temporary: str | None = None
     try:
-        # Not the whole name, to which a file system that takes 255 bytes may have no room to add anything.
+        # Only the beginning of the name: file systems allow 255 bytes, and `mkstemp` adds some.
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
         with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
@@ -142,7 +159,7 @@ def _replacing(target: Path, mode: str) -> Iterator[IO[Any]]:
         except OSError as error:
             if error.errno not in (errno.EBUSY, errno.EPERM, errno.EACCES):
                 raise
-            # A file that is mounted into a container, or another user's in a shared folder, can only be written.
+            # A file that is mounted into a container, or belongs to another user, can be written but not replaced.
             shutil.copyfile(temporary, target)
         else:
             temporary = None
@@ -153,7 +170,7 @@ def _replacing(target: Path, mode: str) -> Iterator[IO[Any]]:
 
 
 def _permissions(target: Path) -> int:
-    """Those of the file that is replaced, or of a new one."""
+    """The permissions of the file that is replaced, or those that a new file gets."""
     with contextlib.suppress(FileNotFoundError):
         return target.stat().st_mode & 0o777
     umask = os.umask(0)
@@ -162,7 +179,7 @@ def _permissions(target: Path) -> int:
 
 
 def write_json(path: str | Path, data: Any) -> None:
-    """Write `data` as JSON, atomically."""
+    """Write `data` as JSON with `atomic_write`; NaN and infinity, which JSON lacks, are a `ValueError`."""
     text = json.dumps(data, indent=1, allow_nan=False)
     with atomic_write(path) as file:
         file.write(text + "\n")

@@ -1,4 +1,4 @@
-"""The options of a run, defined once: `resnet-bench train` and `pytest benchmarks` take the same ones."""
+"""The options of a training, defined once for `resnet-bench train` and `pytest benchmarks`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from typing import Any
 
 from resnet_bench.recipe import LOADER_WORKERS, Recipe
 
-PAPER = Recipe()
+_PAPER = Recipe()
 
 
 @dataclass(frozen=True)
 class Option:
-    """One option, named as in Python: `train_images` is `--train-images`. `default` None means: see `help`."""
+    """One option.
+
+    Attributes:
+        name: its name in Python: `train_images` for `--train-images`.
+        type: turns the text on the command line into the value.
+        default: the value without the option. Where that depends on something, it is None and `help` explains it.
+        help: what the command line's help says.
+    """
 
     name: str
     type: Callable[[str], Any]
@@ -35,11 +42,11 @@ RUN_OPTIONS = (
         "engine", str, "reference",
         "How a step is computed: reference is plain PyTorch, as the paper ran; fast and fast-bf16 need a C++ compiler.",
     ),
-    Option("epochs", int, PAPER.epochs, "Epochs to train."),
+    Option("epochs", int, _PAPER.epochs, "Epochs to train."),
     Option("train_images", int, None, "Train on this many images, stratified by class.  [default: all]"),
     Option("test_images", int, None, "Test on this many images, stratified by class.  [default: all]"),
-    Option("batch_size", int, PAPER.batch_size, "Images in a batch."),
-    Option("lr", float, PAPER.lr, "Learning rate of Adam."),
+    Option("batch_size", int, _PAPER.batch_size, "Images in a batch."),
+    Option("lr", float, _PAPER.lr, "Learning rate of Adam."),
     Option("seed", int, 0, "Decides initial weights, order, augmentation and subsets."),
     Option("workers", int, LOADER_WORKERS, "Processes of the loader pipeline."),
     Option("threads", int, None, "Threads of an operation.  [default: torch's choice, one for each core]"),
@@ -48,5 +55,5 @@ RUN_OPTIONS = (
 
 
 def recipe(values: Mapping[str, Any]) -> Recipe:
-    """The recipe that option values ask for."""
+    """The recipe for the values of the options, by `Option.name`; `UserError` for numbers out of range."""
     return Recipe(epochs=values["epochs"], batch_size=values["batch_size"], lr=values["lr"])

@@ -1,7 +1,7 @@
-"""What is printed can be read whatever the encoding of the output.
+"""Printing in any encoding: characters that the output cannot show are replaced by ASCII.
 
-Tables have ×, ±, → and – in them, which many an output cannot show: on Windows, under `PYTHONIOENCODING`, in the C
-locale. There they become what one would type instead.
+Tables contain ×, ±, → and –. Many encodings lack them: on Windows, in the C locale, under `PYTHONIOENCODING`. There x,
++/-, -> and - are printed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ COUNTERPARTS = {
     "×": "x", "±": "+/-", "≤": "<=", "≥": ">=", "→": "->", "–": "-", "…": "...", "†": "+",
     "“": "'", "”": "'", "«": "'", "»": "'",  # not double ones, which would end a cell of CSV
 }  # fmt: skip
-"""ASCII for the characters that the suite itself prints. Any other, as of a file's name, is written as its code."""
+"""ASCII for the characters that the suite itself prints. Others, as in file names, become escapes such as \\u03b1."""
 
 _HANDLER = "resnet_bench.output"
 
@@ -33,9 +33,9 @@ codecs.register_error(_HANDLER, _counterparts)
 
 
 def make_readable(*streams: Any) -> None:
-    """Have streams like `sys.stdout` write counterparts of what their encoding lacks.
+    """Have streams like `sys.stdout` print `COUNTERPARTS` of the characters that their encoding lacks.
 
-    What the user asked for instead, as with `PYTHONIOENCODING=ascii:xmlcharrefreplace`, stays.
+    An error handler that the user chose, as with `PYTHONIOENCODING=ascii:xmlcharrefreplace`, stays.
     """
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape", "backslashreplace"):
@@ -44,14 +44,14 @@ def make_readable(*streams: Any) -> None:
 
 @contextlib.contextmanager
 def readable() -> Iterator[None]:
-    """Have what the command line prints readable, click's own messages included."""
+    """Inside, everything that the command line prints is readable, also the messages of click itself."""
     make_readable(sys.stdout, sys.stderr)
     with contextlib.redirect_stdout(_Text(sys.stdout)), contextlib.redirect_stderr(_Text(sys.stderr)):
         yield
 
 
 class _Text:
-    """A stream without its `buffer`: click takes one in ASCII for misconfigured and writes UTF-8 into its buffer."""
+    """A stream that hides its `buffer`: click would write UTF-8 into it where the encoding is ASCII."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

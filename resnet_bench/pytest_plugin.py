@@ -22,6 +22,7 @@ from resnet_bench.architectures import ARCHITECTURES
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.pipelines import require_workers
+from resnet_bench.data.sources import SPLITS
 from resnet_bench.engines import fast
 from resnet_bench.errors import UserError, without_credentials
 from resnet_bench.measure.epoch_time import EpochTime, Plan, StoppedBy, measure_both, measure_interleaved
@@ -254,7 +255,7 @@ class Suite:
                 train_images=v["train_images"],
                 test_images=v["test_images"],
                 seed=v["seed"],
-                at_most=[s for s in datasets.SPLITS if self.config.getoption(f"resnet_{s}_images") is None],
+                at_most=[s for s in SPLITS if self.config.getoption(f"resnet_{s}_images") is None],
             )
 
     @cached_property

@@ -10,19 +10,22 @@ from resnet_bench.errors import UserError
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the result of a training; the defaults are the paper's (section "Experimental setup").
+    """The numbers that decide the result of a training. The defaults are the paper's (section "Experimental setup").
 
-    How it is run (engine, pipeline, workers, threads) is deliberately not part of it. Unspecified numbers of the
-    paper are torch's defaults: Adam's `betas` and `eps`, no weight decay, no learning-rate schedule.
+    Where the paper gives no number, the default is torch's: Adam's `betas` and `eps`, no weight decay, no schedule of
+    the learning rate. How a training is run (engine, pipeline, workers, threads) is not part of its recipe.
+
+    Raises:
+        UserError: for numbers out of range.
     """
 
     epochs: int = 15
     batch_size: int = 4
-    lr: float = 4e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    padding: int = 4  # pixels of black around the image before the random 32×32 crop
-    flip_probability: float = 0.5
+    lr: float = 4e-4  # learning rate of Adam
+    betas: tuple[float, float] = (0.9, 0.999)  # decay of Adam's first and second moment
+    eps: float = 1e-8  # added to the denominator of Adam's update
+    padding: int = 4  # black pixels on each side of the image before the random 32×32 crop
+    flip_probability: float = 0.5  # of a horizontal flip
     rotation_degrees: float = 15.0  # the angle is uniform in [-15°, 15°]
 
     def __post_init__(self) -> None:
@@ -38,10 +41,10 @@ class Recipe:
         return {**asdict(self), "betas": list(self.betas)}
 
     def differences(self, other: Recipe, *, ignore: tuple[str, ...] = ()) -> list[str]:
-        """`["lr 0.0004 against 0.001"]`: the fields in which two recipes differ, without those of `ignore`."""
+        """The fields in which two recipes differ, except those in `ignore`: `["lr 0.0004 against 0.001"]`."""
         mine, theirs = self.as_dict(), other.as_dict()
         return [f"{k} {mine[k]} against {theirs[k]}" for k in mine if k not in ignore and mine[k] != theirs[k]]
 
 
-LOADER_WORKERS = 2  # processes of the paper's DataLoader
-EVALUATION_BATCH_SIZE = 500  # has no effect on the result beyond rounding; large enough to be fast on any CPU
+LOADER_WORKERS = 2  # worker processes of the paper's DataLoader
+EVALUATION_BATCH_SIZE = 500  # large enough to be fast on any CPU; affects an accuracy by no more than rounding

@@ -1,8 +1,8 @@
-"""The training augmentation: crop, flip, rotate, normalise, drawn by counter.
+"""The training augmentation: crop, flip, rotate, normalise.
 
-What is drawn for an image is a pure function of (seed, epoch, image index): each draw is one output of the
-counter-based generator Philox, with the seed as its key. Nothing depends on worker count, batch size or on where a
-resumed run starts. Two implementations turn draws into pixels, and give the same ones bit for bit:
+The random numbers of an image are a pure function of (seed, epoch, image index): one output of the counter-based
+generator Philox, with the seed as its key. They do not depend on worker count, batch size, or the step at which a
+training is resumed. Two implementations turn them into pixels, and give the same pixels bit for bit:
 
 - `augment_image`: torchvision's own functional transforms on one PIL image, as the paper's code did;
 - `augment_images`: whole chunks on tensors.
@@ -25,7 +25,7 @@ from resnet_bench.recipe import Recipe
 
 Uint32 = npt.NDArray[np.uint32]
 
-_AUGMENT, _SHUFFLE = 0, 1  # streams: what the fourth word of the counter says the draw is for
+_AUGMENT, _SHUFFLE = 0, 1  # the fourth word of the counter, so that augmentation and order have streams of their own
 
 
 def philox(seed: int, counter: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]) -> Uint32:
@@ -50,14 +50,14 @@ def philox(seed: int, counter: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
-    """The order in which the `count` images are seen in an epoch: a uniformly random permutation, int64 [count]."""
+    """The order of `count` images in `epoch` (from 1): a random permutation of their indices, int64 [count]."""
     words = philox(seed, (np.arange(count), epoch, 0, _SHUFFLE))
     keys = (words[0].astype(np.uint64) << np.uint64(32)) | words[1]
     return np.argsort(keys, kind="stable")
 
 
 class Draw(NamedTuple):
-    """What was drawn for one image; see `Draws`."""
+    """Random numbers for one image; `Draws` explains them."""
 
     top: int
     left: int
@@ -67,12 +67,12 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class Draws:
-    """What was drawn for n images.
+    """Random numbers for n images.
 
     Attributes:
-        top, left: int64 [n], where the crop begins in the padded image, in pixels from 0 to 2·padding.
-        flip: bool [n].
-        angle: float64 [n], in degrees counter-clockwise.
+        top, left: int64 [n], the corner of the crop in the padded image, in pixels from 0 to 2·padding.
+        flip: bool [n], whether the image is flipped horizontally.
+        angle: float64 [n], of the rotation, in degrees counter-clockwise.
     """
 
     top: npt.NDArray[np.int64]
@@ -85,17 +85,27 @@ class Draws:
 
 
 def draw(recipe: Recipe, seed: int, epoch: int, indices: npt.NDArray[np.int64]) -> Draws:
-    """What the images `indices` (int64 [n], positions in the training set) get in `epoch` (from 1)."""
+    """Draw for images of the training set.
+
+    Args:
+        recipe: padding, flip probability and largest angle.
+        seed: the 64-bit key.
+        epoch: from 1.
+        indices: int64 [n], positions in the training set.
+    """
     words = philox(seed, (indices, epoch, 0, _AUGMENT))
     positions = np.uint64(2 * recipe.padding + 1)
     top, left = ((words[:2].astype(np.uint64) * positions) >> np.uint64(32)).astype(np.int64)
-    unit = (words[2:].astype(np.float64) + 0.5) / 2**32  # inside (0, 1)
-    return Draws(top, left, unit[0] < recipe.flip_probability, (2 * unit[1] - 1) * recipe.rotation_degrees)
+    uniform = (words[2:].astype(np.float64) + 0.5) / 2**32  # in the open interval (0, 1)
+    return Draws(top, left, uniform[0] < recipe.flip_probability, (2 * uniform[1] - 1) * recipe.rotation_degrees)
 
 
 def augment_image(image: Tensor, draw: Draw, recipe: Recipe, mean: list[float], std: list[float]) -> Tensor:
-    """uint8 [3, 32, 32] → float32 [3, 32, 32], with torchvision's functional transforms on a PIL image."""
-    # Here, because torchvision takes seconds to import and nothing else of the augmentation needs it.
+    """Augment one image, uint8 [3, 32, 32] → float32 [3, 32, 32], with torchvision's transforms on a PIL image.
+
+    `mean` and `std` have one number a channel, for pixel values in [0, 1].
+    """
+    # Imported here, because it takes seconds and only this function needs it.
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as F
 
@@ -104,20 +114,24 @@ def augment_image(image: Tensor, draw: Draw, recipe: Recipe, mean: list[float], 
     if draw.flip:
         pil = F.hflip(pil)
     pil = F.rotate(pil, draw.angle, InterpolationMode.NEAREST)
-    return F.normalize(F.to_tensor(pil), mean, std)
+    augmented: Tensor = F.normalize(F.to_tensor(pil), mean, std)
+    return augmented
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 [n, 3, 32, 32] → float32, in the operations and order of torchvision's `ToTensor` and `Normalize`."""
+    """uint8 [n, 3, 32, 32] → float32, by the operations of torchvision's `ToTensor` and `Normalize` in that order.
+
+    `mean` and `std`, float32 [3], are for pixel values in [0, 1].
+    """
     return images.to(torch.float32).div_(255).sub_(mean.view(3, 1, 1)).div_(std.view(3, 1, 1))
 
 
 def augment_images(images: Tensor, draws: Draws, recipe: Recipe, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 [n, 3, 32, 32] → float32 [n, 3, 32, 32]: `augment_image` for a whole chunk, on tensors.
+    """Augment n images at once, uint8 [n, 3, 32, 32] → float32 [n, 3, 32, 32], as `augment_image` does with each.
 
-    Each output pixel is traced back to the pixel of the raw image it comes from, so one gather does crop, flip and
-    rotation. The rotation is Pillow's nearest-neighbour affine transform, which runs in 16.16 fixed point
-    (`affine_fixed` in its Geometry.c): integers, hence the same on every machine.
+    Each output pixel is traced back to the pixel of the raw image that it comes from, so one gather does crop, flip and
+    rotation. The rotation is Pillow's nearest-neighbour affine transform, which computes in 16.16 fixed point
+    (`affine_fixed` in its Geometry.c). Integers give the same result on every machine.
     """
     x, y = _rotated_coordinates(draws.angle)  # in the cropped, flipped image
     outside = x | y  # has a bit outside 0…31 where either coordinate is negative or ≥ 32
@@ -141,7 +155,7 @@ def _column(values: npt.NDArray[np.int64]) -> Tensor:
 def _rotated_coordinates(angles: npt.NDArray[np.float64]) -> tuple[Tensor, Tensor]:
     """Where each output pixel of a rotation comes from: x and y, int32 [n, 32, 32], possibly outside the image.
 
-    Follows Pillow's `Image.rotate` to the last bit, which is why sine and cosine are Python's and are rounded.
+    The result equals that of Pillow's `Image.rotate` to the last bit: sine and cosine are Python's, rounded, as there.
     """
     radians = [-math.radians(angle % 360.0) for angle in angles.tolist()]
     cos = np.array([round(math.cos(r), 15) for r in radians])

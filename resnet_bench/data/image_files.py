@@ -1,4 +1,4 @@
-"""Image files, read as the picture that is seen, in 8-bit RGB; what has no such reading is refused with its reason."""
+"""Reading an image file as 8-bit RGB, the way a viewer shows it, or refusing it with a reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from resnet_bench.architectures import IMAGE_SIZE
 
-VERSION = 2  # another one whenever `read` gives other pixels for the same file: what is cached holds for one version
+VERSION = 2  # to be raised whenever `read` gives other pixels for the same file; it makes cached images invalid
 
 UNREADABLE = "cannot be read as images"
 OTHER_SIZE = f"are not {IMAGE_SIZE}×{IMAGE_SIZE} pixels"
@@ -25,7 +25,7 @@ _EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX")  
 
 
 class ImageFileError(Exception):
-    """What is wrong with an image file: one of `PROBLEMS`, and a detail or nothing."""
+    """What is wrong with an image file: one of `PROBLEMS` and, if there is more to say, a detail."""
 
     def __init__(self, problem: str, detail: str = "") -> None:
         super().__init__(problem, detail)
@@ -33,7 +33,7 @@ class ImageFileError(Exception):
 
 
 def fault(path: str) -> str | None:
-    """Why this is no file that could be read. What is no file is never opened: a pipe would wait for ever."""
+    """Why `path` leads to no regular file; None if it does. Nothing is opened, since a pipe would block for ever."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -44,7 +44,11 @@ def fault(path: str) -> str | None:
 
 
 def read(path: str) -> NDArray[Any]:
-    """The picture as it is seen, uint8 [32, 32, 3], or `ImageFileError` where there is no one such picture."""
+    """The picture in 8-bit RGB, uint8 [32, 32, 3].
+
+    Raises:
+        ImageFileError: for a file that is no single opaque image of 32×32 pixels with fixed RGB values.
+    """
     if reason := fault(path):
         raise ImageFileError(UNREADABLE, reason)
     try:
@@ -63,23 +67,26 @@ def read(path: str) -> NDArray[Any]:
 def rgb(image: Image.Image) -> NDArray[Any]:
     """The picture in 8-bit RGB, uint8 [height, width, 3], turned as its EXIF orientation says.
 
-    Black and white, greys, palettes and RGB are taken as they are. 16-bit greys are divided by 257 and rounded; of
-    16-bit colours Pillow keeps the upper byte. Transparent pixels have no colour of their own, and other modes (CMYK,
-    YCbCr, LAB, HSV, 32-bit numbers) no one way to RGB: `ImageFileError`.
+    Black and white, greys, palettes and RGB keep their values. 16-bit greys are divided by 257 and rounded; Pillow
+    keeps the upper byte of 16-bit colours.
+
+    Raises:
+        ImageFileError: for transparent pixels, which have no colour of their own, and for modes that can be turned
+            into RGB in more than one way (CMYK, YCbCr, LAB, HSV, 32-bit numbers).
     """
     mode, format_ = image.mode, image.format
     if format_ == "PNG" and mode != "P" and "transparency" in image.info:
-        # One colour stands for transparency; Pillow looks for it with another depth than the pixels' in some modes.
+        # One colour is marked as transparent. In some modes Pillow compares it with pixels of another bit depth.
         raise ImageFileError(TRANSPARENT)
     wide = _has_16_bit_greys(image)
     if not wide and mode not in _EIGHT_BITS:
         raise ImageFileError(OTHER_MODE, f"{format_} with mode {mode}")
-    if format_ != "TIFF":  # which Pillow has turned itself
+    if format_ != "TIFF":  # Pillow turns TIFF itself
         image = ImageOps.exif_transpose(image)
     if wide:
         greys = (np.asarray(image).astype(np.uint32) + 128) // 257
         return np.repeat(greys.astype(np.uint8)[..., None], 3, axis=2)
-    if mode == "La":  # the only one that Pillow does not turn into RGBA at once
+    if mode == "La":  # the only mode that Pillow cannot convert to RGBA directly
         image = image.convert("LA")
     rgba = np.asarray(image.convert("RGBA"))
     if rgba[..., 3].min() < 255:
@@ -88,8 +95,8 @@ def rgb(image: Image.Image) -> NDArray[Any]:
 
 
 def _has_16_bit_greys(image: Image.Image) -> bool:
-    """Whether the pixels are greys from 0, black, to 65535, white, which the mode alone does not say."""
-    if image.format == "TIFF":  # of 12 bits, or with white as 0, has the mode I;16 too
+    """Whether the pixels are greys from 0 (black) to 65535 (white); the mode alone does not tell."""
+    if image.format == "TIFF":  # mode I;16 also stands for 12 bits, and for greys in which 0 is white
         tags = image.tag_v2  # type: ignore[attr-defined]
         return image.mode in ("I;16", "I;16B") and tags.get(258) == (16,) and tags.get(262) == 1
     # Pillow reads 16 bits of PNG and PPM as I in some versions, as I;16 in others.

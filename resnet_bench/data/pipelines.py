@@ -1,7 +1,7 @@
 """Data pipelines: from a training set to the augmented batches of an epoch. Both give the same batches, bit for bit.
 
-- `loader`: torch's `DataLoader` with worker processes and torchvision's transforms on one image at a time; the paper's.
-- `vectorized`: whole chunks on tensors, in this process; `workers` are not used.
+- `loader` is the paper's: torch's `DataLoader` with worker processes and torchvision's transforms, image by image.
+- `vectorized` augments whole chunks on tensors in this process, without workers.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class WorkerError(UserError):
 
 
 def prepare(pipeline: str, recipe: Recipe, workers: int, images: int) -> None:
-    """Import what `pipeline` needs, and see that its workers can do their work.
+    """Import what `pipeline` needs, and check that its workers can run here.
 
-    torchvision takes seconds to import, which are to count in no epoch and no worker.
+    Importing torchvision takes seconds, which must be part of no epoch's time.
     """
     if pipeline == "loader":
         require_workers(recipe, workers, images)
@@ -90,9 +90,9 @@ def require_workers(recipe: Recipe, workers: int, images: int | None = None) -> 
 
 
 def crowded(pipeline: str, workers: int) -> str | None:
-    """That there are more workers than cores to run them, in one sentence; None where there are not.
+    """A sentence for the user where workers and training have fewer cores than they need; None elsewhere.
 
-    The number stays as it is: it is the paper's or was asked for, and times with another one are other times.
+    The number of workers is not changed. It is the paper's or the user's, and another number gives other times.
     """
     if pipeline != "loader" or workers <= (cores := machine.usable_cores()):
         return None
@@ -228,4 +228,4 @@ def _vectorized(dataset: Dataset, recipe: Recipe, seed: int, epoch: int, order: 
         draws = augmentation.draw(recipe, seed, epoch, indices)
         images = augmentation.augment_images(dataset.train.images[rows], draws, recipe, mean, std)
         labels = dataset.train.labels[rows]
-        yield from zip(images.split(recipe.batch_size), labels.split(recipe.batch_size), strict=True)
+        yield from zip(torch.split(images, recipe.batch_size), torch.split(labels, recipe.batch_size), strict=True)

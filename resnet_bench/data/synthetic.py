@@ -1,11 +1,11 @@
 """The `synthetic` data set: 100 classes of procedurally drawn 32×32 images, for machines with neither data nor network.
 
-A class is a shape, a texture and a hue (5 × 5 × 4). Position, size, rotation, brightness, stripe width, a hue jitter
-that makes neighbouring hues overlap, the background's colours, two distractor patches and pixel noise vary within it.
+A class is a shape, a texture and a hue (5 × 5 × 4). Within a class these vary: position, size, rotation, brightness,
+stripe width, hue (so much that neighbouring hues overlap), the background's colours, two distractor patches, and noise.
 
-Image i of a split is a pure function of (`DRAWING_SEED`, split, i): its random numbers are one stream of the
-counter-based Philox generator, read raw, and the drawing is integer arithmetic throughout. So the pixels do not depend
-on the machine, the thread count, the versions of numpy and torch, or on which other images are drawn.
+Image i of a split is a pure function of (`DRAWING_SEED`, split, i). Its random numbers are the raw output of the
+counter-based generator Philox, in a stream of its own, and all drawing is integer arithmetic. So the pixels do not
+depend on the machine, the thread count, the versions of numpy and torch, or on which other images are drawn.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
 
-DRAWING_SEED = 20240  # part of the data set: another seed would be another data set
-SIZES = {"train": 50_000, "test": 10_000}  # as CIFAR-100 has
+DRAWING_SEED = 20240  # fixed, because another seed would make another data set
+SIZES = {"train": 50_000, "test": 10_000}  # the same as CIFAR-100's
 
 SHAPES = ("disc", "square", "triangle", "ring", "cross")
 TEXTURES = ("plain", "striped", "checked", "dotted", "ridged")
@@ -41,11 +41,20 @@ _HUE_RGB = np.array([[round(255 * c) for c in colorsys.hsv_to_rgb(h / 1536, 1, 1
 
 def labels(split: str) -> Array:
     """int64 [n]: the labels of the whole split; every class has equally many images."""
-    return np.arange(SIZES[split], dtype=np.int64) % len(CLASSES)
+    classes: Array = np.arange(SIZES[split], dtype=np.int64) % len(CLASSES)
+    return classes
 
 
 def draw(split: str, indices: Array) -> Array:
-    """Draw the images with these indices of `train` or `test`; uint8 [n, 3, 32, 32]."""
+    """Draw images of `train` or `test`.
+
+    Args:
+        split: `train` or `test`.
+        indices: int64 [n], each below `SIZES[split]`.
+
+    Returns:
+        uint8 [n, 3, 32, 32].
+    """
     images = np.empty((len(indices), 3, _SIZE, _SIZE), np.uint8)
 
     def fill(start: int) -> None:
@@ -59,7 +68,7 @@ def draw(split: str, indices: Array) -> Array:
 def _random(split: str, indices: Array) -> tuple[Array, Array]:
     """Each image's own random numbers: int32 [parameters, n, 1, 1] in [0, 65536) and uint8 noise [n, 3, 32, 32]."""
     key = (DRAWING_SEED, tuple(SIZES).index(split))
-    # The counter's upper half holds the index, so the streams of two images never meet.
+    # The upper half of the counter is the index, so the streams of two images never overlap.
     words = np.stack([np.random.Philox(key=key, counter=(0, 0, int(i), 0)).random_raw(_WORDS) for i in indices])
     data = words.astype("<u8", copy=False).view(np.uint8)
     parameters = data[:, : 2 * _PARAMETERS].copy().view("<u2").T.astype(np.int32)[..., None, None]
@@ -72,12 +81,13 @@ def _draw_chunk(split: str, indices: Array) -> Array:
 
     def uniform(low: int, high: int) -> Array:
         """One integer in [low, high) per image, [n, 1, 1]."""
-        return low + (next(numbers) * (high - low) >> 16)
+        number: Array = low + (next(numbers) * (high - low) >> 16)
+        return number
 
     label = labels(split)[indices]
     shape, texture, hue = np.unravel_index(label, (len(SHAPES), len(TEXTURES), len(HUES)))
 
-    # The object's own coordinates: moved, rotated; u and v in 1/16 pixel.
+    # Coordinates of the moved and rotated object: u and v in 1/16 pixel.
     radius = uniform(9 * 16, 14 * 16)
     dx, dy = _X - 2 * uniform(-3 * 16, 3 * 16), _Y - 2 * uniform(-3 * 16, 3 * 16)
     angle = uniform(-57, 58) % 1024  # within ±20°, in 1/1024 turn
@@ -88,7 +98,8 @@ def _draw_chunk(split: str, indices: Array) -> Array:
     period, phase = uniform(6 * 16, 8 * 16), uniform(0, 8 * 16)
     dark = _by_kind(_TEXTURE_RULES, texture, u + phase, v, period)
 
-    # Colours, [n, 3]: the hue is its class's, with a jitter of two uniform draws that reaches beyond the next class's.
+    # Colours, [n, 3]. The hue is that of the class plus a jitter, the sum of two uniform draws, that can reach beyond
+    # the hue of the next class.
     jitter = (uniform(-160, 161) + uniform(-160, 161))[:, 0, 0]
     brightness, whiteness, contrast = uniform(150, 256), uniform(0, 100), uniform(20, 130)
     light = _colour(hue * 384 + jitter, whiteness, brightness)
@@ -117,7 +128,8 @@ def _draw_chunk(split: str, indices: Array) -> Array:
 def _colour(hue: Array, whiteness: Array, brightness: Array) -> Array:
     """Hue [n] in 1/1536 turn, whiteness and brightness [n, 1, 1] in [0, 256) → RGB int32 [n, 3] in [0, 255]."""
     pure = _HUE_RGB[hue % 1536]
-    return (pure * (256 - whiteness[..., 0]) + 255 * whiteness[..., 0] >> 8) * brightness[..., 0] >> 8
+    colour: Array = (pure * (256 - whiteness[..., 0]) + 255 * whiteness[..., 0] >> 8) * brightness[..., 0] >> 8
+    return colour
 
 
 def _pixel(colour: Array) -> Array:

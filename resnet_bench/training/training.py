@@ -1,7 +1,7 @@
-"""The deterministic training harness: steps, epochs, evaluation, checkpoints, resuming.
+"""Training, deterministically: steps, epochs, evaluation, and how a training is interrupted and resumed.
 
-The same seed, thread count and machine give the same weights to the last bit, whatever the pipeline, the number of
-workers, and however often a run was killed and resumed.
+The same seed, thread count and machine give the same weights to the last bit, with any pipeline and any number of
+workers, and also when the training was killed and resumed.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import io
-import json
 import math
 import signal
 import threading
@@ -32,19 +30,23 @@ from resnet_bench.data.augmentation import normalize
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.pipelines import WorkerError
 from resnet_bench.errors import UserError
-from resnet_bench.files import atomic_write, make_folder, require_writable
 from resnet_bench.intervals import wilson_interval
 from resnet_bench.recipe import EVALUATION_BATCH_SIZE, LOADER_WORKERS, Recipe
 from resnet_bench.schema import AccuracyResult, EpochResult, PhaseSeconds, Stretch
-
-CHECKPOINT_FORMAT = 2
-CHECKPOINT_FILE = "checkpoint.pt"
+from resnet_bench.training.checkpoint import Checkpoint, TrainingState
 
 
 def set_deterministic(threads: int | None = None) -> int:
-    """Ask torch for deterministic algorithms and set the threads of an operation; returns the number in use."""
+    """Ask torch for deterministic algorithms, and set how many threads an operation uses.
+
+    Returns:
+        The number of threads in use.
+
+    Raises:
+        UserError: for fewer than 1.
+    """
     torch.use_deterministic_algorithms(True)
-    # by default that also fills every new tensor, a debugging aid which changes no result and which no script pays for
+    # By default torch now also fills every new tensor, an aid for debugging that costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if threads is not None:
         if threads < 1:
@@ -63,17 +65,17 @@ def weights_sha256(network: ResidualNetwork) -> str:
 
 
 class Training:
-    """One network in training: engine, data, and how far it has come.
+    """The training of one network: its engine, its data, and the state it is in.
 
     Attributes:
         epoch: the epoch in progress, from 1.
-        step: steps of it that are done.
-        clock: seconds per phase, of the epoch in progress.
-        startup_seconds: what opening the latest epoch cost before its first step; with the loader, until its workers
-            had the first batch.
+        step: how many steps of it are done.
+        clock: adds up the seconds of each phase in the epoch in progress.
+        startup_seconds: what the start of the latest epoch took: opening the pipeline and, with the loader, waiting for
+            the first batch of its workers.
         results: one for each finished epoch.
-        resumed: whether a checkpoint was taken up.
-        started_at: when this process began, ISO 8601.
+        resumed: whether the training goes on from a checkpoint.
+        started_at: when this object was made, UTC, ISO 8601.
     """
 
     def __init__(
@@ -91,10 +93,24 @@ class Training:
         checkpoint_minutes: float = 5.0,
         clock: Clock | None = None,
     ) -> None:
-        """Build the network and take up the checkpoint in the folder `checkpoint`, if there is one.
+        """Build the network, and resume from the checkpoint in the folder `checkpoint` if there is one.
+
+        Args:
+            architecture: the network.
+            dataset: the images, of which the test set is used for evaluation only.
+            recipe: epochs, batch size, learning rate, augmentation.
+            engine: how a step is computed: a registered name or a class.
+            pipeline: `loader` or `vectorized`; by default the engine's.
+            seed: decides initial weights, order and augmentation; from 0 to 2**64 - 1.
+            workers: processes of the loader; the other pipeline uses none.
+            threads: threads of an operation; by default torch's choice.
+            checkpoint: the folder in which checkpoints are written; by default there are none.
+            checkpoint_minutes: how often one is written within an epoch; at its end there is always one.
+            clock: by default a new `Clock`.
 
         Raises:
-            UserError: for numbers that make no sense and for a checkpoint of another run.
+            UserError: for numbers out of range, for what the engine or this machine cannot do, and for a checkpoint
+                of another training.
         """
         if recipe.batch_size > len(dataset.train):
             raise UserError(
@@ -108,9 +124,8 @@ class Training:
         engine_class = engines.get(engine) if isinstance(engine, str) else engine
         if reason := engine_class.supports(architecture, recipe):
             raise UserError(reason)
-        self.architecture, self.dataset, self.recipe, self.seed, self.workers = (
-            architecture, dataset, recipe, seed, workers,
-        )  # fmt: skip
+        self.architecture, self.dataset, self.recipe = architecture, dataset, recipe
+        self.seed, self.workers = seed, workers
         self.pipeline = pipeline or engine_class.pipeline
         if self.pipeline not in pipelines.PIPELINES:
             raise UserError(f"There is no pipeline {pipeline!r}; choose one of {', '.join(pipelines.PIPELINES)}.")
@@ -124,32 +139,34 @@ class Training:
         self.results: list[EpochResult] = []
         self._loss_sum, self._images, self._seconds = 0.0, 0, 0.0
         self._batches: Iterator[pipelines.Batch] | None = None
-        self._checkpoint = checkpoint / CHECKPOINT_FILE if checkpoint else None
+        self._checkpoint = Checkpoint(checkpoint, architecture, dataset, recipe, seed) if checkpoint else None
         self._checkpoint_seconds = checkpoint_minutes * 60
         self.resumed = False
         self.started_at = identity.now()
         self._earlier: list[Stretch] = []  # by the processes before this one
         self._epoch_stretches: set[int] = set()  # which stretches the epoch in progress was trained in
         if self._checkpoint is not None:
-            make_folder(self._checkpoint.parent, "--checkpoint")
-            if self._checkpoint.exists():
-                self._load()
+            if (state := self._checkpoint.load()) is not None:
+                self._resume(state)
             if len(self.results) < recipe.epochs:
-                require_writable(self._checkpoint, "--checkpoint")
+                self._checkpoint.require_writable()
 
     # Steps ------------------------------------------------------------------------------------------------------
 
     def warm_up(self) -> None:
-        """Let the engine compile for this recipe's batches; not part of any epoch's time."""
+        """Let the engine compile for this recipe's batches, so that this is part of no epoch's time."""
         shape = (self.recipe.batch_size, 3, architectures.IMAGE_SIZE, architectures.IMAGE_SIZE)
         self.engine.warm_up(torch.zeros(shape), torch.zeros(self.recipe.batch_size, dtype=torch.int64))
 
     def train_step(self) -> float | None:
-        """Train on the next batch of the epoch; its loss, or None where the epoch has no more.
+        """Train on the next batch of the epoch.
+
+        Returns:
+            The batch's mean loss before the update, or None where the epoch has no more batches.
 
         Raises:
-            UserError: for a loss that is not finite; the checkpoint, written before, stays as it is.
-            WorkerError: where a worker process has ended; the steps so far are whole.
+            UserError: for a loss that is not finite. The checkpoint stays as it was written before.
+            WorkerError: where a worker process has ended. All steps up to then are complete.
         """
         self.clock.start()
         opening = self._batches is None
@@ -162,7 +179,7 @@ class Training:
         try:
             batch = next(self._batches, None)
         except WorkerError:
-            self._batches = None  # it would seem to be at the epoch's end
+            self._batches = None  # a generator that has failed looks like one at its end
             raise
         if batch is None:
             return None
@@ -179,7 +196,7 @@ class Training:
         return loss
 
     def close_epoch(self) -> None:
-        """Leave the epoch in progress, finished or not, and stand at the beginning of the next."""
+        """End the epoch in progress, finished or not, and begin the next."""
         self.epoch, self.step = self.epoch + 1, 0
         self.clock.seconds = dict.fromkeys(PHASES, 0.0)
         self._batches = None
@@ -189,15 +206,15 @@ class Training:
     # Epochs -----------------------------------------------------------------------------------------------------
 
     def epochs(self, progress: bool = True) -> Iterator[EpochResult]:
-        """Train the rest of the recipe's epochs, evaluating after each, and yield each one's result.
+        """Train the rest of the recipe's epochs, and yield the result of each.
 
-        Ctrl-C ends the step in progress, writes a checkpoint and raises `KeyboardInterrupt`.
+        After Ctrl-C the step in progress is completed and a checkpoint is written; then `KeyboardInterrupt` is raised.
         """
         while self.epoch <= self.recipe.epochs:
             yield self.run_epoch(progress)
 
     def run_epoch(self, progress: bool = True) -> EpochResult:
-        """Train the rest of the epoch in progress, evaluate, write the checkpoint."""
+        """Train the rest of the epoch in progress, evaluate, and write a checkpoint."""
         with _deferred_interrupt() as interrupted, self._progress_bar(progress) as bar:
             begun = saved = shown = time.perf_counter()
             while (loss := self._saving_step(begun)) is not None:
@@ -223,7 +240,7 @@ class Training:
             return result
 
     def _saving_step(self, begun: float) -> float | None:
-        """`train_step`, after whose failure for want of a worker what is trained is in the checkpoint."""
+        """`train_step`, which also writes a checkpoint where a worker process has ended."""
         try:
             return self.train_step()
         except WorkerError as error:
@@ -231,7 +248,7 @@ class Training:
                 raise
             self._seconds += time.perf_counter() - begun
             self._save()
-            raise UserError(f"{error} What is trained is kept in {self._checkpoint.parent}.") from error
+            raise UserError(f"{error} What is trained is kept in {self._checkpoint.folder}.") from error
 
     def _finish_epoch(self) -> EpochResult:
         begun = time.perf_counter()
@@ -255,16 +272,18 @@ class Training:
         return result
 
     def _diverged(self, what: str) -> UserError:
-        kept = f" The last good checkpoint is kept in {self._checkpoint.parent}." if self._checkpoint else ""
+        kept = f" The last good checkpoint is kept in {self._checkpoint.folder}." if self._checkpoint else ""
         return UserError(f"{self.architecture.id}: the {what}; train with a smaller --lr than {self.recipe.lr}.{kept}")
 
     def evaluate(self) -> tuple[float, int]:
-        """Mean loss and number of correct answers on the whole test set, batch norm in evaluation mode."""
+        """Mean loss and number of correct predictions on the whole test set, with batch norm in evaluation mode."""
         mean, std = torch.tensor(self.dataset.mean), torch.tensor(self.dataset.std)
         loss, correct = 0.0, 0
         test = self.dataset.test
         for images, labels in zip(
-            test.images.split(EVALUATION_BATCH_SIZE), test.labels.split(EVALUATION_BATCH_SIZE), strict=True
+            torch.split(test.images, EVALUATION_BATCH_SIZE),
+            torch.split(test.labels, EVALUATION_BATCH_SIZE),
+            strict=True,
         ):
             logits = self.engine.logits(normalize(images, mean, std))
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
@@ -288,7 +307,7 @@ class Training:
         return sum(p.numel() for p in self.engine.network.parameters())
 
     def run_info(self) -> dict[str, Any]:
-        """The keys every result of a training has (`resnet_bench.schema`)."""
+        """The keys that every result of a training has (`resnet_bench.schema`)."""
         return {
             "architecture": self.architecture.id,
             "parameters": self.parameters,
@@ -305,7 +324,7 @@ class Training:
 
     @functools.cached_property
     def _stretch(self) -> Stretch:
-        """What this process contributes; described once it has compiled, when all libraries are loaded."""
+        """What this process contributes. Described late, when the engine has compiled and all libraries are loaded."""
         return Stretch(
             **identity.origin(self.started_at),
             session=identity.session(),
@@ -318,11 +337,11 @@ class Training:
 
     @property
     def stretches(self) -> tuple[Stretch, ...]:
-        """What each process contributed to the training so far, this one last where it has trained."""
+        """What each process contributed to the training so far; this process is the last."""
         return (*self._earlier, self._stretch)
 
     def result(self, machine: dict[str, Any] | None = None) -> AccuracyResult:
-        """The training so far; `machine` is `resnet_bench.identity.describe()`."""
+        """The result of the training so far; `machine` is what `resnet_bench.identity.describe()` returned."""
         final = self.results[-1].test_accuracy if self.results else None
         tested = len(self.dataset.test)
         first = self.stretches[0]
@@ -340,71 +359,36 @@ class Training:
 
     # Checkpoints ------------------------------------------------------------------------------------------------
 
-    def _identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree on to be taken up. Any engine, pipeline and number of epochs may go on."""
-        recipe = {k: v for k, v in self.recipe.as_dict().items() if k != "epochs"}
-        return {
-            "architecture": self.architecture.id,
-            "recipe": recipe,
-            "data set": f"{self.dataset.name} {self.dataset.sha256}",
-            "seed": self.seed,
-        }
-
     def _save(self) -> None:
+        """Write the checkpoint, unless it would hold weights that are not finite."""
         assert self._checkpoint is not None
         if not all(bool(p.isfinite().all()) for p in self.engine.network.parameters()):
             raise self._diverged(f"weights are not finite after step {self.step} of epoch {self.epoch}")
-        buffer = io.BytesIO()  # so that a full disk is an OSError of the write, not an error inside torch.save
-        state = {
-            "format": CHECKPOINT_FORMAT,
-            "identity": self._identity(),
-            "stretches": json.dumps([s.model_dump(mode="json") for s in self.stretches]),  # plain text loads anywhere
-            "epoch_stretches": sorted(self._epoch_stretches),
-            "network": {name: tensor.contiguous() for name, tensor in self.engine.network.state_dict().items()},
-            "optimizer": self.engine.optimizer_state(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "loss_sum": self._loss_sum,
-            "images": self._images,
-            "seconds": self._seconds,
-            "phases": self.clock.seconds,
-            "results": [r.model_dump() for r in self.results],
-        }
-        torch.save(state, buffer)
-        with atomic_write(self._checkpoint, "wb") as file:
-            file.write(buffer.getbuffer())
-
-    def _load(self) -> None:
-        assert self._checkpoint is not None
-        try:
-            state = torch.load(self._checkpoint, weights_only=True)
-            found, ours = state["identity"], self._identity()
-            if state["format"] != CHECKPOINT_FORMAT:
-                raise ValueError(f"format {state['format']}")
-        except Exception as error:
-            raise UserError(
-                f"{self._checkpoint} is no checkpoint of this release or was cut off ({type(error).__name__}); "
-                "move it away or give another --checkpoint folder."
-            ) from None
-        for key, value in ours.items():
-            if found.get(key) != value:
-                raise UserError(
-                    f"The checkpoint in {self._checkpoint.parent} is of another {key} ({found.get(key)}, not {value}); "
-                    "give the same options as before or another --checkpoint folder."
-                )
-        if len(state["results"]) > self.recipe.epochs:
-            raise UserError(
-                f"The checkpoint in {self._checkpoint.parent} is {len(state['results'])} epochs old, but --epochs is "
-                f"{self.recipe.epochs}; give as many epochs or more, or another --checkpoint folder."
+        self._checkpoint.save(
+            TrainingState(
+                network=self.engine.network.state_dict(),
+                optimizer=self.engine.optimizer_state(),
+                epoch=self.epoch,
+                step=self.step,
+                loss_sum=self._loss_sum,
+                images=self._images,
+                seconds=self._seconds,
+                phases=self.clock.seconds,
+                epoch_stretches=self._epoch_stretches,
+                results=self.results,
+                stretches=list(self.stretches),
             )
-        self.engine.network.load_state_dict(state["network"])
-        self.engine.load_optimizer_state(state["optimizer"])
-        self.epoch, self.step = state["epoch"], state["step"]
-        self._loss_sum, self._images, self._seconds = state["loss_sum"], state["images"], state["seconds"]
-        self.clock.seconds = state["phases"]
-        self.results = [EpochResult(**r) for r in state["results"]]
-        self._earlier = [Stretch(**s) for s in json.loads(state["stretches"])]
-        self._epoch_stretches = set(state["epoch_stretches"])
+        )
+
+    def _resume(self, state: TrainingState) -> None:
+        self.engine.network.load_state_dict(state.network)
+        self.engine.load_optimizer_state(state.optimizer)
+        self.epoch, self.step = state.epoch, state.step
+        self._loss_sum, self._images, self._seconds = state.loss_sum, state.images, state.seconds
+        self.clock.seconds = state.phases
+        self._epoch_stretches = state.epoch_stretches
+        self.results = state.results
+        self._earlier = state.stretches
         self.resumed = True
 
 
@@ -415,7 +399,7 @@ def _alike(stretches: Sequence[Stretch], settings: Sequence[str]) -> bool:
 
 @contextlib.contextmanager
 def _deferred_interrupt() -> Iterator[threading.Event]:
-    """Within, the first Ctrl-C only sets the event, so that a step is never cut in two; the second interrupts."""
+    """Have the first Ctrl-C only set the event, so that it interrupts no step; the second interrupts as usual."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event  # Python delivers signals to the main thread only

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from multiprocessing import connection
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from resnet_bench.data.pipelines import WorkerError
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
 
+ROOT = Path(__file__).parent.parent.parent
 RECIPE = Recipe()
 
 
@@ -74,8 +76,8 @@ def test_every_image_is_seen_once_an_epoch(dataset):
 
 IMPORTS = """
 import sys
-sys.path[:0] = [{tests!r}]
-from conftest import image_set
+sys.path[:0] = [{root!r}]
+from tests.conftest import image_set
 from resnet_bench.architectures import Architecture
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.recipe import Recipe
@@ -90,7 +92,7 @@ for pipeline in ("vectorized", "loader"):
 
 def test_what_takes_seconds_to_import_is_there_before_a_clock_runs():
     """In a fresh process: torchvision comes with a training on the loader, not with its first epoch, and only then."""
-    code = IMPORTS.format(tests=os.path.dirname(__file__))
+    code = IMPORTS.format(root=str(ROOT))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split("\n")[:2] == ["vectorized False", "loader True"]
 

@@ -5,20 +5,23 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from resnet_bench import architectures
-from resnet_bench.architectures import ARCHITECTURES, Architecture
+from resnet_bench.architectures import Architecture
 from resnet_bench.data.augmentation import normalize
 from resnet_bench.data.pipelines import batches
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
 from resnet_bench.training import training
-from resnet_bench.training.training import CHECKPOINT_FILE, Training, weights_sha256
+from resnet_bench.training.checkpoint import CHECKPOINT_FILE
+from resnet_bench.training.training import Training, weights_sha256
 
+ROOT = Path(__file__).parent.parent.parent
 SMALL = Architecture("small", "", "", widths=(16, 16), strides=(2, 2), hidden=(8,))
 RECIPE = Recipe(epochs=2)
 
@@ -120,14 +123,13 @@ def test_interrupted_run_goes_on_to_the_same_weights(dataset, expected, tmp_path
 KILLED = """
 import sys
 from pathlib import Path
-sys.path[:0] = {path!r}
-import test_training
-from conftest import image_set
+sys.path[:0] = [{root!r}]
+from tests.conftest import image_set
+from tests.training.test_training import RECIPE, SMALL
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.training.training import Training
 dataset = Dataset("random", image_set(42, 5, 0), image_set(20, 5, 1), tuple("abcde"), synthetic=True, subset=False)
-run = Training(test_training.SMALL, dataset, test_training.RECIPE, pipeline="vectorized",
-               checkpoint=Path({folder!r}), checkpoint_minutes=0)
+run = Training(SMALL, dataset, RECIPE, pipeline="vectorized", checkpoint=Path({folder!r}), checkpoint_minutes=0)
 step = run.train_step
 def slow():
     print(run.epoch, run.step, flush=True)
@@ -140,7 +142,7 @@ for epoch in run.epochs():
 
 def test_killed_run_goes_on_to_the_same_weights(dataset, expected, tmp_path):
     """`kill -9` in the middle of an epoch, then a resume from the last checkpoint, in another process."""
-    code = KILLED.format(path=[os.path.dirname(__file__)], folder=str(tmp_path))
+    code = KILLED.format(root=str(ROOT), folder=str(tmp_path))
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
@@ -159,9 +161,9 @@ def test_killed_run_goes_on_to_the_same_weights(dataset, expected, tmp_path):
 
 TWO_THREADS = """
 import sys
-sys.path[:0] = [{tests!r}]
+sys.path[:0] = [{root!r}]
 import torch
-from conftest import image_set
+from tests.conftest import image_set
 from resnet_bench.architectures import get
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.recipe import Recipe
@@ -178,7 +180,7 @@ print(weights_sha256(run.engine.network))
 @pytest.mark.parametrize("engine", ["reference", "fast"])
 def test_same_weights_in_every_process_with_two_threads_too(engine):
     """A network of the study, not a toy; the other tests run with one thread."""
-    code = TWO_THREADS.format(tests=os.path.dirname(__file__), engine=engine)
+    code = TWO_THREADS.format(root=str(ROOT), engine=engine)
     # Threads that wait are to sleep: the other core has another test to run.
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | {"OMP_WAIT_POLICY": "passive"}
 
@@ -210,47 +212,6 @@ def test_more_epochs_go_on_from_a_finished_run(dataset, tmp_path):
     assert weights_sha256(longer.engine.network) == weights_sha256(direct.engine.network)
 
 
-def test_fewer_epochs_than_are_done_are_refused(dataset, tmp_path):
-    """The result would hold more epochs than its recipe says."""
-    train(dataset, pipeline="vectorized", checkpoint=tmp_path)
-    with pytest.raises(UserError, match=r"is 2 epochs old, but --epochs is 1"):
-        train(dataset, pipeline="vectorized", checkpoint=tmp_path, recipe=Recipe(epochs=1))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"architecture": ARCHITECTURES["conv5x5"]}, "another architecture"),
-        ({"recipe": Recipe(epochs=2, lr=0.1)}, "another recipe"),
-        ({"seed": 9}, "another seed"),
-    ],
-)
-def test_checkpoint_of_another_run_is_refused(dataset, tmp_path, change, message):
-    train(dataset, pipeline="vectorized", checkpoint=tmp_path, recipe=Recipe(epochs=1))
-    before = (tmp_path / CHECKPOINT_FILE).read_bytes()
-    with pytest.raises(UserError, match=message):
-        train(dataset, checkpoint=tmp_path, **change)
-    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
-
-
-def test_checkpoint_of_another_data_set_is_refused(dataset, tmp_path):
-    train(dataset, pipeline="vectorized", checkpoint=tmp_path, recipe=Recipe(epochs=1))
-    other = type(dataset)("random", dataset.test, dataset.test, dataset.classes, synthetic=True, subset=False)
-    with pytest.raises(UserError, match="another data set"):
-        Training(SMALL, other, RECIPE, checkpoint=tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
-def test_broken_checkpoint_is_refused_and_kept(dataset, tmp_path, content):
-    """Foreign, empty and truncated files: one sentence, and the file stays."""
-    path = tmp_path / CHECKPOINT_FILE
-    train(dataset, pipeline="vectorized", checkpoint=tmp_path, recipe=Recipe(epochs=1))
-    path.write_bytes(path.read_bytes()[:2000] if content is None else content)
-    with pytest.raises(UserError, match="is no checkpoint of this release or was cut off"):
-        Training(SMALL, dataset, RECIPE, checkpoint=tmp_path)
-    assert path.exists()
-
-
 def test_diverged_training_stops_and_keeps_the_last_good_checkpoint(dataset, tmp_path):
     """The sentence says at which step; the checkpoint still holds finite weights."""
     run = Training(SMALL, dataset, RECIPE, pipeline="vectorized", checkpoint=tmp_path)
@@ -271,28 +232,6 @@ def test_weights_that_are_not_finite_are_never_saved(dataset, tmp_path):
     with pytest.raises(UserError, match="weights are not finite"):
         run._save()
     assert not (tmp_path / CHECKPOINT_FILE).exists()
-
-
-def test_a_checkpoint_that_cannot_be_written_is_found_out_at_the_start(dataset, tmp_path):
-    """Its link leads into a folder that is not there, as of a share that is not mounted."""
-    (tmp_path / "checkpoint.pt").symlink_to(tmp_path / "share" / "checkpoint.pt")
-    with pytest.raises(UserError, match=r"no folder .*share to write checkpoint\.pt to; .* give another --checkpoint"):
-        Training(SMALL, dataset, RECIPE, pipeline="vectorized", checkpoint=tmp_path)
-
-
-def test_full_disk_while_saving_a_checkpoint(dataset, tmp_path, monkeypatch):
-    """One sentence; the checkpoint before it stays."""
-    run = Training(SMALL, dataset, RECIPE, pipeline="vectorized", checkpoint=tmp_path)
-    run.run_epoch(progress=False)
-    good = (tmp_path / CHECKPOINT_FILE).read_bytes()
-
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("resnet_bench.files.os.fsync", full)
-    with pytest.raises(UserError, match="No space left on device"):
-        run.run_epoch(progress=False)
-    assert (tmp_path / CHECKPOINT_FILE).read_bytes() == good
 
 
 @pytest.mark.parametrize(
