@@ -41,6 +41,9 @@ SETS_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 ALWAYS_COUNTS = ("cpu_model", "physical_cores", "logical_cores", "cpu_quota")
 """Keys that tell two machines apart even where one of the two descriptions lacks them."""
 
+NO_OTHER_MACHINE = ("usable_cores", "memory_gib", "memory_limit_gib")
+"""Keys in which machines of one kind may differ, though times compare: see `same_machine`."""
+
 SPEED_ONLY = ("allocator_settings", "transparent_hugepages", "governor")
 """Software settings that change how long a training takes, but no bit of its weights."""
 
@@ -138,7 +141,7 @@ def machine_of(description: dict[str, Any]) -> dict[str, Any]:
         "cpu_model_number": cpu.get("model_number"),
         "cpu_stepping": cpu.get("stepping"),
         "cpu_model": cpu.get("model"),
-        "isa": _joined(cpu.get("isa")),
+        "isa": _joined(cpu.get("isa") or None),  # every CPU that torch runs on has some
         "l1d_bytes": caches.get("L1d"),
         "l2_bytes": caches.get("L2"),
         "l3_bytes": caches.get("L3"),
@@ -250,12 +253,13 @@ def _os(text: object) -> str | None:
 def same_machine(base: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two descriptions are of one kind of machine, so that their times compare.
 
-    Machines of unknown model are never of one kind. Memory does not count, since more of it makes no step faster. Keys
-    that older files lack (all but `ALWAYS_COUNTS`) count only where both descriptions have them.
+    Machines of unknown model are never of one kind. Memory does not count, since more of it makes no step faster. Nor
+    does it count how many of its cores a machine gave to the process. Keys that older files lack (all but
+    `ALWAYS_COUNTS`) count only where both descriptions have them.
     """
     mine, theirs = machine_of(base), machine_of(other)
     model = mine["cpu_model"]
     if not isinstance(model, str) or model.strip().lower() in ("", "unknown"):
         return False
-    told = [k for k in mine if not k.startswith("memory") and (k in ALWAYS_COUNTS or (mine[k] and theirs[k]))]
+    told = [k for k in mine if k not in NO_OTHER_MACHINE and (k in ALWAYS_COUNTS or (mine[k] and theirs[k]))]
     return all(mine[k] == theirs[k] for k in told)

@@ -39,8 +39,8 @@ DEAD_SHARE = 0.5
 """Share of the first FC layer's hidden units that are turned into dead ReLU units."""
 
 STEPS_WITHOUT_GRADIENT = 1200
-"""Steps without a gradient whose effect on Adam's first moments is imitated. Each multiplies them by 0.9, and after some
-800 they are denormal."""
+"""Steps without a gradient whose effect on Adam's first moments is imitated. Each multiplies them by 0.9, and after
+some 800 they are denormal."""
 
 
 class FusedAdam(reference.Engine):

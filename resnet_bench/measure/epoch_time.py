@@ -173,7 +173,7 @@ class EpochTime:
         return [self.startup_seconds + self.training.steps_per_epoch * b.seconds / b.steps for b in self.blocks]
 
     def interval(self) -> Interval | None:
-        """The mean of `epoch_seconds` with its 95 % interval; None for fewer than two blocks."""
+        """The epoch's seconds with their 95 % interval; None for fewer than two blocks."""
         return mean_interval(self.epoch_seconds()) if len(self.blocks) > 1 else None
 
     def precise(self) -> bool:
