@@ -15,7 +15,6 @@ from resnet_bench.cli import cli
 from resnet_bench.machine import Calibration
 from tests import handmade
 
-
 MEASURED = Calibration.model_validate(handmade.calibration())
 
 
