@@ -88,13 +88,13 @@ def require() -> None:
 def _trial() -> str | None:
     """Why nothing can be compiled here, in one sentence; None where it can."""
     try:
-        _choose_folder()
+        _keep()
         _prepare()
         from torch._inductor import metrics
 
         before = metrics.generated_kernel_count  # counts those found in the cache too
         with torch.no_grad():
-            compiled(_scaled)(torch.ones(64), _fingerprint())
+            compiled(_scaled)(torch.ones(64), _mark())
         return None if metrics.generated_kernel_count > before else _left_uncompiled()
     except UserError as error:
         return str(error)
@@ -119,7 +119,7 @@ def _scaled(x: Tensor, factor: float) -> Tensor:
     return x * factor
 
 
-def _fingerprint() -> float:
+def _mark() -> float:
     """A number that depends on the compiler: with another one, the trial does not take its code from the cache."""
     program = shutil.which(_command()[0]) if _command() else None
     stat = os.stat(program) if program else None
@@ -231,7 +231,7 @@ def cxx_version() -> str | None:
 # Where compiled code is kept
 
 
-def _choose_folder() -> None:
+def _keep() -> None:
     """Choose the folder in which this and later processes find compiled code.
 
     It is the one that the environment names, else one in the platform's cache folder. Where that cannot be used, it is
@@ -240,7 +240,7 @@ def _choose_folder() -> None:
     Raises:
         UserError: where the folder that the environment names cannot be used, or no folder can.
     """
-    named, default = os.environ.get(CACHE_VARIABLE), _torch_folder()
+    named, default = os.environ.get(CACHE_VARIABLE), _torchs_folder()
     if named and Path(named) != default:  # torch sets the variable to its own folder, even when torchvision is imported
         if problem := _unusable(Path(named)):
             raise UserError(f"{problem}; name another folder for compiled code in {CACHE_VARIABLE}, {WAY_OUT}.")
@@ -269,7 +269,7 @@ def _choose_folder() -> None:
         )
 
 
-def _torch_folder() -> Path:
+def _torchs_folder() -> Path:
     """Where torch keeps compiled code by default: in the temporary folder, which a restart empties."""
     try:
         from torch._inductor.runtime.cache_dir_utils import default_cache_dir

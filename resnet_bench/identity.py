@@ -42,7 +42,7 @@ ALWAYS_COUNTS = ("cpu_model", "physical_cores", "logical_cores", "cpu_quota")
 """Keys that tell two machines apart even where one of the two descriptions lacks them."""
 
 NO_OTHER_MACHINE = ("usable_cores", "memory_gib", "memory_limit_gib")
-"""What may differ between two runs on machines of one kind, whose times can be compared."""
+"""Keys in which machines of one kind may differ, though times compare: see `same_machine`."""
 
 SPEED_ONLY = ("allocator_settings", "transparent_hugepages", "governor")
 """Software settings that change how long a training takes, but no bit of its weights."""
@@ -253,9 +253,9 @@ def _os(text: object) -> str | None:
 def same_machine(base: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two descriptions are of one kind of machine, so that their times compare.
 
-    Machines of unknown model are never of one kind. Memory does not count, since more of it makes no step faster, nor
-    do the cores that a process was given of those there are. Keys that older files lack (all but `ALWAYS_COUNTS`)
-    count only where both descriptions have them.
+    Machines of unknown model are never of one kind. Memory does not count, since more of it makes no step faster. Nor
+    does it count how many of its cores a machine gave to the process. Keys that older files lack (all but
+    `ALWAYS_COUNTS`) count only where both descriptions have them.
     """
     mine, theirs = machine_of(base), machine_of(other)
     model = mine["cpu_model"]

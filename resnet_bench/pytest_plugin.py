@@ -25,7 +25,7 @@ from resnet_bench.data.pipelines import require_workers
 from resnet_bench.data.sources import SPLITS
 from resnet_bench.engines import fast
 from resnet_bench.errors import UserError, without_credentials
-from resnet_bench.measure.epoch_time import EpochTime, Plan, StoppedBy, measure_both, measure_interleaved
+from resnet_bench.measure.epoch_time import EpochTimer, Plan, StoppedBy, measure_both, measure_interleaved
 from resnet_bench.output import make_readable
 from resnet_bench.pytest_options import PROFILES, TAKEN
 from resnet_bench.render.paper_tables import tables
@@ -341,7 +341,7 @@ class Suite:
         pairs = [(run, run._replace(mode="sampled")) for run in names if run.mode == "full"]
         if len(self.plans) > 1 and {run for pair in pairs for run in pair} != set(names):
             raise UserError("--epoch-mode both needs the two tests of each network; select by network, not by mode.")
-        measurements = {run: EpochTime(partial(self.training, run), self.plans[run.mode]) for run in names}
+        measurements = {run: EpochTimer(partial(self.training, run), self.plans[run.mode]) for run in names}
         self.calibrate("start")  # after all that can be wrong with what was asked for
         calibration = machine.Calibration.model_validate(self.calibration["start"])
 

@@ -30,7 +30,7 @@ from resnet_bench.engines import Engine, fast, reference
 from resnet_bench.engines._features import features, features_backward
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import positive_mean_interval
-from resnet_bench.measure.epoch_time import EpochTime, Plan, measure_interleaved
+from resnet_bench.measure.epoch_time import EpochTimer, Plan, measure_interleaved
 from resnet_bench.recipe import Recipe
 from resnet_bench.schema import Block, ExplainResult, PhaseSeconds, Variant
 from resnet_bench.training.training import Training, set_deterministic
@@ -147,7 +147,7 @@ def explain(
     other = counterpart(architecture)
     pairs = [(a, change) for a in (architecture, other) for change in CHANGES]
     measurements = [
-        EpochTime(
+        EpochTimer(
             partial(
                 Training, a, dataset, recipe, engine=c.engine, pipeline=c.pipeline, seed=seed, workers=workers,
                 threads=threads,
@@ -276,7 +276,7 @@ def _serve(pipe: Connection, flush: bool) -> None:
     torch.set_flush_denormal(flush)
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
         try:
-            measured = EpochTime(pickle.loads(pipe.recv_bytes()), Plan())
+            measured = EpochTimer(pickle.loads(pipe.recv_bytes()), Plan())
             pipe.send(kill_units(measured.training.engine))
             while True:
                 pipe.send(measured.measure(pipe.recv()))

@@ -75,7 +75,7 @@ class Plan:
             raise UserError(f"--time-limit is {self.time_limit}; give a number of seconds above 0.")
 
 
-class EpochTime:
+class EpochTimer:
     """The measurement of one network. Making it builds and warms up the training; `measure` times a block a round."""
 
     def __init__(self, build: Callable[[], Training], plan: Plan) -> None:
@@ -222,7 +222,7 @@ class EpochTime:
 
 
 def measure_interleaved(
-    measurements: Sequence[EpochTime], plan: Plan, after_round: Callable[[], None] = lambda: None
+    measurements: Sequence[EpochTimer], plan: Plan, after_round: Callable[[], None] = lambda: None
 ) -> StoppedBy:
     """Measure all networks, round by round, until all are precise or the time or the rounds are used up.
 
@@ -254,7 +254,7 @@ def measure_interleaved(
 
 
 def measure_both(
-    pairs: Sequence[tuple[EpochTime, EpochTime]], rounds: int, after_round: Callable[[], None] = lambda: None
+    pairs: Sequence[tuple[EpochTimer, EpochTimer]], rounds: int, after_round: Callable[[], None] = lambda: None
 ) -> StoppedBy:
     """Measure whole epochs and, between their pieces, sampled blocks of the same network, to check the sampling.
 
@@ -272,7 +272,7 @@ def measure_both(
         for round_ in range(rounds):
             for (full, sampled), epoch_pieces in zip(pairs, pieces, strict=True):
 
-                def block(sampled: EpochTime = sampled) -> None:
+                def block(sampled: EpochTimer = sampled) -> None:
                     sampled.measure(len(sampled.blocks))
                     bar.update()
 

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from resnet_bench import machine
-from resnet_bench.machine import Calibration, calibration, description, system
+from resnet_bench.machine import Calibration, calibration
 
 
 @pytest.fixture(scope="session")
@@ -15,12 +13,3 @@ def measured() -> Calibration:
         patch.setattr(calibration, "ROUNDS", 3)
         patch.setattr(calibration, "SAMPLE_SECONDS", 1e-5)
         return machine.calibrate(1)
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose `proc` and `sys` replace the system's; empty at first. py-cpuinfo finds out nothing."""
-    monkeypatch.setattr(system, "PROC", tmp_path / "proc")
-    monkeypatch.setattr(system, "SYS", tmp_path / "sys")
-    monkeypatch.setattr(description, "_py_cpuinfo", dict)
-    return tmp_path

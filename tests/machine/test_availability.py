@@ -44,3 +44,9 @@ def test_own_work_is_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     assert machine.other_processes(1.0) == pytest.approx(0.5)
+
+
+def test_the_other_processes_are_unknown_where_the_system_stops_telling(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([psutil.cpu_times()])
+    monkeypatch.setattr(psutil, "cpu_times", lambda: next(answers))
+    assert machine.other_processes(0.0) is None

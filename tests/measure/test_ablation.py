@@ -11,7 +11,7 @@ from resnet_bench.architectures import Architecture, build
 from resnet_bench.clock import NoClock
 from resnet_bench.errors import UserError
 from resnet_bench.measure import ablation as explain
-from resnet_bench.measure.epoch_time import EpochTime, Plan
+from resnet_bench.measure.epoch_time import EpochTimer, Plan
 from resnet_bench.recipe import Recipe
 from resnet_bench.render import ablation_table as explanation
 from resnet_bench.schema import Block, ExplainResult, Interval, PhaseSeconds, Variant
@@ -209,7 +209,7 @@ def test_optimizer_traffic_is_counted_by_array():
 
 def test_variants_are_engines_of_the_suite(dataset):
     """Each runs in the harness and in the epoch-time measurement."""
-    measured = EpochTime(
+    measured = EpochTimer(
         lambda: Training(SMALL, dataset, Recipe(), engine=explain.FusedAdam, pipeline="vectorized"), Plan()
     )
     assert measured.measure(0).steps > 0

@@ -12,7 +12,7 @@ from resnet_bench.engines import reference
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import positive_mean_interval
 from resnet_bench.measure import epoch_time as measurement
-from resnet_bench.measure.epoch_time import EpochTime, Plan, measure_both, measure_interleaved
+from resnet_bench.measure.epoch_time import EpochTimer, Plan, measure_both, measure_interleaved
 from resnet_bench.recipe import Recipe
 from resnet_bench.schema import Block, PhaseSeconds
 from resnet_bench.training.training import Training
@@ -27,7 +27,7 @@ def build(dataset, pipeline="vectorized", batch_size=1):
 @pytest.mark.parametrize("pipeline", ["vectorized", "loader"])
 def test_sampled_extrapolates_blocks(dataset, pipeline):
     """What a block says: start-up and the epoch's steps at the block's mean step time."""
-    measured = EpochTime(build(dataset, pipeline), Plan())
+    measured = EpochTimer(build(dataset, pipeline), Plan())
     block = measured.measure(0)
     assert 1 <= block.steps <= 42
     expected = measured.startup_seconds + 42 * block.seconds / block.steps
@@ -40,7 +40,7 @@ def test_sampled_extrapolates_blocks(dataset, pipeline):
 @pytest.mark.parametrize(("pipeline", "cores", "warned"), [("loader", 1, 1), ("loader", 2, 0), ("vectorized", 1, 0)])
 def test_workers_that_share_a_core_are_a_reason_to_doubt(dataset, monkeypatch, pipeline, cores, warned):
     monkeypatch.setattr("resnet_bench.machine.usable_cores", lambda: cores)
-    warnings = EpochTime(build(dataset, pipeline), Plan()).result("rounds", ["Another."]).warnings
+    warnings = EpochTimer(build(dataset, pipeline), Plan()).result("rounds", ["Another."]).warnings
     assert len(warnings) == 1 + warned
     assert warnings[0] == "Another."
     assert all(w.startswith("2 loader workers and the training share 1 usable core:") for w in warnings[1:])
@@ -48,7 +48,7 @@ def test_workers_that_share_a_core_are_a_reason_to_doubt(dataset, monkeypatch, p
 
 def test_interval_of_two_blocks_that_lie_far_apart_is_of_times(dataset):
     """2 steps at 1 s each and 2 at 20 s: Student's own interval, 441 ± 5070 s, would reach below 0."""
-    measured = EpochTime(build(dataset), Plan())
+    measured = EpochTimer(build(dataset), Plan())
     measured.startup_seconds = 0.0
     phases = PhaseSeconds(data=0, forward=0, backward=0, optimizer=0)
     measured.blocks = [Block(round=i, steps=2, seconds=s, phases=phases, page_faults=0) for i, s in enumerate((2, 40))]
@@ -75,7 +75,7 @@ class Settling(reference.Engine):
 def test_an_engines_first_steps_are_not_timed(dataset, mode):
     """They go on over the end of an epoch of 42 steps."""
     plan = Plan(mode, min_rounds=2, max_rounds=2, precision=0)
-    measured = EpochTime(
+    measured = EpochTimer(
         lambda: Training(SMALL, dataset, Recipe(batch_size=1), engine=Settling, pipeline="vectorized"), plan
     )
     assert measured.training.engine.steps == measured.warmup_steps >= 50
@@ -90,14 +90,14 @@ def test_an_engines_first_steps_are_not_timed(dataset, mode):
 def test_first_steps_that_are_most_of_the_training_are_timed(dataset, epochs, settles):
     """50 are more than half of 2 epochs of 42 steps, and less than half of 3."""
     recipe = Recipe(batch_size=1, epochs=epochs)
-    measured = EpochTime(lambda: Training(SMALL, dataset, recipe, engine=Settling, pipeline="vectorized"), Plan())
+    measured = EpochTimer(lambda: Training(SMALL, dataset, recipe, engine=Settling, pipeline="vectorized"), Plan())
     assert (measured.warmup_steps >= 50) == settles
     measured.measure(0)
     assert (measured.parameters_per_step()[1] == 3) == settles
 
 
 def test_reference_reads_and_updates_every_parameter(dataset):
-    measured = EpochTime(build(dataset), Plan())
+    measured = EpochTimer(build(dataset), Plan())
     measured.measure(0)
     assert measured.parameters_per_step() == (measured.training.parameters,) * 2
 
@@ -105,7 +105,7 @@ def test_reference_reads_and_updates_every_parameter(dataset):
 @pytest.mark.parametrize("batch_size", [1, 4, 42])
 def test_full_times_whole_epochs(dataset, batch_size):
     """Each block is all batches of an epoch, the smaller last one too, even where an epoch is a single step."""
-    measured = EpochTime(build(dataset, batch_size=batch_size), Plan("full", max_rounds=2))
+    measured = EpochTimer(build(dataset, batch_size=batch_size), Plan("full", max_rounds=2))
     assert measure_interleaved([measured], measured.plan) == "rounds"
     assert [b.steps for b in measured.blocks] == [math.ceil(42 / batch_size)] * 2
     assert measured.epoch_seconds() == [b.seconds for b in measured.blocks]
@@ -132,8 +132,8 @@ def test_sampled_blocks_in_the_course_of_whole_epochs(dataset, monkeypatch, batc
 
     monkeypatch.setattr(measurement, "tqdm", Bar)
     steps = math.ceil(42 / batch_size)
-    full = EpochTime(build(dataset, pipeline, batch_size), Plan("full", max_rounds=2))
-    sampled = EpochTime(build(dataset, pipeline, batch_size), Plan())
+    full = EpochTimer(build(dataset, pipeline, batch_size), Plan("full", max_rounds=2))
+    sampled = EpochTimer(build(dataset, pipeline, batch_size), Plan())
     begun = measurement.time.perf_counter()
     rounds = []
     assert measure_both([(full, sampled)], 2, lambda: rounds.append(len(sampled.blocks))) == "rounds"
@@ -150,7 +150,7 @@ def test_sampled_blocks_in_the_course_of_whole_epochs(dataset, monkeypatch, batc
 @pytest.mark.parametrize("batch_size", [1, 4, 42])
 def test_sampled_works_on_any_size(dataset, batch_size):
     """Blocks never reach beyond an epoch, however short."""
-    measured = EpochTime(build(dataset, batch_size=batch_size), Plan(min_rounds=2, max_rounds=3, precision=0))
+    measured = EpochTimer(build(dataset, batch_size=batch_size), Plan(min_rounds=2, max_rounds=3, precision=0))
     assert measure_interleaved([measured], measured.plan) == "rounds"
     assert [b.round for b in measured.blocks] == [0, 1, 2]
     assert all(1 <= b.steps <= math.ceil(42 / batch_size) for b in measured.blocks)
@@ -160,7 +160,7 @@ def test_networks_take_turns(dataset, monkeypatch):
     """Round by round, each network once; the callback runs after every round."""
     plan = Plan("full", max_rounds=3)
     order = []
-    measurements = [EpochTime(build(dataset, batch_size=42), plan) for _ in range(2)]
+    measurements = [EpochTimer(build(dataset, batch_size=42), plan) for _ in range(2)]
     for i, m in enumerate(measurements):
         monkeypatch.setattr(m, "measure", lambda round_, i=i: order.append((round_, i)))
     measure_interleaved(measurements, plan, lambda: order.append("round"))
@@ -179,7 +179,7 @@ class Known:
     def interval(self):
         return positive_mean_interval(self.values[: self.count]) if self.count > 1 else None
 
-    precise = EpochTime.precise
+    precise = EpochTimer.precise
 
     @property
     def blocks(self):
