@@ -15,7 +15,7 @@ import psutil
 import pytest
 import torch
 
-from resnet_bench import compiler, machine
+from resnet_bench import machine
 from resnet_bench.machine import description, system
 
 CPUINFO = """\
@@ -289,15 +289,6 @@ def test_settings_of_torch_and_their_variables_are_told(monkeypatch: pytest.Monk
     with torch.backends.mkldnn.flags(enabled=False), torch.autograd.set_detect_anomaly(True):
         changed = machine.describe()["torch"]
     assert (changed["mkldnn"], changed["anomaly_detection"]) == (False, True)
-
-
-def test_a_compilers_version_in_another_encoding_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A compiler may answer in the user's language, in Latin-1."""
-    program = tmp_path / "c++"
-    program.write_bytes(b"#!/bin/sh\nprintf 'g++ (f\\374r alle) 14.2\\n'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("CXX", str(program))
-    assert compiler.cxx_version.__wrapped__() == "g++ (f\ufffdr alle) 14.2"
 
 
 def test_flushing_of_denormals_is_noticed() -> None:
