@@ -346,7 +346,7 @@ def compare(
     checks = [gate.check(c, thresholds) for c in comparisons]
     if format_ == "json":
         data = [
-            {**comparison_tables.as_dict(c), "checks": gate.as_dicts(found)}
+            {**comparison_tables.as_dict(c), "checks": gate_table.as_dicts(found)}
             for c, found in zip(comparisons, checks, strict=True)
         ]
         text = json.dumps({"comparisons": data}, indent=2, allow_nan=False)

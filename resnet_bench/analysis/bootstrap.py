@@ -107,7 +107,7 @@ def bootstrap(values: Floats, seed: Sequence[int]) -> list[LogMean]:
     return found
 
 
-def mean_of(logs: Sequence[LogMean]) -> LogMean:
+def mean_log(logs: Sequence[LogMean]) -> LogMean:
     """The mean of logarithms drawn together: the geometric mean of ratios over networks measured in common rounds.
 
     The `LogMean`s have their sources in the same order, as `a.against(b)` of columns of the same two samples has.

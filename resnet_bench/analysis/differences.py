@@ -72,11 +72,6 @@ class Difference:
     base: Any
     other: Any
 
-    @property
-    def texts(self) -> tuple[str, str]:
-        """Both values, short enough for a table."""
-        return _text(self.base), _text(self.other)
-
 
 def differences(base: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
     """Leaves that differ between two descriptions, most suspicious first.
@@ -115,10 +110,3 @@ def _leaves(machine: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             stack += [(f"{key}.{k}" if key else str(k), v) for k, v in reversed(value.items())]
         elif OPEN.match(key) or not NOISE & set(re.split(r"[^a-z]+", key.lower())):
             yield key, value
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "unknown"
-    text = " ".join(", ".join(map(str, value)).split() if isinstance(value, list) else str(value).split()) or "none"
-    return text if len(text) <= 70 else f"{text[:67]}…"

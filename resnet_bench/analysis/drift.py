@@ -1,4 +1,4 @@
-"""The calibrations that a file holds, read defensively, and whether the machine drifted between them."""
+"""The calibrations in a machine's description, read defensively, and how the machine drifted between them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from resnet_bench.wording import short
-
 if TYPE_CHECKING:
     from resnet_bench.machine import Calibration
 
 
 def calibration(machine: dict[str, Any], when: str) -> Calibration | None:
-    """Of the `start` or the `end`, as the file has it; None where there is none that can be read."""
+    """The calibration at the `start` or the `end` of a run; None where there is none that can be read."""
     calibrations = machine.get("calibration")
     if not isinstance(calibrations, dict) or not isinstance(calibrations.get(when), dict):
         return None
@@ -25,13 +23,14 @@ def calibration(machine: dict[str, Any], when: str) -> Calibration | None:
         return None
 
 
-def drift_text(machine: dict[str, Any]) -> str:
-    """`memory update 98 MB -20 %, gemm 1024 -15 %`; empty without drift or without two calibrations."""
+def drift_during_run(machine: dict[str, Any]) -> dict[str, float]:
+    """What changed between the start and the end of a run: {measurement: relative change}, the largest change first.
+
+    Empty where nothing drifted, and without two calibrations with the same number of threads.
+    """
     start, end = calibration(machine, "start"), calibration(machine, "end")
     if not start or not end or start.threads != end.threads:
-        return ""
+        return {}
     from resnet_bench.machine import drift
 
-    changes = sorted(drift(start, end).items(), key=lambda change: -abs(change[1]))
-    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-    return ", ".join(f"{short(name)} {100 * change:+.0f} %" for name, change in changes[:3]) + more
+    return dict(sorted(drift(start, end).items(), key=lambda change: -abs(change[1])))

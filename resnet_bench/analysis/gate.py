@@ -11,15 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from resnet_bench import paper
-from resnet_bench.analysis.comparison import Comparison, Row
+from resnet_bench.analysis.comparison import AccuracyDifference, Comparison, Missing, Ratio, Row
 from resnet_bench.errors import UserError
 
 Metric = Literal["epoch_seconds", "accuracy"]
 METRICS: tuple[Metric, ...] = ("epoch_seconds", "accuracy")
-Outcome = Literal["pass", "fail", "missing"]
+CheckOutcome = Literal["pass", "fail", "missing"]
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,17 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Check:
-    """One threshold applied to one network; `measured` says in words what was found."""
+    """One threshold applied to one network.
+
+    Attributes:
+        network: its architecture; `all` for a general threshold on a quantity that neither file has.
+        found: what was compared, or what a file lacks; None where neither file has the quantity.
+    """
 
     threshold: Threshold
     network: str
-    measured: str
-    outcome: Outcome
+    found: Ratio | AccuracyDifference | Missing | None
+    outcome: CheckOutcome
 
 
 def check(comparison: Comparison, thresholds: Sequence[Threshold]) -> list[Check]:
@@ -77,8 +82,7 @@ def check(comparison: Comparison, thresholds: Sequence[Threshold]) -> list[Check
     for threshold in thresholds:
         found = list(_checks(comparison, threshold, thresholds))
         if not found:
-            network = threshold.architecture or "all"
-            found = [Check(threshold, network, f"neither file has {threshold.metric}", "missing")]
+            found = [Check(threshold, threshold.architecture or "all", None, "missing")]
         checks += found
     return checks
 
@@ -98,30 +102,20 @@ def _checks(comparison: Comparison, threshold: Threshold, thresholds: Sequence[T
         yield from _check_row(threshold, row)
     for missing in comparison.missing:
         if concerns(missing.architecture) and missing.metric in (None, threshold.metric):
-            yield Check(threshold, missing.architecture, str(missing), "missing")
+            yield Check(threshold, missing.architecture, missing, "missing")
 
 
 def _check_row(threshold: Threshold, row: Row) -> Iterator[Check]:
     if threshold.metric == "epoch_seconds" and row.judged:
         interval = row.judged.interval
         worse = interval is not None and interval.low > 1 + threshold.limit / 100
-        yield Check(threshold, row.architecture, str(row.judged), "fail" if worse else "pass")
-    if threshold.metric == "accuracy" and row.accuracy and row.accuracy.cut_off:
-        # What it says of the last common epoch is no word on where the training ends.
-        found = f"training in {row.accuracy.cut_off} stopped early; after epoch {row.accuracy.epoch}: {row.accuracy}"
-        yield Check(threshold, row.architecture, found, "missing")
-    elif threshold.metric == "accuracy" and row.accuracy:
+        yield Check(threshold, row.architecture, row.judged, "fail" if worse else "pass")
+    if threshold.metric == "accuracy" and row.accuracy:
         worse = 100 * row.accuracy.interval.high < -threshold.limit
-        yield Check(threshold, row.architecture, str(row.accuracy), "fail" if worse else "pass")
+        # Accuracies after the last common epoch do not say where the training that was cut off would have ended.
+        outcome: CheckOutcome = "missing" if row.accuracy.cut_off else "fail" if worse else "pass"
+        yield Check(threshold, row.architecture, row.accuracy, outcome)
 
 
 def failed(checks: Sequence[Check], *, allow_missing: bool) -> bool:
     return any(c.outcome == "fail" or (c.outcome == "missing" and not allow_missing) for c in checks)
-
-
-def as_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:
-    """A list of `threshold`, `architecture`, `found`, `outcome` (`pass`, `fail`, `missing`)."""
-    return [
-        {"threshold": str(c.threshold), "architecture": c.network, "found": c.measured, "outcome": c.outcome}
-        for c in checks
-    ]

@@ -77,6 +77,13 @@ def machine_text(machine: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def drift_text(drift: dict[str, float]) -> str:
+    """`update 98 MB -20 %, gemm 1024 -15 % and 2 more`, for what `drift_during_run` gives; empty without drift."""
+    changes = list(drift.items())
+    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+    return ", ".join(f"{short(name)} {100 * change:+.0f} %" for name, change in changes[:3]) + more
+
+
 def dataset_text(dataset: DatasetInfo) -> str:
     """`cifar100 (50,000 training and 10,000 test images, 100 classes)`, with `synthetic` and `subset`."""
     kinds = [k for k, is_it in (("synthetic images", dataset.synthetic), ("subset", dataset.subset)) if is_it]

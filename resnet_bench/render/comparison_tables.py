@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from resnet_bench.analysis.comparison import REFERENCE, AccuracyDifference, Comparison, Ratio, Row
+from resnet_bench.analysis.comparison import BASELINE, AccuracyDifference, Comparison, Ratio, Row
+from resnet_bench.analysis.differences import Difference
 from resnet_bench.render.captions import machine_text
 from resnet_bench.render.table import Table
+from resnet_bench.render.verdicts import accuracy_text, explanation_text, missing_text, ratio_text, remarks
 from resnet_bench.wording import short
 
 
@@ -22,13 +24,13 @@ def tables(comparison: Comparison) -> list[Table]:
     several = len({r.engines for r in c.rows}) > 1
     columns = {
         "network": [_row_name(r, several) for r in c.rows],
-        "base": [_seconds_text(r.seconds[0]) for r in c.rows],
-        "other": [_seconds_text(r.seconds[1]) for r in c.rows],
-        "epoch time": [str(r.time or "–") for r in c.rows],
+        "base": [_seconds_cell(r.seconds[0]) for r in c.rows],
+        "other": [_seconds_cell(r.seconds[1]) for r in c.rows],
+        "epoch time": [_ratio_cell(r.time) for r in c.rows],
     }
-    columns["parameters"] = [_parameters_text(r.parameters) for r in c.rows]
+    columns["parameters"] = [_parameters_cell(r.parameters) for r in c.rows]
     if any(r.accuracy for r in c.rows):
-        columns["accuracy"] = [_accuracy_text(r.accuracy) for r in c.rows]
+        columns["accuracy"] = [_accuracy_cell(r.accuracy) for r in c.rows]
         caption += (
             "Accuracy: difference over the test images with Newcombe's 95 % interval, seeds pooled, their scatter with "
             "Student's t."
@@ -37,14 +39,13 @@ def tables(comparison: Comparison) -> list[Table]:
         columns["not comparable (--force)"] = ["; ".join(r.refused) or "–" for r in c.rows]
     rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
     if c.geometric_mean:
-        mean = dict.fromkeys(columns, "") | {"network": "geometric mean", "epoch time": str(c.geometric_mean)}
+        mean = dict.fromkeys(columns, "") | {"network": "geometric mean", "epoch time": ratio_text(c.geometric_mean)}
         rows.append(list(mean.values()))
-    notes = [f"Missing: {m}." for m in c.missing]
+    notes = [f"Missing: {missing_text(m)}." for m in c.missing]
     if any(r.accuracy and 1 in r.accuracy.seeds for r in c.rows):
         notes.append("Accuracy of a single seed: the interval covers the choice of test images, not that of the seed.")
-    notes += [f"† {note}" for note in c.notes]
-    drifted = any("drifted" in note for note in c.notes)
-    title = f"{c.other.path.name} against {c.base.path.name}" + (" †" if drifted else "")
+    notes += [f"† {remark}" for remark in remarks(c)]
+    title = f"{c.other.path.name} against {c.base.path.name}" + (" †" if any(c.drifts) else "")
     found = [Table(title, list(columns), rows, caption.strip(), notes)]
     if not c.same_machine or any(r.explanation for r in c.rows):
         found.append(_across(c, several))
@@ -53,7 +54,7 @@ def tables(comparison: Comparison) -> list[Table]:
             Table(
                 "What differs",
                 ["setting", "base", "other"],
-                [[d.key, *d.texts] for d in c.differences],
+                [[d.key, *difference_texts(d)] for d in c.differences],
                 "Settings and software, the likeliest to matter first, then hardware; clock rates and load left out.",
             )
         )
@@ -65,13 +66,13 @@ def _across(c: Comparison, several_engines: bool) -> Table:
     columns = {"network": [_row_name(r, several_engines) for r in c.rows]}
     caption = []
     if not c.same_machine:
-        columns[f"verdict: against {REFERENCE}, within each machine"] = [str(r.relative or "–") for r in c.rows]
+        columns[f"verdict: against {BASELINE}, within each machine"] = [_ratio_cell(r.relative) for r in c.rows]
         caption.append(
-            f"Between machines only a network's ratio to {REFERENCE}, measured within each machine, decides whether it "
+            f"Between machines only a network's ratio to {BASELINE}, measured within each machine, decides whether it "
             "is faster or slower than before."
         )
     if any(r.explanation for r in c.rows):
-        columns["epoch time, explained"] = [_explained(r) for r in c.rows]
+        columns["epoch time, explained"] = [_explanation_cell(r) for r in c.rows]
         caption.append(
             "Expected: the ratio of the least times that a step can take on each machine, from the calibration at the "
             "start of each run. It explains and decides nothing."
@@ -110,7 +111,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
             {"architecture": m.architecture, "engine": m.engine, "metric": m.metric, "file": m.file} for m in c.missing
         ],
         "differences": [{"key": d.key, "base": _finite(d.base), "other": _finite(d.other)} for d in c.differences],
-        "notes": list(c.notes),
+        "notes": remarks(c),
     }
 
 
@@ -129,7 +130,7 @@ def _row_dict(row: Row) -> dict[str, Any]:
             "expected": explanation.expected,
             "resource": explanation.resource,
             "unexplained": _ratio_dict(explanation.unexplained),
-            "text": _explained(row),
+            "text": _explanation_cell(row),
         },
         "parameters": list(row.parameters),
         "accuracy": accuracy
@@ -143,7 +144,7 @@ def _row_dict(row: Row) -> dict[str, Any]:
             "high": accuracy.interval.high,
             "method": accuracy.interval.method,
             "verdict": accuracy.verdict,
-            "text": str(accuracy),
+            "text": accuracy_text(accuracy),
         },
         "refused": list(row.refused),
     }
@@ -159,7 +160,7 @@ def _ratio_dict(ratio: Ratio | None) -> dict[str, Any] | None:
         "low": i.low if i else None,
         "high": i.high if i else None,
         "method": i.method if i else None,
-        "text": str(ratio),
+        "text": ratio_text(ratio),
     }
 
 
@@ -172,25 +173,41 @@ def _row_name(row: Row, several_engines: bool) -> str:
     return f"{short(row.architecture)} ({short(engine)})" if several_engines and engine else short(row.architecture)
 
 
-def _explained(row: Row) -> str:
-    return row.explanation.describe(row.time) if row.explanation and row.time else "–"
+def _ratio_cell(ratio: Ratio | None) -> str:
+    return ratio_text(ratio) if ratio else "–"
 
 
-def _seconds_text(seconds: float | None) -> str:
+def _explanation_cell(row: Row) -> str:
+    return explanation_text(row.explanation, row.time) if row.explanation and row.time else "–"
+
+
+def _seconds_cell(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     return f"{seconds:,.0f} s" if seconds >= 100 else f"{seconds:.3g} s"
 
 
-def _parameters_text(parameters: tuple[int | None, int | None]) -> str:
+def _parameters_cell(parameters: tuple[int | None, int | None]) -> str:
     base, other = (short(f"{p:,}") if p and p < 10**30 else "–" for p in parameters)
     return base if base == other else f"{base} → {other}"
 
 
-def _accuracy_text(accuracy: AccuracyDifference | None) -> str:
+def _accuracy_cell(accuracy: AccuracyDifference | None) -> str:
     if accuracy is None:
         return "–"
-    return f"{100 * accuracy.base:.1f} % → {100 * accuracy.other:.1f} %: {accuracy}"
+    return f"{100 * accuracy.base:.1f} % → {100 * accuracy.other:.1f} %: {accuracy_text(accuracy)}"
+
+
+def difference_texts(difference: Difference) -> tuple[str, str]:
+    """Both values, short enough for a table."""
+    return _value_text(difference.base), _value_text(difference.other)
+
+
+def _value_text(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    text = " ".join(", ".join(map(str, value)).split() if isinstance(value, list) else str(value).split()) or "none"
+    return text if len(text) <= 70 else f"{text[:67]}…"
 
 
 def _finite(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from resnet_bench import paper
-from resnet_bench.analysis.drift import drift_text
+from resnet_bench.analysis.drift import drift_during_run
 from resnet_bench.analysis.series import (
     EpochTime,
     Group,
@@ -16,7 +16,7 @@ from resnet_bench.analysis.series import (
 )
 from resnet_bench.architectures import millions
 from resnet_bench.render import ablation_table, agreement_table, captions, speed_tables
-from resnet_bench.render.captions import dataset_text, machine_text, setting_text
+from resnet_bench.render.captions import dataset_text, drift_text, machine_text, setting_text
 from resnet_bench.render.table import Table, significant
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import ExplainResult, Interval
@@ -260,7 +260,7 @@ def _notes(group: Group, times: Sequence[EpochTime]) -> list[str]:
         )
     if any(t.low is None for t in times):
         notes.append("single value: too few blocks for an interval.")
-    drifts = dict.fromkeys(filter(None, map(drift_text, group.machines)))
+    drifts = dict.fromkeys(drift_text(drift) for machine in group.machines if (drift := drift_during_run(machine)))
     notes += [f"The machine drifted between the start and the end of the run: {changes}." for changes in drifts]
     warned: dict[str, list[str]] = {}
     for s in series:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from resnet_bench.analysis import bootstrap as statistics
-from resnet_bench.analysis.bootstrap import bootstrap, effective_trials, mean_of, proportion_difference
+from resnet_bench.analysis import bootstrap as module
+from resnet_bench.analysis.bootstrap import bootstrap, effective_trials, mean_log, proportion_difference
 from resnet_bench.intervals import wilson
 
 
@@ -25,7 +25,7 @@ def test_interval_of_a_ratio_covers_the_true_ratio_in_95_percent(
     monkeypatch: pytest.MonkeyPatch, base_blocks: int, other_blocks: int, noise: str
 ) -> None:
     """Also with few blocks and with outliers; 91 % allows four standard deviations for 400 trials."""
-    monkeypatch.setattr(statistics, "RESAMPLES", 2000)
+    monkeypatch.setattr(module, "RESAMPLES", 2000)
     rng = np.random.default_rng([base_blocks, other_blocks])
 
     def draw(blocks: int) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_geometric_mean_is_known_better_than_its_ratios() -> None:
     rng = np.random.default_rng(4)
     base, other = bootstrap(rng.normal(1, 0.03, (10, 5)), [1]), bootstrap(2 * rng.normal(1, 0.03, (10, 5)), [2])
     ratios = [o.against(b) for o, b in zip(other, base, strict=True)]
-    mean = mean_of(ratios).ratio()
+    mean = mean_log(ratios).ratio()
     assert mean.estimate == pytest.approx(math.prod(r.ratio().estimate for r in ratios) ** 0.2)
     assert mean.low < 2 < mean.high
     assert mean.relative < min(r.ratio().relative for r in ratios)

@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 
 from resnet_bench.analysis import comparison, gate
-from resnet_bench.analysis.comparison import Comparison
+from resnet_bench.analysis.comparison import Comparison, Ratio
 from resnet_bench.analysis.differences import differences
 from resnet_bench.cli import main
 from resnet_bench.errors import UserError
 from resnet_bench.identity import same_machine
 from resnet_bench.recipe import Recipe
 from resnet_bench.render import comparison_tables
+from resnet_bench.render.comparison_tables import difference_texts
+from resnet_bench.render.verdicts import accuracy_text, explanation_text, missing_text, ratio_text, remarks
 from resnet_bench.results import reading
 from tests.handmade import (
     accuracy,
@@ -71,6 +73,11 @@ def verdicts(comparison: Comparison) -> list[str | None]:
     return [row.judged.verdict if row.judged else None for row in comparison.rows]
 
 
+def in_words(ratio: Ratio | None) -> str:
+    assert ratio
+    return ratio_text(ratio)
+
+
 # Times ---------------------------------------------------------------------------------------------------------------
 
 
@@ -103,11 +110,11 @@ def test_a_slowdown_of_10_percent_under_3_percent_noise_is_found(files: Files) -
 def test_ratios_are_said_in_words_with_their_interval(files: Files) -> None:
     base = files(five())
     faster, slower = compare(base, files(five(1 / 1.83, seed=1))), compare(base, files(five(1.5, seed=1)))
-    assert re.fullmatch(r"1\.[78]\d× faster \[1\.[678]\d, 1\.[89]\d\]", str(faster.rows[0].time))
-    assert re.fullmatch(r"1\.[45]\d× slower \[1\.[45]\d, 1\.[56]\d\]", str(slower.rows[0].time))
+    assert re.fullmatch(r"1\.[78]\d× faster \[1\.[678]\d, 1\.[89]\d\]", in_words(faster.rows[0].time))
+    assert re.fullmatch(r"1\.[45]\d× slower \[1\.[45]\d, 1\.[56]\d\]", in_words(slower.rows[0].time))
     same = compare(base, files(five(seed=5)))
     assert re.fullmatch(
-        r"no significant difference \(ratio \d\.\d\d \[0\.\d\d, 1\.\d\d\]\)", str(same.geometric_mean)
+        r"no significant difference \(ratio \d\.\d\d \[0\.\d\d, 1\.\d\d\]\)", in_words(same.geometric_mean)
     ), same.geometric_mean
 
 
@@ -125,7 +132,7 @@ def test_one_value_against_one_value_cannot_tell(files: Files) -> None:
     row = compare(base, other).rows[0]
     assert row.time
     assert row.time.verdict == "cannot tell"
-    assert str(row.time).startswith("cannot tell (one value against one value; ratio 2")
+    assert ratio_text(row.time).startswith("cannot tell (one value against one value; ratio 2")
 
 
 @pytest.mark.parametrize("blocks", [0, 1])
@@ -165,7 +172,7 @@ def test_of_files_with_both_modes_the_sampled_blocks_are_compared_and_the_mode_i
     comparison = compare(reading.read(base), reading.read(other))
     assert verdicts(comparison) == ["slower"]
     mark = "fc1: epoch times of mode sampled are compared, those of mode full left out"
-    assert comparison.notes == (f"base, {mark}", f"other, {mark}")
+    assert remarks(comparison) == [f"base, {mark}", f"other, {mark}"]
     assert f"† base, {mark}" in comparison_tables.tables(comparison)[0].render("text")
     assert run(base, other, "--fail-if", "epoch_seconds:5%") == 1
 
@@ -176,7 +183,9 @@ def test_the_mode_that_both_files_have_is_compared(files: Files, swap: bool) -> 
     comparison = compare(*(pair[::-1] if swap else pair))
     assert verdicts(comparison) == ["faster" if swap else "slower"]
     side = "other" if swap else "base"
-    assert comparison.notes == (f"{side}, fc1: epoch times of mode full are compared, those of mode sampled left out",)
+    assert remarks(comparison) == [
+        f"{side}, fc1: epoch times of mode full are compared, those of mode sampled left out"
+    ]
 
 
 def test_several_runs_in_both_modes_are_as_many_runs_in_one(files: Files) -> None:
@@ -212,14 +221,14 @@ def test_engines_are_compared_like_with_like_where_files_share_one(files: Files)
     other = files([epoch_time("fc1", 10, engine="fast", seed=1)])
     comparison = compare(base, other)
     assert [row.engines for row in comparison.rows] == [("fast", "fast")]
-    assert [str(m) for m in comparison.missing] == ["fc1 (reference) is not in other"]
+    assert [missing_text(m) for m in comparison.missing] == ["fc1 (reference) is not in other"]
 
 
 def test_two_engines_are_compared_where_each_file_has_one_and_named(files: Files) -> None:
     comparison = compare(files(five()), files(five(0.2, engine="fast")))
     assert set(verdicts(comparison)) == {"faster"}
     assert "fc1 (reference → fast)" in comparison_tables.tables(comparison)[0].render("text")
-    assert [(d.key, *d.texts) for d in comparison.differences] == [("engine", "reference", "fast")]
+    assert [(d.key, *difference_texts(d)) for d in comparison.differences] == [("engine", "reference", "fast")]
 
 
 def test_networks_that_only_one_file_has_are_listed(files: Files) -> None:
@@ -238,7 +247,7 @@ def test_accuracy_is_judged_by_the_interval_of_the_difference(files: Files) -> N
     rows = {row.architecture: row.accuracy for row in compare(base, other).rows}
     assert rows["fc1"]
     assert rows["fc1"].verdict == "higher"
-    assert str(rows["fc1"]) == "+6.0 points [+4.7, +7.3], higher"
+    assert accuracy_text(rows["fc1"]) == "+6.0 points [+4.7, +7.3], higher"
     assert rows["fc3"]
     assert rows["fc3"].verdict == "no significant difference"
 
@@ -285,7 +294,7 @@ def test_a_training_that_both_files_hold_counts_once(files: Files, swap: bool) -
     assert found.seeds == (2, 2)
     assert found.interval.estimate == pytest.approx(-0.03 if swap else 0.03)
     side = "base" if swap else "other"
-    assert comparison.notes == (f"{side}, fc1: trainings that both files hold are left out here",)
+    assert remarks(comparison) == [f"{side}, fc1: trainings that both files hold are left out here"]
 
 
 def test_a_file_against_itself_has_the_same_accuracy(files: Files) -> None:
@@ -300,7 +309,7 @@ def test_runs_that_stopped_early_are_compared_at_the_last_epoch_both_reached(fil
     found = compare(files([accuracy("fc1", [0.1, 0.2, 0.3])]), files([accuracy("fc1", [0.1, 0.2])]))
     assert found.rows[0].accuracy
     assert found.rows[0].accuracy.epoch == 2
-    assert any("stopped early" in note for note in found.notes)
+    assert any("stopped early" in note for note in remarks(found))
 
 
 def test_files_with_parameters_alone_are_compared_by_them(files: Files) -> None:
@@ -377,7 +386,7 @@ def test_memory_scaled_by_two_is_named_where_memory_is_the_limit(files: Files) -
         assert row.explanation.unexplained.verdict == "no significant difference"
         assert row.time
         assert row.time.interval
-        text = row.explanation.describe(row.time)
+        text = explanation_text(row.explanation, row.time)
         assert re.fullmatch(
             r"\d\.\d\d× faster; 2\.00× expected from memory bandwidth; 1\.0\d×( slower)? unexplained \(within noise\)",
             text,
@@ -393,8 +402,8 @@ def test_an_explanation_begins_with_the_verdict_where_no_difference_is_significa
         assert row.explanation
         assert row.time
         assert row.time.verdict == "no significant difference"
-        text = row.explanation.describe(row.time)
-        assert text.startswith(f"{row.time}; 2.00× faster expected from memory bandwidth; ")
+        text = explanation_text(row.explanation, row.time)
+        assert text.startswith(f"{ratio_text(row.time)}; 2.00× faster expected from memory bandwidth; ")
         assert re.search(r"; (1\.9|2\.0)\d× slower unexplained$", text)
         assert text in comparison_tables.tables(comparison)[1].render("text")
 
@@ -446,13 +455,13 @@ def test_a_run_that_drifted_is_marked(files: Files) -> None:
     drifted = machine(calibration={"start": calibration(40e9), "end": calibration(30e9)})
     steady = machine(calibration={"start": calibration(40e9), "end": calibration(39e9)})
     comparison = compare(files(five(), steady), files(five(), drifted))
-    assert [note.split(":")[0] for note in comparison.notes] == ["other drifted"]
+    assert [note.split(":")[0] for note in remarks(comparison)] == ["other drifted"]
     assert comparison_tables.tables(comparison)[0].title.endswith("†")
 
 
 def test_warnings_of_a_busy_machine_are_passed_on_once(files: Files) -> None:
     comparison = compare(files(five(warnings=["the machine was busy"])), files(five()))
-    assert comparison.notes == ("base, baseline, fc1, fc3, blocks2, conv5x5: the machine was busy",)
+    assert remarks(comparison) == ["base, baseline, fc1, fc3, blocks2, conv5x5: the machine was busy"]
 
 
 def test_differences_come_most_suspicious_first_and_without_noise() -> None:
@@ -498,7 +507,7 @@ def test_environment_variables_and_build_settings_that_one_file_has_are_differen
         torch={"version": "2.15.0", "environment": {"TORCHDYNAMO_DISABLE": "1", "TORCH_A.B": "x"}, "build": {}},
         threads={"intraop": 2, "interop": 1, "environment": {"KMP_BLOCKTIME": "200"}},
     )
-    assert [(d.key, *d.texts) for d in differences(base, other)] == [
+    assert [(d.key, *difference_texts(d)) for d in differences(base, other)] == [
         ("threads.environment.KMP_BLOCKTIME", "0", "200"),
         ("threads.environment.OMP_TIME", "1", "not set"),
         ("torch.environment.TORCHDYNAMO_DISABLE", "not set", "1"),

@@ -1,0 +1,80 @@
+"""Reasons against comparing two networks: other data, another recipe, or a file that mixes several settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from resnet_bench.analysis.comparison.networks import SETTINGS, Pair, Role
+from resnet_bench.schema import AccuracyResult, DatasetInfo, EpochTimeResult
+from resnet_bench.wording import short
+
+Runs = Sequence[EpochTimeResult | AccuracyResult]
+
+
+def reasons_against(pair: Pair) -> tuple[str, ...]:
+    """Every reason once, without the network's name; empty where the two may be compared."""
+    base, other = pair
+    reasons = []
+    reasons += [*_mixed("base", base.times), *_mixed("base", base.trainings)]
+    reasons += [*_mixed("other", other.times), *_mixed("other", other.trainings)]
+    # The number of epochs that a training has does not change the time of one.
+    reasons += _different(base.times, other.times, ignored=("epochs",))
+    reasons += _different(base.trainings, other.trainings)
+    if base.modes and other.modes and not base.modes & other.modes:
+        reasons.append(f"epoch time measured {' and '.join(base.modes)} against {' and '.join(other.modes)}")
+    return tuple(dict.fromkeys(reasons))
+
+
+def listed(pairs: Sequence[Pair], reasons: Sequence[Sequence[str]]) -> str:
+    """The reasons against all pairs in one line; a reason that does not hold for all of them names its networks."""
+    parts = []
+    for reason in dict.fromkeys(r for own in reasons for r in own):
+        names = [pair.base.architecture for pair, own in zip(pairs, reasons, strict=True) if reason in own]
+        parts.append(reason if len(names) == len(pairs) else f"{', '.join(names)}: {reason}")
+    return "; ".join(parts)
+
+
+def _different(base: Runs, other: Runs, ignored: Sequence[str] = ()) -> list[str]:
+    """How data set and recipe of the runs differ; nothing where either file has no such runs."""
+    if not base or not other:
+        return []
+    recipes = base[0].recipe, other[0].recipe
+    unlike = [
+        f"{short(key)} {short(recipes[0].get(key))} against {short(recipes[1].get(key))}"
+        for key in dict.fromkeys([*recipes[0], *recipes[1]])
+        if key not in ignored and recipes[0].get(key) != recipes[1].get(key)
+    ]
+    return [
+        *_different_data(base[0].dataset, other[0].dataset),
+        *([f"recipe: {', '.join(unlike)}"] if unlike else []),
+    ]
+
+
+def _different_data(base: DatasetInfo, other: DatasetInfo) -> list[str]:
+    if base.sha256 == other.sha256:
+        return []
+    if base.name != other.name:
+        return [f"data set {short(base.name)} against {short(other.name)}"]
+    reasons = [
+        f"subset size: {short(count)} against {short(other_count)} {what} images"
+        for what, count, other_count in (
+            ("training", base.train_images, other.train_images),
+            ("test", base.test_images, other.test_images),
+        )
+        if count != other_count
+    ]
+    return reasons or [f"data set {short(base.name)} with SHA-256 {base.sha256[:8]}… against {other.sha256[:8]}…"]
+
+
+def _mixed(role: Role, runs: Runs) -> list[str]:
+    """In what the runs of one network in one file differ, so that they are not samples of one quantity."""
+    reasons = []
+    for what in SETTINGS:
+        values = sorted({getattr(r, what) for r in runs})
+        if len(values) > 1:
+            reasons.append(f"{role} mixes runs with {what} {' and '.join(short(v) for v in values)}")
+    if len({r.dataset.sha256 for r in runs}) > 1:
+        reasons.append(f"{role} mixes runs on several data sets")
+    if any(r.recipe != runs[0].recipe for r in runs):
+        reasons.append(f"{role} mixes runs with several recipes")
+    return reasons

@@ -1,0 +1,80 @@
+"""What a comparison found, in words: verdicts with their numbers, what is missing, and remarks on the runs."""
+
+from __future__ import annotations
+
+from resnet_bench.analysis.comparison import AccuracyDifference, Comparison, Explanation, Mark, Missing, Ratio, Role
+from resnet_bench.render.captions import drift_text
+
+
+def ratio_text(ratio: Ratio) -> str:
+    """`1.42× faster [1.31, 1.54]`, `no significant difference (ratio 1.23 [1.00, 1.50])` or `cannot tell (…)`."""
+    if ratio.interval is None:
+        number = "" if ratio.estimate is None else f"; ratio {ratio.estimate:.2f}"
+        return f"cannot tell ({ratio.reason}{number})"
+    low, high = ratio.interval.low, ratio.interval.high
+    if ratio.verdict == "no significant difference":
+        return f"no significant difference (ratio {ratio.interval.estimate:.2f} [{low:.2f}, {high:.2f}])"
+    if ratio.verdict == "faster":
+        low, high = 1 / high, 1 / low
+    return f"{_factor(ratio.interval.estimate)} {ratio.verdict} [{low:.2f}, {high:.2f}]"
+
+
+def explanation_text(explanation: Explanation, time: Ratio) -> str:
+    """`2.10× faster; 1.90× expected from memory bandwidth; 1.11× unexplained`, where `time` is the measured ratio.
+
+    A factor names its direction where that is not the measured one. Where no measured direction is significant, the
+    verdict stands in its place, and every factor names its direction.
+    """
+    if time.interval is None:
+        return ratio_text(time)
+    measured = time.interval.estimate
+    significant = time.verdict in ("faster", "slower")
+
+    def factor(ratio: float) -> str:
+        direction = "slower" if ratio > 1 else "faster"
+        as_measured = significant and direction == time.verdict
+        text = _factor(ratio)
+        return text if as_measured or text == "1.00×" else f"{text} {direction}"
+
+    whole = f"{_factor(measured)} {time.verdict}" if significant else ratio_text(time)
+    rest = f"{factor(measured / explanation.expected)} unexplained"
+    if explanation.unexplained.verdict == "no significant difference":
+        rest += " (within noise)"
+    return f"{whole}; {factor(explanation.expected)} expected from {explanation.resource}; {rest}"
+
+
+def accuracy_text(difference: AccuracyDifference) -> str:
+    """`+6.0 points [+4.7, +7.3], higher`."""
+    i = difference.interval
+    points = f"{100 * i.estimate:+.1f} points [{100 * i.low:+.1f}, {100 * i.high:+.1f}]"
+    if difference.verdict == "no significant difference":
+        return f"no significant difference ({points})"
+    return f"{points}, {difference.verdict}"
+
+
+def missing_text(missing: Missing) -> str:
+    """`epoch time of fc1 (fast) is not in other`."""
+    name = f"{missing.architecture} ({missing.engine})" if missing.engine else missing.architecture
+    quantity = f"{missing.metric.replace('_seconds', ' time')} of " if missing.metric else ""
+    return f"{quantity}{name} is not in {missing.file}"
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """Drift and doubts of BASE, then of OTHER; then what the comparison leaves out."""
+    roles: tuple[Role, ...] = ("base", "other")
+    found = []
+    for role, drift in zip(roles, comparison.drifts, strict=True):
+        if drift:
+            found.append(f"{role} drifted: between start and end of the run, {drift_text(drift)}")
+        found += [_mark_text(mark) for mark in comparison.doubts if mark.file == role]
+    return found + [_mark_text(mark) for mark in comparison.omissions]
+
+
+def _mark_text(mark: Mark) -> str:
+    return f"{mark.file}, {', '.join(mark.networks)}: {mark.text}"
+
+
+def _factor(ratio: float) -> str:
+    """A ratio as a factor of at least 1: 0.5 and 2 are both `2.00×`."""
+    factor = max(ratio, 1 / ratio)
+    return f"{factor:.2f}×" if factor < 1000 else f"{factor:.1e}×"
