@@ -1,6 +1,6 @@
 """An 8-bit copy of a hidden layer's weight, which tells that most resting units are idle at a quarter of the reading.
 
-Once most units of a hidden layer rest (see `_units.py`), a step would spend most of its time on them with reading all
+Once most units of a hidden layer rest (see `_adam.py`), a step would spend most of its time on them with reading all
 their weights, only to find that they are idle again. The copy shows the same for nearly all of them. It never decides
 wrongly: a unit counts as idle only if its activation would be 0 even with the largest error that the copy can make (see
 `CoarseCopy`). All other units are computed from their float32 weights, so activations do not depend on the copy.

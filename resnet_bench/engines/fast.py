@@ -1,20 +1,20 @@
-"""The same training several times faster: every pass over the large FC weights that need not be made is left out.
+"""The same training several times faster: this engine leaves out needless passes over the large FC weights.
 
-At batch 4 the first FC layer decides the step. Its weight is tens of megabytes and its arithmetic next to nothing, so
-the step costs as many passes over the weight and Adam's two moments as are made. Plain PyTorch stores a weight
-gradient as large as the weight, and passes over everything again and again in Adam; here the gradient, a sum of `batch`
-outer products, is formed inside the update and never stored, and both are made for those hidden units only whose
-weights change. A step is four stages:
+At batch size 4 the first FC layer decides how long a step takes. Its weight has tens of megabytes and needs little
+arithmetic, so what counts is the number of passes over the weight and Adam's two moments. Plain PyTorch stores a weight
+gradient as large as the weight, and Adam passes over all of them several times. This engine forms the gradient, a sum
+of `batch` outer products, inside the update and never stores it. It updates only the hidden units whose weights change.
+A step has four stages:
 
     features           images → feature map     oneDNN's convolutions, channels-last; the rest fused around them
     head               feature map → loss       the FC layers and their gradients, but the weights' own
-    features_backward  gradients of features    without autograd, whose book-keeping takes its time in every step
+    features_backward  gradients of features    without autograd, whose bookkeeping takes time in every step
     update             Adam, all parameters     gradient, moments and parameter in one pass
 
-They are the functions in `_features.py` and `_units.py`; all but the head, whose products depend on how many units are
-at work, are compiled by `torch.compile`. A later FC layer's weight lies transposed, [inputs, outputs], in memory; the
-parameter is a view of that with the usual shape, so only its strides tell. docs/fast-engine.md has the bounds, the
-measurements, and what did not help.
+The stages are the functions in `_features.py`, `_head.py` and `_adam.py`. `torch.compile` compiles all but the head,
+because the sizes of the head's products depend on how many units are live. The weight of a later FC layer is stored
+transposed, [inputs, outputs]; the parameter is a view of it with the usual shape, so only its strides differ.
+docs/fast-engine.md has the bounds, the measurements, and what did not help.
 """
 
 from __future__ import annotations
@@ -35,20 +35,18 @@ from resnet_bench.architectures import Architecture, ResidualNetwork
 from resnet_bench.clock import Clock, NoClock
 from resnet_bench.compiler import compiled
 from resnet_bench.engines import base
-from resnet_bench.engines._features import features, features_backward
-from resnet_bench.engines._units import (
+from resnet_bench.engines._adam import (
     SETTLING_STEPS,
     UNROLLED_BATCH,
     WORTH_RESTING,
-    Gradient,
     UnitFunctions,
-    UnitGradient,
     UnitWeight,
     decay,
-    head,
     update,
     update_units,
 )
+from resnet_bench.engines._features import features, features_backward
+from resnet_bench.engines._head import Gradient, UnitGradient, head
 from resnet_bench.recipe import Recipe
 
 # One pass over the weight needs the whole update in one loop. Inductor's defaults would first store the weight
@@ -57,16 +55,21 @@ SINGLE_PASS = {"realize_reads_threshold": 10_000, "realize_opcount_threshold": 1
 
 
 def in_memory_order(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """`tensor`, of the shape of `parameter`, transposed where that is transposed in memory; its own inverse."""
+    """`tensor`, transposed if `parameter` is stored transposed. Calling it twice gives back the original.
+
+    Args:
+        tensor: of the same shape as `parameter`.
+    """
     return tensor.t() if parameter.dim() == 2 and not parameter.is_contiguous() else tensor
 
 
 @dataclass
 class Stages:
-    """The functions that a step runs; `warm` says that their first call has compiled them.
+    """The functions that a step runs.
 
     Attributes:
-        units: for the large weights of hidden layers, by their shape in memory; uncompiled where there are none.
+        units: the functions for the large weights of hidden layers, by the weight's shape in memory.
+        warm: whether a first call has compiled the functions.
     """
 
     features: Callable[..., Any] = features
@@ -75,7 +78,8 @@ class Stages:
     units: dict[tuple[int, ...], UnitFunctions] = field(default_factory=dict)
     warm: bool = False
 
-    def of(self, weight: UnitWeight) -> UnitFunctions:
+    def unit_functions(self, weight: UnitWeight) -> UnitFunctions:
+        """The functions that update `weight`: compiled ones if `units` has its shape."""
         return self.units.get(tuple(weight.weight.shape), UnitFunctions())
 
 
@@ -84,9 +88,10 @@ def compiled_stages(
     architecture: Architecture, num_classes: int, batch_size: int, betas: tuple[float, float], eps: float,
     dtype: torch.dtype, threads: int, deterministic: bool,
 ) -> Stages:  # fmt: skip
-    """Compiled once in a process for all engines that agree in the arguments, which are what is compiled in.
+    """The compiled functions. All engines of a process that agree in the arguments share them.
 
-    The network itself is not: its tensors are looked up in every call.
+    The arguments are what the compiled code depends on. It does not depend on the network's tensors, which are looked
+    up in every call.
     """
     (inputs, outputs), *others = architecture.fc_shapes(num_classes)
     hidden = [(outputs, inputs), *others[:-1]] if others else []  # in the order of memory
@@ -107,19 +112,19 @@ def compiled_stages(
 
 
 def _whole(g: Gradient) -> Gradient:
-    """The same gradient, of all units: what is compiled is to see none of the numbers of live ones."""
+    """The same gradient without the list of live units, whose length would be compiled in."""
     return g._replace(live=None) if isinstance(g, UnitGradient) else g
 
 
 class Engine(base.Engine):
-    """See the module. Batches of `recipe.batch_size` run compiled; any other (the last of an epoch), eagerly."""
+    """See the module. Batches of `recipe.batch_size` run compiled; others, such as an epoch's last, run eagerly."""
 
     name = "fast"
     pipeline = "vectorized"
     needs_compiler = True
     convolution_dtype = torch.float32
     idle_too: ClassVar[bool] = False
-    """Whether idle hidden units are computed with and updated as well, which only `explain` asks for."""
+    """Whether products and updates include idle hidden units; only `explain` sets this."""
 
     @classmethod
     def require(cls) -> None:
@@ -128,7 +133,7 @@ class Engine(base.Engine):
 
     def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
         super().__init__(network, recipe)
-        network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.train().to(memory_format=torch.channels_last)
         first, *later = (layer.weight for layer in network.fc if isinstance(layer, nn.Linear))
         for weight in later or [first]:
             weight.data = weight.data.t().contiguous().t()
@@ -145,8 +150,8 @@ class Engine(base.Engine):
         }
         if recipe.batch_size > UNROLLED_BATCH:  # many images leave few units idle, and see `outer_product`
             self._unit_weights = {}
-        of_first = (u for u in self._unit_weights.values() if u.weight.data_ptr() == first.data_ptr())
-        self._first = next(of_first, None)  # the first hidden layer's, whose inputs are the feature map
+        in_first_layer = (u for u in self._unit_weights.values() if u.weight.data_ptr() == first.data_ptr())
+        self._first = next(in_first_layer, None)  # its inputs are the feature map
         self.settling_steps = SETTLING_STEPS if self._unit_weights and not self.idle_too else 0
         others = (state for i, state in enumerate(self._state()) if i not in self._unit_weights)
         self._others = list(zip(*others, strict=True))  # parameters, first moments, second moments
@@ -156,13 +161,17 @@ class Engine(base.Engine):
         )  # fmt: skip
 
     def _state(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Of each parameter: itself and its moments, in the order of memory."""
+        """Each parameter with its first and second moment, in the order of memory."""
         return zip(self.parameters, self.exp_avgs, self.exp_avg_sqs, strict=True)
 
     def warm_up(self, images: Tensor, labels: Tensor) -> None:
-        """Compile for batches of `recipe.batch_size` by a step that is undone; for other sizes there is nothing to do.
+        """Compile for batches of `recipe.batch_size`, by a step that is undone afterwards.
 
-        Nor is there where an engine before this one has compiled the same. The first step does it where nobody asked.
+        Does nothing for batches of another size, or if an earlier engine has compiled the same functions. If this is
+        never called, the first step compiles.
+
+        Raises:
+            UserError: the compiler failed for a reason that the user can mend.
         """
         if self._compiled.warm or len(images) != self.recipe.batch_size:
             return
@@ -171,7 +180,7 @@ class Engine(base.Engine):
         try:
             with torch.random.fork_rng(devices=[]):
                 for unit_weight in self._unit_weights.values():
-                    unit_weight.compile(len(images), self._compiled.of(unit_weight))
+                    unit_weight.compile(len(images), self._compiled.unit_functions(unit_weight))
                 self._step(images, labels, NoClock())
         except Exception as error:  # the disk may be full by now, the compiler gone
             if reason := compiler.explained(error):
@@ -208,7 +217,7 @@ class Engine(base.Engine):
         self.steps += 1
         correction = torch.tensor([lr / (1 - beta1**self.steps), (1 - beta2**self.steps) ** 0.5])
         for i, unit_weight in self._unit_weights.items():
-            unit_weight.update(gradients[i], correction, self.steps, stages.of(unit_weight))
+            unit_weight.update(gradients[i], correction, self.steps, stages.unit_functions(unit_weight))
         others = [_whole(g) for i, g in enumerate(gradients) if i not in self._unit_weights]
         stages.update(*self._others, others, correction, (beta1, beta2), eps)
         clock.lap("optimizer")
@@ -216,7 +225,7 @@ class Engine(base.Engine):
         return loss
 
     def _count(self, fc_gradients: Sequence[Gradient]) -> None:
-        """Say which parameters the step that gave these gradients made use of."""
+        """Set how many parameters the step with these gradients read and updated."""
         self.read_parameters = sum(p.numel() for p in self.parameters)
         if self._first:
             self.read_parameters -= self._first.weight.numel() - self._first.read_parameters
@@ -232,7 +241,7 @@ class Engine(base.Engine):
     def optimizer_state(self) -> dict[str, Any]:
         stages = self._compiled if self._compiled.warm else Stages()
         for unit_weight in self._unit_weights.values():
-            unit_weight.catch_up(stages.of(unit_weight))
+            unit_weight.catch_up(stages.unit_functions(unit_weight))
         recipe, parameters = self.recipe, list(self.network.parameters())
         adam = torch.optim.Adam(parameters, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
         state = {
@@ -247,11 +256,11 @@ class Engine(base.Engine):
         return {**adam.state_dict(), "state": state if self.steps else {}}
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """As `base.Engine` says; also to be called where weights were changed, since it wakes all units."""
-        of = state["state"]
-        self.steps = int(of[0]["step"]) if of else 0
+        """See `base.Engine`. Also to be called after weights were changed from outside, because it wakes all units."""
+        saved = state["state"]  # by the parameter's number; empty before the first step
+        self.steps = int(saved[0]["step"]) if saved else 0
         for i, (p, (_, exp_avg, exp_avg_sq)) in enumerate(zip(self.network.parameters(), self._state(), strict=True)):
-            exp_avg.copy_(in_memory_order(of[i]["exp_avg"], p) if of else torch.zeros(()))
-            exp_avg_sq.copy_(in_memory_order(of[i]["exp_avg_sq"], p) if of else torch.zeros(()))
+            exp_avg.copy_(in_memory_order(saved[i]["exp_avg"], p) if saved else torch.zeros(()))
+            exp_avg_sq.copy_(in_memory_order(saved[i]["exp_avg_sq"], p) if saved else torch.zeros(()))
         for unit_weight in self._unit_weights.values():
             unit_weight.wake()

@@ -28,9 +28,9 @@ from torch.nn import functional as F
 from resnet_bench import architectures, engines
 from resnet_bench.architectures import Architecture, ResidualNetwork
 from resnet_bench.clock import NoClock
-from resnet_bench.engines import _products, _units, fast, fast_bf16, reference
+from resnet_bench.engines import _adam, _head, _products, fast, fast_bf16, reference
 from resnet_bench.engines._coarse import CoarseCopy
-from resnet_bench.engines._units import UnitGradient
+from resnet_bench.engines._head import UnitGradient
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
 
@@ -150,7 +150,7 @@ def test_products_are_exact_within_the_rounding_of_a_sum(
 @pytest.mark.parametrize("batch", [1, 4, 17])
 def test_the_gradient_of_a_weight_is_exact_within_the_rounding_of_a_sum(compiled: bool, batch: int) -> None:
     x, g = random(batch, 40), random(batch, 7, seed=1)
-    result = as_run(_units.outer_product, compiled)(x, g).double()
+    result = as_run(_adam.outer_product, compiled)(x, g).double()
     bound = SLACK * batch * U * (x.double().abs().t() @ g.double().abs())
     assert ((result - x.double().t() @ g.double()).abs() <= bound).all()
 
@@ -165,7 +165,7 @@ def test_head_gives_the_loss_and_gradients_of_autograd_in_float64(idle_too: bool
     sizes = [(128, 20), (20, 12), (12, CLASSES)]
     w32 = [random(i, o, seed=o) / i**0.5 for i, o in sizes]
     b32 = [random(o, seed=100 + o) for _, o in sizes]
-    loss, x_gradient, gradients = _units.head(x, labels, w32, b32, idle_too)
+    loss, x_gradient, gradients = _head.head(x, labels, w32, b32, idle_too)
 
     w64, b64 = [w.double() for w in w32], [b.double() for b in b32]
     for parameter in (*w64, *b64):
@@ -217,7 +217,7 @@ def test_twenty_updates_follow_torch_adam_in_float64(compiled: bool) -> None:
     p64 = [p.double().requires_grad_() for p in p32]
     adam = torch.optim.Adam(p64, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
     p_error, m_error, v_error = ([torch.zeros_like(p).detach() for p in p64] for _ in range(3))
-    update = as_run(_units.update, compiled)
+    update = as_run(_adam.update, compiled)
     for t in range(1, 21):
         pair = random(4, 30, seed=50 + t), random(4, 7, seed=100 + t)
         rest = random(7, seed=150 + t), random(4, 3, 3, 3, seed=200 + t)  # the last one not in the parameter's order
@@ -251,7 +251,7 @@ def test_epsilon_stands_outside_the_root() -> None:
     reference_p.grad = gradient.clone()
     torch.optim.Adam([reference_p], lr=0.1).step()
     correction = torch.tensor([0.1 / (1 - 0.9), (1 - 0.999) ** 0.5])
-    _units.update([p], [torch.zeros(1)], [torch.zeros(1)], [gradient], correction, (0.9, 0.999), 1e-8)
+    _adam.update([p], [torch.zeros(1)], [torch.zeros(1)], [gradient], correction, (0.9, 0.999), 1e-8)
     assert p.item() == pytest.approx(reference_p.item(), rel=100 * U)
     assert p.item() == pytest.approx(-0.05, rel=1e-3)
 
@@ -318,8 +318,8 @@ def test_a_smaller_last_batch_trains_like_reference() -> None:
 
 
 def test_a_recipe_of_large_batches_takes_matrix_products_and_trains_like_reference() -> None:
-    data = batches(3, size=_units.UNROLLED_BATCH + 1)
-    engine = fast.Engine(network(), Recipe(batch_size=_units.UNROLLED_BATCH + 1))
+    data = batches(3, size=_adam.UNROLLED_BATCH + 1)
+    engine = fast.Engine(network(), Recipe(batch_size=_adam.UNROLLED_BATCH + 1))
     train(engine, data)
     assert_close_to_float64(engine, data)
 
@@ -415,7 +415,7 @@ def with_dead_units() -> ResidualNetwork:
 
 def test_a_training_with_resting_units_resumes_to_the_last_bit() -> None:
     """From a checkpoint in the middle of a period; what rests is not part of it. One batch is smaller."""
-    data = batches(3 * _units.PERIOD)
+    data = batches(3 * _adam.PERIOD)
     data[150] = batches(1, size=3)[0]
     engine = fast.Engine(with_dead_units(), Recipe())
     train(engine, data[:100])
@@ -437,7 +437,7 @@ def test_an_engine_counts_the_parameters_that_it_reads_and_updates(monkeypatch: 
     of_first = engine._first
     assert of_first is not None
     assert (engine.read_parameters, engine.updated_parameters) == (every, every)
-    data = batches(6 * _units.PERIOD + 1)
+    data = batches(6 * _adam.PERIOD + 1)
     train(engine, data[:-1])
     live: list[int] = []
     plain = deepcopy(engine.network)
@@ -467,7 +467,7 @@ def test_an_engine_counts_the_parameters_that_it_reads_and_updates(monkeypatch: 
 
 
 def test_a_training_with_resting_units_follows_reference() -> None:
-    data = batches(_units.PERIOD + 10)
+    data = batches(_adam.PERIOD + 10)
     exact, plain = reference.Engine(with_dead_units().double(), Recipe()), reference.Engine(with_dead_units(), Recipe())
     engine = fast.Engine(with_dead_units(), Recipe())
     for e in (exact, plain, engine):
@@ -480,7 +480,7 @@ def test_a_training_with_resting_units_follows_reference() -> None:
 
 def test_small_hidden_layers_are_updated_with_the_other_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     """As by default; the same training up to rounding."""
-    monkeypatch.setattr(fast, "WORTH_RESTING", _units.WORTH_RESTING)
+    monkeypatch.setattr(fast, "WORTH_RESTING", _adam.WORTH_RESTING)
     data = batches(5)
     engine = fast.Engine(network(), Recipe())
     engine._compiled = fast.Stages(warm=True)

@@ -1,7 +1,6 @@
-"""The FC layers of `fast`, of which idle and resting units are left out.
+"""The lazy update of `fast` gives weights and moments with the same bits as an update of all units.
 
-The lazy update gives weights and moments with the same bits as an update of all units. So do the activations of the
-first hidden layer. The products over hidden units, of which idle ones are left out, agree up to rounding.
+The activations of the first hidden layer have the same bits too, although they are computed for some units only.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from resnet_bench.engines import _products, _units, fast
-from resnet_bench.engines._units import UnitFunctions, UnitGradient, UnitWeight
+from resnet_bench.engines import _adam, _products, fast
+from resnet_bench.engines._adam import UnitFunctions, UnitWeight
+from resnet_bench.engines._head import UnitGradient
 
 BATCH, UNITS, COLUMNS = 4, 70, 37  # more units than a chunk has, and columns that leave a rest in vectors
 LR, BETAS, EPS = 4e-4, (0.9, 0.999), 1e-8
@@ -35,9 +35,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def compiled() -> UnitFunctions:
     functions = UnitFunctions(
-        fast.compiled(_units.update, fast.SINGLE_PASS),
-        fast.compiled(_units.update_units, fast.SINGLE_PASS, dynamic=None),
-        fast.compiled(_units.decay, fast.SINGLE_PASS, dynamic=None),
+        fast.compiled(_adam.update, fast.SINGLE_PASS),
+        fast.compiled(_adam.update_units, fast.SINGLE_PASS, dynamic=None),
+        fast.compiled(_adam.decay, fast.SINGLE_PASS, dynamic=None),
     )
     with torch.no_grad():
         unit_weight().compile(BATCH, functions)
@@ -214,39 +214,6 @@ def test_the_weight_below_which_no_unit_rests_covers_denormal_moments() -> None:
     change = 2 * LR / (1 - BETAS[0]) * torch.finfo(torch.float32).tiny / EPS
     assert unit_weight().smallest * 2.0**-25 >= change * (1 - 1e-6)
     assert unit_weight(eps=0.0).smallest == math.inf
-
-
-@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.3, 3), (0.5, 5), (0.6, None), (1.0, None)])
-def test_live_units_are_those_with_a_positive_activation_for_some_image(share: float, expected: int | None) -> None:
-    out = torch.zeros(BATCH, 10)
-    for unit in range(round(share * 10)):
-        out[unit % BATCH, unit] = 1e-30
-    live = _products.live_units(out)
-    assert (live if expected is None else live.tolist()) == (None if expected is None else list(range(expected)))
-
-
-@torch.no_grad()
-def test_leaving_idle_units_out_changes_products_by_rounding_only() -> None:
-    """With most units idle, against computing with all of them; all quantities of the head."""
-    generator = torch.Generator().manual_seed(0)
-    sizes = [(64, 50), (50, 30), (30, 10)]
-    weights = [torch.randn(i, o, generator=generator) / i**0.5 for i, o in sizes]
-    biases = [torch.randn(o, generator=generator) for _, o in sizes]
-    biases[0][8:] = -100
-    biases[1][5:] = -100
-    x, labels = torch.rand(BATCH, 64, generator=generator), torch.tensor([1, 2, 3, 4])
-    loss, x_gradient, gradients = _units.head(x, labels, weights, biases)
-    loss_all, x_gradient_all, gradients_all = _units.head(x, labels, weights, biases, idle_too=True)
-    torch.testing.assert_close(loss, loss_all)
-    torch.testing.assert_close(x_gradient, x_gradient_all)
-    for g, g_all in zip(gradients, gradients_all, strict=True):
-        if isinstance(g, UnitGradient):
-            assert isinstance(g_all, UnitGradient)
-            torch.testing.assert_close(g.units.t() @ g.columns, g_all.units.t() @ g_all.columns)
-        else:
-            torch.testing.assert_close(g, g_all)
-    live = [g.live for g in gradients if isinstance(g, UnitGradient)]
-    assert all(part is not None for part in live)
 
 
 # Activations of a layer whose units mostly rest -----------------------------------------------------------------------

@@ -1,18 +1,10 @@
-"""The FC layers of `fast`: their products without idle hidden units, and Adam's lazy update of their weights.
+"""Adam of `fast`: the weights of units that have been idle for long are updated lazily.
 
-In a step, a hidden unit is *live* if its activation behind the ReLU is positive for some image of the batch, and *idle*
-if its activation is 0 for every image. In this study nearly all hidden units soon become dead ReLU units, which are
-idle in nearly every step. The weights that lead into an idle unit, and those that lead out of it, have a gradient of
-exactly 0. A step makes use of that twice:
-
-- Shorter products. The products that sum over hidden units leave out the terms of idle units, which are all 0. A
-  library may add up the fewer terms in another order. So the next layer's activations, and the gradient with respect to
-  the feature map, equal those of the products over all units up to rounding, not bit for bit.
-- Lazy updates. Adam still moves the weights of an idle unit by its first moment, which decays. After some 250 idle
-  steps the change is less than half the distance between neighbouring float32 numbers, so that rounding leaves the
-  weights as they are. From then on the unit *rests*: its weights are not touched, and the decay of its moments is made
-  up for later, many steps in one pass. When the unit is live again, its weights and moments are, bit for bit, those
-  that the same gradients give when every step updates all units.
+An idle unit (see `_head.py`) has a gradient of exactly 0, but Adam still moves its weights by their first moment, which
+decays. After some 250 idle steps the change is less than half the distance between neighbouring float32 numbers, so
+that rounding leaves the weights as they are. From then on the unit *rests*: its weights are not touched, and the decay
+of its moments is made up for later, many steps in one pass. When the unit is live again, its weights and moments are,
+bit for bit, those that the same gradients give when every step updates all units.
 
 The weight of an FC layer therefore lies in memory as [units, columns], so that each row belongs to one hidden unit: to
 an output of the first layer, or to an input of a later one. (The inputs of the first layer are the feature map, little
@@ -31,10 +23,7 @@ from torch import Tensor
 
 from resnet_bench.engines import _coarse, _products
 from resnet_bench.engines._coarse import CoarseCopy
-
-aten = torch.ops.aten
-
-MEAN, IGNORED_LABEL = 1, -100  # the defaults with which `F.cross_entropy` calls the operators of the loss
+from resnet_bench.engines._head import Gradient, UnitGradient
 
 UNROLLED_BATCH = 16
 """Largest batch for which sums over the batch are written out, term by term, and so become a part of the pass that uses
@@ -65,27 +54,6 @@ WORTH_RESTING = 2**20
 large cache, and updating all of them takes less time than choosing which."""
 
 
-class UnitGradient(NamedTuple):
-    """The gradient of a weight [units, columns] as two factors: `units.T @ columns`, 0 but in the rows `live`.
-
-    Attributes:
-        live: int64 [live units], rising; None for all units.
-        units: float32 [batch, units].
-        columns: float32 [batch, columns].
-    """
-
-    live: Tensor | None
-    units: Tensor
-    columns: Tensor
-
-
-Gradient = Tensor | UnitGradient
-"""The gradient of a parameter; that of an FC layer's weight is always a `UnitGradient`."""
-
-
-# Forward and backward pass ------------------------------------------------------------------------------------------
-
-
 def outer_product(x: Tensor, g: Tensor) -> Tensor:
     """x.T @ g, the gradient of a weight [inputs, outputs].
 
@@ -99,59 +67,6 @@ def outer_product(x: Tensor, g: Tensor) -> Tensor:
     if len(x) > UNROLLED_BATCH:
         return x.t() @ g
     return functools.reduce(torch.add, [x[i][:, None] * g[i] for i in range(len(x))])
-
-
-def head(
-    x: Tensor,
-    labels: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor],
-    idle_too: bool = False,
-    activations: Tensor | None = None,
-) -> tuple[Tensor, Tensor, list[Gradient]]:
-    """FC layers and mean cross-entropy, forward and backward.
-
-    Args:
-        x: feature map, float32 [batch, inputs].
-        labels: int64 [batch].
-        weights: of each layer, float32 [inputs, outputs]; where there are several, the first is transposed in memory.
-        biases: of each layer, float32 [outputs].
-        idle_too: leave no unit out, to measure what leaving idle ones out gives.
-        activations: of the first hidden layer, float32 [batch, units], where they are computed already.
-
-    Returns:
-        loss: scalar.
-        x_gradient: the gradient with respect to `x`, of its shape.
-        gradients: those of each layer's weight and bias in turn.
-    """
-    live: list[Tensor | None] = [None]  # the live units among each layer's inputs
-    outs = [x]  # each layer's inputs, [batch, inputs]
-    read = [(outs[0], weights[0])]  # the same without idle units, and the weight without their rows
-    for bias, weight in zip(biases[:-1], weights[1:], strict=True):
-        known = activations if len(outs) == 1 else None
-        out = _products.product(*read[-1], bias).relu_() if known is None else known
-        outs.append(out)
-        live.append(None if idle_too else _products.live_units(out))
-        read.append((_products.selected(out, live[-1], 1), _products.selected(weight, live[-1], 0)))
-    log_probabilities = torch.log_softmax(_products.product(*read[-1], biases[-1]), 1)
-    loss, total = aten.nll_loss_forward(log_probabilities, labels, None, MEAN, IGNORED_LABEL)
-
-    g = aten.nll_loss_backward(torch.ones(()), log_probabilities, labels, None, MEAN, IGNORED_LABEL, total)
-    g = aten._log_softmax_backward_data(g, log_probabilities, 1, g.dtype)
-    g_live = g  # the gradient of the live outputs only
-    gradients: list[Gradient] = [UnitGradient(live[-1], outs[-1], g), g.sum(0)]
-    for i in reversed(range(1, len(weights))):
-        below, rows = read[i]
-        g_live = g = aten.threshold_backward(_products.product(g, rows.t()), below, 0)
-        if (alive := live[i]) is not None:
-            g = torch.zeros_like(outs[i]).index_copy_(1, alive, g_live)
-        of_weight = UnitGradient(alive, g, outs[0]) if i == 1 else UnitGradient(live[i - 1], outs[i - 1], g)
-        gradients[:0] = [of_weight, g.sum(0)]
-    x_gradient = _products.product(g_live, _products.selected(weights[0].t(), live[1] if len(weights) > 1 else None, 0))
-    return loss, x_gradient, gradients
-
-
-# Adam ---------------------------------------------------------------------------------------------------------------
 
 
 def adam(
