@@ -11,7 +11,7 @@ import torch
 
 from resnet_bench.data.augmentation import augment_image, augment_images, draw
 from resnet_bench.data.pipelines import CHUNK_IMAGES, prepare
-from resnet_bench.pytest_plugin import Suite
+from resnet_bench.session.suite import Suite
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from resnet_bench.pytest_plugin import Run, Suite, replay
+from resnet_bench.session.items import Case
+from resnet_bench.session.replay import replay
+from resnet_bench.session.suite import Suite
 
 
 @pytest.mark.benchmark(group="epoch time", timer=replay)
@@ -14,5 +16,5 @@ def test_epoch_time(
     architecture: str, engine: str, mode: str, suite: Suite, benchmark: Any, request: pytest.FixtureRequest
 ) -> None:
     """Each round is one block of steps, extrapolated to an epoch; in mode `full`, one whole epoch."""
-    result, seconds = suite.epoch_time(request, Run(architecture, engine, mode))
+    result, seconds = suite.epoch_time(request, Case(architecture, engine, mode))
     suite.record(benchmark, result, seconds)

@@ -8,7 +8,9 @@ import pytest
 
 from resnet_bench import architectures
 from resnet_bench.measure.ablation import explain
-from resnet_bench.pytest_plugin import Suite, replay, user_errors
+from resnet_bench.session.replay import replay
+from resnet_bench.session.suite import Suite
+from resnet_bench.session.terminal import user_errors
 
 
 @pytest.mark.benchmark(group="explain", timer=replay)
@@ -23,6 +25,6 @@ def test_explain(explained: str, suite: Suite, benchmark: Any) -> None:
             seed=v["seed"],
             workers=v["workers"],
             threads=v["threads"],
-            time_limit=suite.time_limit,
+            time_limit=suite.settings.time_limit,
         )
     suite.record(benchmark, result, result.variants[0].block_seconds)

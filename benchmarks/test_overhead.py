@@ -14,12 +14,14 @@ from resnet_bench import architectures, identity
 from resnet_bench.clock import Clock, NoClock
 from resnet_bench.data import pipelines
 from resnet_bench.intervals import positive_mean_interval
-from resnet_bench.pytest_plugin import Suite, replay, user_errors
 from resnet_bench.schema import OverheadResult
+from resnet_bench.session.replay import replay
+from resnet_bench.session.suite import Suite
+from resnet_bench.session.terminal import user_errors
 from resnet_bench.training.training import Training
 
 STEPS = 64  # a whole chunk of the vectorised pipeline at batch size 4
-NETWORK = "conv5x5"  # the shortest step, so the harness weighs most
+NETWORK = "conv5x5"  # the shortest step, so the harness's share is largest
 
 
 @pytest.mark.benchmark(group="overhead", timer=replay)
@@ -39,7 +41,7 @@ def test_overhead(suite: Suite, benchmark: Any) -> None:
             for images, labels in islice(batches, steps):
                 optimizer.zero_grad()
                 loss = F.cross_entropy(network(images), labels)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 loss.item()
             yield time.perf_counter() - begun
@@ -57,8 +59,8 @@ def test_overhead(suite: Suite, benchmark: Any) -> None:
     loops = [bare(), harness(NoClock()), harness(Clock())]
     times: list[list[float]] = [[], [], []]
     with user_errors(), suite.shown():
-        for round_ in range(-2, suite.overhead_rounds):  # two rounds to warm up
-            turn = round_ % 3  # who begins moves on, so that none profits from its place
+        for round_ in range(-2, suite.settings.overhead_rounds):  # two rounds to warm up
+            turn = round_ % 3  # each loop begins in turn, so that none profits from its place
             for i in [0, 1, 2][turn:] + [0, 1, 2][:turn]:
                 seconds = next(loops[i])
                 if round_ >= 0:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from resnet_bench import architectures, identity, paper
-from resnet_bench.pytest_plugin import Suite
 from resnet_bench.schema import ParametersResult
+from resnet_bench.session.suite import Suite
 
 
 @pytest.mark.benchmark(group="parameters")

@@ -27,7 +27,7 @@ STAGES = (
     ("results",),
     ("analysis",),
     ("render",),
-    ("session_checks", "saving", "pytest_options", "pytest_plugin", "cli"),
+    ("session", "pytest_options", "pytest_plugin", "cli"),
 )
 """Folders and root modules in the order in which data passes them; those of one stage may import one another."""
 

@@ -377,9 +377,9 @@ def test_a_json_file_is_replaced_when_it_is_complete(session, tmp_path):
     (tmp_path / "folder" / "old.json").write_text("old")
     (tmp_path / "link.json").symlink_to("folder/old.json")
     (tmp_path / "breaks.py").write_text(
-        "import resnet_bench.saving\n"
+        "import resnet_bench.session.saving\n"
         "def full(output, **anything): raise OSError(28, 'No space left on device')\n"
-        "resnet_bench.saving.safe_dumps = full\n"
+        "resnet_bench.session.saving.safe_dumps = full\n"
     )
     done = session(*PARAMETERS, "-p", "breaks", "--benchmark-json=link.json")
     assert done.status == 2

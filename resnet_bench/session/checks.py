@@ -1,14 +1,14 @@
-"""What is known of a session of `pytest benchmarks` before it measures: that its results could not be kept.
+"""Checks at the start of a session that its results can be saved when it ends.
 
-pytest-benchmark opens its files and reads its options when the session ends; without these checks hours of measurement
-would end in a traceback, or in nothing.
+pytest-benchmark opens its files and reads some of its options only at the end. Without these checks, a session could
+measure for hours and then lose the results in a traceback, or save nothing.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,38 @@ from pytest_benchmark.utils import ALLOWED_COLUMNS, get_machine_id, load_storage
 
 from resnet_bench.errors import UserError, without_credentials
 from resnet_bench.files import require_writable
+from resnet_bench.session.items import benchmarks, own_parameters
+from resnet_bench.session.replay import replay
 
 NOTHING_RUNS = ("help", "version", "collectonly", "setuponly", "showfixtures", "show_fixtures_per_test", "markers")
 """Options of pytest with which no test function is called."""
 
+APART: dict[str, tuple[Any, str]] = {
+    "codspeed": (False, "replaces pytest-benchmark"),
+    "forked": (False, "runs each test in a process of its own"),
+    "isolate": (False, "runs each test in a process of its own"),
+    "workers": (None, "runs tests at the same time"),
+    "tests_per_worker": (None, "runs tests at the same time"),
+    "parallel_threads": (1, "runs each test several times at once"),
+}
+"""Options of other plugins with which results are lost or wrong: the harmless value of each, and what others do.
+
+The plugins are pytest-codspeed, pytest-forked, pytest-isolate, pytest-parallel (twice) and pytest-run-parallel."""
+
 GROUPINGS = ("group", "name", "func", "fullname", "fullfunc", "param")
-"""What `--benchmark-group-by` takes, besides `param:NAME`."""
+"""What `--benchmark-group-by` accepts, besides `param:NAME`."""
 
 
 def check_options(config: pytest.Config) -> list[str]:
-    """Raise `UserError` where what is measured could not be kept; return notes for the user.
+    """Check the options. To be called before pytest-benchmark is configured, which opens its storage.
 
-    To be called before pytest-benchmark is configured, which opens its storage.
+    Returns:
+        Notes for the session's header.
+
+    Raises:
+        UserError: the options, or the environment, would keep results from being saved.
     """
+    _refuse_running_apart(config)
     if not hasattr(config.option, "benchmark_storage"):
         raise UserError(
             "The benchmarks need pytest-benchmark, which is switched off; leave out -p no:benchmark, or add "
@@ -45,12 +64,13 @@ def check_options(config: pytest.Config) -> list[str]:
     return _check_comparison(config)
 
 
-def check_items(config: pytest.Config, items: Sequence[pytest.Item], replay: Callable[[], float]) -> None:
-    """Raise `UserError` where options do not go with the tests that were selected.
+def check_items(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Check the tests that were selected, and the options against them.
 
-    Args:
-        replay: the clock of benchmarks that hand pytest-benchmark times measured elsewhere.
+    Raises:
+        UserError: a benchmark is there twice, or an option does not go with the selected benchmarks.
     """
+    _refuse_repeated(items)
     if any(config.getoption(name, False) for name in NOTHING_RUNS):
         return
     functions = [item for item in items if isinstance(item, pytest.Function) and "benchmark" in item.fixturenames]
@@ -80,7 +100,7 @@ def check_items(config: pytest.Config, items: Sequence[pytest.Item], replay: Cal
 
 
 def storage_folder(config: pytest.Config) -> Path:
-    """pytest-benchmark's storage, or the folder that it has by default where the storage is no folder."""
+    """The folder of pytest-benchmark's storage. If the storage is a database, the default folder."""
     storage: str = config.getoption("benchmark_storage")
     return Path(".benchmarks") if _in_database(config) else Path(storage.removeprefix("file://"))
 
@@ -92,6 +112,28 @@ def parameters_grouped_by(group_by: str) -> list[str]:
 
 def _in_database(config: pytest.Config) -> bool:
     return str(config.getoption("benchmark_storage")).startswith("elasticsearch+")
+
+
+def _refuse_running_apart(config: pytest.Config) -> None:
+    for name, (harmless, why) in APART.items():
+        if str(config.getoption(name, harmless)) != str(harmless):
+            raise UserError(
+                f"--{name.replace('_', '-')} {why}, but benchmarks are measured in turn by one process and saved by "
+                "pytest-benchmark; leave it out."
+            )
+
+
+def _refuse_repeated(items: Sequence[pytest.Item]) -> None:
+    """A copy of a benchmark is no other measurement: both would save the one that they share."""
+    seen = set()
+    for item in benchmarks(items):
+        benchmark = (item.function, *own_parameters(item).items())
+        if benchmark in seen:
+            raise UserError(
+                f"{item.nodeid} repeats a benchmark, but a session measures each once; leave out the option that "
+                "repeats tests, and for more values run more sessions or raise --rounds or --time-limit."
+            )
+        seen.add(benchmark)
 
 
 def _refuse_what_saves_nothing(config: pytest.Config) -> None:
@@ -123,8 +165,7 @@ def _check_groupings(config: pytest.Config) -> None:
             )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Places that are written to
+# Places that are written to -------------------------------------------------------------------------------------------
 
 
 def _check_places(config: pytest.Config) -> None:
@@ -134,7 +175,7 @@ def _check_places(config: pytest.Config) -> None:
         raise UserError(f"Cannot write the journal to the folder {folder / 'journal'}: {reason}; {advice}.")
     name = config.getoption("benchmark_save") or config.getoption("benchmark_autosave")
     if name and not _in_database(config):
-        path = folder / get_machine_id() / f"0001_{name}.json"
+        path = folder / get_machine_id() / f"0001_{name}.json"  # type: ignore[no-untyped-call]
         if reason := _not_writable(path):
             raise UserError(f"Cannot write {path}: {reason}; give another --benchmark-storage or --benchmark-save.")
     if config.getoption("benchmark_json"):
@@ -159,28 +200,27 @@ def _check_places(config: pytest.Config) -> None:
 
 
 def _check_json(path: Path) -> None:
-    if path.is_dir():  # an empty value is the folder `.`
+    if path.is_dir():  # an empty value means the folder `.`
         raise UserError(f"--benchmark-json names no file but the folder {path.resolve()}; give the path of a file.")
     require_writable(path, "--benchmark-json")
 
 
 def _not_writable(path: Path) -> str | None:
-    """Why no file of this name can be made there, with the folders that it needs; None where one can."""
+    """Why no file can be made at `path`, with the folders that it needs; None if one can."""
     path = path.absolute()
     folder = next(parent for parent in path.parents if os.path.lexists(parent))
     try:
-        tempfile.NamedTemporaryFile(dir=folder, prefix=path.name).close()  # the name, for it may be too long
+        tempfile.NamedTemporaryFile(dir=folder, prefix=path.name).close()  # the name may be too long
     except OSError as error:
         return error.strerror or str(error)
     return None
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Saved runs that are compared
+# Saved runs to compare with -------------------------------------------------------------------------------------------
 
 
 def _check_comparison(config: pytest.Config) -> list[str]:
-    """Open the storage and read the runs to compare with, as pytest-benchmark will, but end in a sentence."""
+    """Open the storage and read the runs to compare with, as pytest-benchmark will. Returns notes for the header."""
     asked, must_judge = config.getoption("benchmark_compare"), config.getoption("benchmark_compare_fail")
     if must_judge and not asked:
         raise UserError("--benchmark-compare-fail needs a saved run to compare with; give --benchmark-compare too.")
@@ -191,7 +231,7 @@ def _check_comparison(config: pytest.Config) -> list[str]:
     except UserError:
         raise
     except Exception as error:
-        # Not the message: that of a database's client may hold parts of a password.
+        # Without the message: a database's client may put parts of a password into it.
         reason = error if isinstance(error, ImportError) else type(error).__name__
         raise UserError(
             f"Cannot use --benchmark-storage={address}: {reason}; give another, or leave it out to save in .benchmarks."
@@ -214,8 +254,9 @@ def _opened_storage(config: pytest.Config) -> Any:
             f"--benchmark-storage is {without_credentials(storage)}; give file://FOLDER, or "
             "elasticsearch+https://HOST/INDEX."
         )
-    logger, netrc = Logger(Logger.QUIET, config=config), config.getoption("benchmark_netrc")
-    return load_storage(storage, logger=logger, default_machine_id=get_machine_id(), netrc=netrc)
+    logger = Logger(Logger.QUIET, config=config)  # type: ignore[no-untyped-call]
+    machine_id, netrc = get_machine_id(), config.getoption("benchmark_netrc")  # type: ignore[no-untyped-call]
+    return load_storage(storage, logger=logger, default_machine_id=machine_id, netrc=netrc)  # type: ignore[no-untyped-call]
 
 
 def _saved_runs(storage: Any, asked: str | bool) -> list[Any]:

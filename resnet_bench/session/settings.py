@@ -1,0 +1,119 @@
+"""What the options of a session ask for, as far as this machine can do it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from resnet_bench import architectures, engines, options
+from resnet_bench.architectures import ARCHITECTURES
+from resnet_bench.data.pipelines import require_workers
+from resnet_bench.engines import fast
+from resnet_bench.errors import UserError
+from resnet_bench.measure.epoch_time import Plan
+from resnet_bench.pytest_options import PROFILES
+from resnet_bench.recipe import Recipe
+from resnet_bench.session.terminal import shown
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options, checked, with the profile's values for those that are not given.
+
+    Attributes:
+        profile: its name.
+        architectures: names of the networks to measure.
+        engines: names of the engines to measure them with.
+        explained: names of the networks whose step is taken apart.
+        values: of `options.RUN_OPTIONS`, by name.
+        recipe: made of `values`.
+        plans: how epoch time is measured, by mode.
+        time_limit: seconds after which measuring stops, whatever the precision.
+        overhead_rounds: rounds of the benchmark of the harness's own cost.
+        notes: sentences about what is left out, for the session's header.
+    """
+
+    profile: str
+    architectures: list[str]
+    engines: list[str]
+    explained: list[str]
+    values: dict[str, Any]
+    recipe: Recipe
+    plans: dict[str, Plan]
+    time_limit: float
+    overhead_rounds: int
+    notes: tuple[str, ...]
+
+    @classmethod
+    def from_config(cls, config: pytest.Config) -> Settings:
+        """Read and check the options.
+
+        Raises:
+            UserError: an option has a bad value, or asks for what this machine cannot do.
+        """
+        name = config.getoption("resnet_profile")
+        profile = PROFILES[name]
+        networks = _names(config.getoption("resnet_architectures")) or list(ARCHITECTURES)
+        explain = config.getoption("resnet_explain")
+        explained = _names(profile.get("explain") if explain is None else explain)
+        for network in (*networks, *explained):
+            architectures.get(network)
+        values = {}
+        for option in options.RUN_OPTIONS:
+            given = config.getoption(f"resnet_{option.name}")
+            values[option.name] = given if given is not None else profile.get(option.name, option.default)
+        given = config.getoption("resnet_time_limit")
+        time_limit = profile["time_limit"] if given is None else given
+        recipe, plans = options.recipe(values), _plans(config, time_limit)
+        notes: list[str] = []
+        with shown(config):  # engines may print a warning about the folder for compiled code
+            used = _usable(_names(values["engine"]), config.getoption("resnet_engine") is not None, notes)
+            explained = _explainable(explained, explain is not None, notes)
+        pipelines = {values["pipeline"] or engines.get(engine).pipeline for engine in used}
+        if "loader" in pipelines or explained:  # the plain step that is explained uses the loader
+            require_workers(recipe, values["workers"], values["train_images"])
+        return cls(
+            name, networks, used, explained, values, recipe, plans, time_limit, profile["overhead_rounds"], tuple(notes)
+        )
+
+
+def _usable(names: list[str], asked: bool, notes: list[str]) -> list[str]:
+    """The engines, or `reference` if one does not run here. That is an error only if the user asked for them."""
+    try:
+        for name in names:
+            engines.get(name).require()
+    except UserError as error:
+        if asked or names == ["reference"]:
+            raise
+        notes.append(f"engine reference instead of {','.join(names)}. {error}")
+        engines.get("reference").require()
+        return ["reference"]
+    return names
+
+
+def _explainable(names: list[str], asked: bool, notes: list[str]) -> list[str]:
+    """The networks, or none if the engine fast does not run here. That is an error only if the user asked for them."""
+    try:
+        if names:
+            fast.Engine.require()
+    except UserError as error:
+        if asked:
+            raise
+        notes.append(f"no explanation of a step, which needs the engine fast. {error}")
+        return []
+    return names
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()] if text else []
+
+
+def _plans(config: pytest.Config, time_limit: float) -> dict[str, Plan]:
+    asked, precision = config.getoption("resnet_epoch_mode"), config.getoption("resnet_precision") / 100
+    plans = {
+        "full": Plan("full", max_rounds=config.getoption("resnet_rounds")),
+        "sampled": Plan("sampled", precision=precision, time_limit=time_limit),
+    }
+    return plans if asked == "both" else {asked: plans[asked]}

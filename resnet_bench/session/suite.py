@@ -1,0 +1,207 @@
+"""What the benchmarks of one session share: settings, data set, measurements, and where results are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from resnet_bench import architectures, engines, identity, machine
+from resnet_bench.data import datasets
+from resnet_bench.data.datasets import Dataset
+from resnet_bench.data.sources import SPLITS
+from resnet_bench.errors import UserError
+from resnet_bench.measure.epoch_time import EpochTimer, StoppedBy, measure_both, measure_interleaved
+from resnet_bench.results.journal import Journal
+from resnet_bench.results.reading import ResultFile
+from resnet_bench.results.samples import Samples
+from resnet_bench.schema import EpochTimeResult, Result
+from resnet_bench.session import checks, items
+from resnet_bench.session.items import Case
+from resnet_bench.session.replay import hand_over
+from resnet_bench.session.settings import Settings
+from resnet_bench.session.terminal import say, shown, user_errors
+from resnet_bench.training.training import Training, set_deterministic
+
+_T = TypeVar("_T")
+
+
+def _or_error(measure: Callable[[], _T]) -> _T | BaseException:
+    """The result of `measure`, or the exception that it raised.
+
+    A measurement that several tests share is made once, also if it fails: each of the tests then raises the exception.
+    """
+    try:
+        return measure()
+    except UserError:
+        raise
+    except (Exception, pytest.fail.Exception) as error:  # pytest-timeout calls `pytest.fail`
+        return error
+
+
+class Suite:
+    """What the benchmarks of one session share.
+
+    Attributes:
+        settings: what the options ask for.
+        notes: sentences for the session's header.
+        journal_folder: where the journal is written.
+        calibration: what the machine can do, at the `start` and the `end` of the measurements.
+        load_before: the load average when the session began.
+        regressed: whether `--benchmark-compare-fail` found a regression.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        """Read the options; raises `UserError` as `Settings.from_config` does."""
+        self.config = config
+        self.settings = Settings.from_config(config)
+        self.values, self.recipe = self.settings.values, self.settings.recipe
+        self.notes = list(self.settings.notes)
+        self.journal_folder = checks.storage_folder(config) / "journal"
+        self.regressed = False
+        self.calibration: dict[str, Any] = {}
+        set_deterministic(self.values["threads"])
+        self.load_before = machine.load_average()
+        self._epoch_times: dict[Case, tuple[EpochTimeResult, list[float]]] | BaseException | None = None
+        self._trainings: dict[Case, Training] | BaseException | None = None
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The images, loaded when they are first asked for. If that fails, the session ends with a sentence."""
+        v = self.values
+        with user_errors(), self.shown():
+            return datasets.load(
+                v["dataset"],
+                train_images=v["train_images"],
+                test_images=v["test_images"],
+                seed=v["seed"],
+                at_most=[s for s in SPLITS if self.config.getoption(f"resnet_{s}_images") is None],
+            )
+
+    @cached_property
+    def machine_info(self) -> dict[str, Any]:
+        """What is saved about the machine: `identity.describe()`, and `calibration`, which is filled in later."""
+        return {**identity.describe(), "calibration": self.calibration}
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Results as soon as they are measured, on disk. The file is made when the journal is first asked for."""
+        return Journal(self.journal_folder, {"resnet_bench": self.machine_info})
+
+    def training(self, case: Case) -> Training:
+        """A new training of the case's network by its engine."""
+        settings = {name: self.values[name] for name in ("pipeline", "seed", "workers", "threads")}
+        architecture = architectures.get(case.architecture)
+        return Training(architecture, self.dataset, self.recipe, engine=case.engine, **settings)
+
+    def calibrate(self, when: str) -> None:
+        """Measure what the machine can do at the `start` or the `end`; does nothing if that is there already."""
+        if when not in self.calibration:
+            with self.shown():
+                self.calibration[when] = machine.calibrate(self.values["threads"]).model_dump(mode="json")
+
+    def shown(self) -> AbstractContextManager[None]:
+        """Let through to the terminal what is printed; see `terminal.shown`."""
+        return shown(self.config)
+
+    def say(self, line: str) -> None:
+        """Print a line in the terminal."""
+        say(self.config, line)
+
+    def record(self, benchmark: Any, result: Result, seconds: Sequence[float]) -> None:
+        """Give pytest-benchmark a result with its raw values, and write both into the journal.
+
+        Args:
+            benchmark: pytest-benchmark's fixture, in a test whose timer is `replay`.
+            seconds: of each round.
+        """
+        benchmark.extra_info.update(result.model_dump(mode="json"))
+        hand_over(seconds, benchmark)
+        self.write_down(benchmark.fullname, benchmark.group, result, seconds)
+
+    def write_down(self, name: str, group: str, result: Result, seconds: Sequence[float]) -> None:
+        """Write a result into the journal. If that fails, the session ends with a sentence."""
+        with user_errors():
+            self.journal.add(name, group, result, seconds)
+
+    def epoch_time(self, request: pytest.FixtureRequest, case: Case) -> tuple[EpochTimeResult, list[float]]:
+        """The epoch time of a case, and the estimate of it from each block, in seconds.
+
+        The first call measures all cases of the session, interleaved.
+        """
+        if self._epoch_times is None:
+            with user_errors(), self.shown():
+                self._epoch_times = _or_error(lambda: self._measure_epoch_times(items.cases(request)))
+        if isinstance(self._epoch_times, BaseException):
+            raise self._epoch_times
+        return self._epoch_times[case]
+
+    def _measure_epoch_times(self, names: dict[Case, str]) -> dict[Case, tuple[EpochTimeResult, list[float]]]:
+        self.dataset.info()  # load the images now, outside of what is timed
+        warnings = [w for w in (machine.busy_reason(self.load_before),) if w]
+        pairs = [(case, case._replace(mode="sampled")) for case in names if case.mode == "full"]
+        if len(self.settings.plans) > 1 and {case for pair in pairs for case in pair} != set(names):
+            raise UserError("--epoch-mode both needs the two tests of each network; select by network, not by mode.")
+        measurements = {
+            case: EpochTimer(partial(self.training, case), self.settings.plans[case.mode]) for case in names
+        }
+        self.calibrate("start")  # only once the options are known to be right
+        calibration = machine.Calibration.model_validate(self.calibration["start"])
+
+        def result(case: Case, stopped_by: StoppedBy | None = None) -> EpochTimeResult:
+            architecture, classes = architectures.get(case.architecture), self.dataset.num_classes
+            bound = None  # the calibration is in float32 and says nothing about other formats
+            if engines.get(case.engine).float32_equivalent:
+                parameters, batch_size = measurements[case].parameters_per_step(), self.recipe.batch_size
+                bound = machine.step_bound(architecture, batch_size, calibration, classes, *parameters).seconds
+            return measurements[case].result(stopped_by, warnings, bound, self.load_before)
+
+        def write_down() -> None:
+            for case, name in names.items():
+                self.journal.add(name, "epoch time", result(case), measurements[case].epoch_seconds())
+
+        stopped_by: StoppedBy
+        if len(self.settings.plans) > 1:
+            both = [(measurements[full], measurements[sampled]) for full, sampled in pairs]
+            stopped_by = measure_both(both, self.settings.plans["full"].max_rounds, write_down)
+        else:
+            (plan,) = self.settings.plans.values()
+            stopped_by = measure_interleaved(list(measurements.values()), plan, write_down)
+        if busy := machine.busy_reason():
+            warnings.append(busy.replace("at the start", "at the end"))
+        return {case: (result(case, stopped_by), measurements[case].epoch_seconds()) for case in names}
+
+    def accuracy(self, request: pytest.FixtureRequest, case: Case) -> Training:
+        """The finished training of a case. The first call trains all cases of the session, interleaved by epoch."""
+        if self._trainings is None:
+            with user_errors(), self.shown():
+                self._trainings = _or_error(lambda: self._train(items.cases(request)))
+        if isinstance(self._trainings, BaseException):
+            raise self._trainings
+        return self._trainings[case]
+
+    def _train(self, names: dict[Case, str]) -> dict[Case, Training]:
+        trainings = {case: self.training(case) for case in names}
+        self.calibrate("start")
+        for training in trainings.values():
+            training.warm_up()
+        for _ in range(self.recipe.epochs):
+            for case, training in trainings.items():
+                self._train_epoch(training, names[case])
+        return trainings
+
+    def _train_epoch(self, training: Training, name: str) -> None:
+        epoch = training.run_epoch()
+        self.say(
+            f"{training.architecture.id} ({training.engine.name}) epoch {epoch.epoch}/{self.recipe.epochs}: "
+            f"loss {epoch.train_loss:.3f}, accuracy {epoch.test_accuracy:.1%}, {epoch.train_seconds:.1f} s"
+        )
+        self.journal.add(name, "accuracy", training.result(), [e.train_seconds for e in training.results])
+
+    def samples(self) -> Samples:
+        """The results so far, as if read from a file."""
+        return Samples((ResultFile(Path("this session"), self.machine_info, "", tuple(self.journal.results)),))
