@@ -58,7 +58,7 @@ def reconstruct(output: Literal["text", "markdown", "json"]) -> None:
 
 @cli.command("architectures")
 @click.option("--format", "format_", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
-def list_architectures(format_: Format) -> None:
+def list_architectures(format_: Literal["text", "markdown", "json"]) -> None:
     """List the networks: exact and published parameter counts, multiply-accumulates, share of the FC layers.
 
     Counts are of the real modules, for 100 classes. The two control networks are not the paper's; they separate

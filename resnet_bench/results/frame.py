@@ -123,7 +123,8 @@ def of(samples: Samples) -> pd.DataFrame:
         "round",
     ]
     order += [name for name in COLUMNS if name not in order]  # all others too: the order of equal rows does not matter
-    return table.sort_values(order, kind="stable", na_position="first", ignore_index=True)
+    table.sort_values(order, kind="stable", na_position="first", ignore_index=True, inplace=True)
+    return table
 
 
 def written(table: pd.DataFrame, format_: Literal["csv", "parquet", "json"]) -> bytes:

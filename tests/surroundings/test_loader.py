@@ -156,7 +156,7 @@ from resnet_bench.recipe import Recipe
 @cli.cli.command("denormals")
 @click.argument("rounds", type=int)
 def denormals(rounds):
-    from conftest import image_set
+    from tests.conftest import image_set
     from resnet_bench.data.datasets import Dataset
     images = Dataset("random", image_set(400, 5, 0), image_set(20, 5, 1), tuple("abcde"), synthetic=True, subset=False)
     small = Architecture("small", "", "", widths=(16,), strides=(2,), hidden=(32,))
@@ -173,7 +173,7 @@ if __name__ == "__main__":
 def denormals(tmp_path) -> list[str]:
     """The last part of `explain`, with its child processes, as a command of its own."""
     program = tmp_path / "denormals.py"
-    program.write_text(DENORMALS.format(tests=str(ROOT / "tests")))
+    program.write_text(DENORMALS.format(tests=str(ROOT)))
     return [sys.executable, str(program), "denormals"]
 
 
