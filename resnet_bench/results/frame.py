@@ -98,7 +98,7 @@ COLUMNS = {**MEASUREMENT, **SETTING, **IDENTITY}
 """Name and dtype of every column, in their order."""
 
 
-def of(samples: Samples) -> pd.DataFrame:
+def from_samples(samples: Samples) -> pd.DataFrame:
     """One row a raw measurement, in an order that does not depend on that of the files."""
     pools = {id(run): pool.key for pool in samples.pools for run in pool.runs}
     rows: list[dict[str, Any]] = []
@@ -108,7 +108,7 @@ def of(samples: Samples) -> pd.DataFrame:
     columns = {
         name: pd.Series([_cell(row.get(name), dtype) for row in rows], dtype=dtype) for name, dtype in COLUMNS.items()
     }
-    table = pd.DataFrame(columns)
+    table: pd.DataFrame = pd.DataFrame(columns)
     order = [
         "kind",
         "architecture",
@@ -196,7 +196,8 @@ def _setting(run: Run) -> dict[str, Any]:
 
 
 def _identity(run: Run) -> dict[str, Any]:
-    machine, software, code = (of(run.machine) for of in (identity.machine_of, identity.software_of, identity.code_of))
+    machine, software = identity.machine_of(run.machine), identity.software_of(run.machine)
+    code = identity.code_of(run.machine)
     digests = {"machine": identity.digest(machine), "software": identity.digest(software), "code": code["code_sha256"]}
     origin = {"session": run.session, "process": run.result.process, "started_at": run.result.started_at}
     return {**digests, **origin, **machine, **software, **code}
