@@ -148,7 +148,8 @@ def explained(error: Exception) -> UserError | None:
     from torch._inductor import exc
 
     for cause in _causes(error):
-        if isinstance(cause, exc.InvalidCxxCompiler):
+        not_run = isinstance(cause, OSError) and cause.filename in _command()[:1]
+        if not_run or isinstance(cause, exc.InvalidCxxCompiler):
             return UserError(_no_compiler())
         if isinstance(cause, exc.CppCompileError):
             return UserError(

@@ -112,7 +112,7 @@ def test_a_program_that_writes_nothing_is_no_compiler_either(script, monkeypatch
 
 
 @pytest.mark.usefixtures("fresh")
-@pytest.mark.parametrize("named", ["/nowhere/g++", "", "g++ 'unfinished"])
+@pytest.mark.parametrize("named", ["/nowhere/g++", "", "g++ 'unfinished", __file__, f"{__file__}/g++"])
 def test_a_cxx_that_leads_nowhere_is_named(named: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert said_with(named, monkeypatch) == (
         f"The environment variable CXX names {named!r}, which is no C++ compiler that can be run here; correct it, "

@@ -65,7 +65,8 @@ def test_after_a_restart_nothing_is_compiled_again(require, tmp_path: Path) -> N
     for compiles in (True, False):
         done = require(CXX=str(program))
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{folder}\n1\n", "")
-        assert any(" -o " in call for call in calls.read_text().splitlines()) is compiles
+        made = [call for call in calls.read_text().splitlines() if " -o " in call and " -E " not in call]
+        assert bool(made) is compiles  # with -E it only looks whether a header has changed
         shutil.rmtree(tmp_path / "tmp")
         (tmp_path / "tmp").mkdir()
         calls.write_text("")
