@@ -74,11 +74,15 @@ class Journal:
         """What was written down so far."""
         return list(self._results.values())
 
+    def close(self) -> None:
+        """Keep the file, and give its lock back: the session is over."""
+        self._lock.release()
+        _lock_of(self.path).unlink(missing_ok=True)
+
     def remove(self) -> None:
         """The session's results are in a safe place, or were not asked for."""
         self.path.unlink(missing_ok=True)
-        self._lock.release()
-        _lock_of(self.path).unlink(missing_ok=True)
+        self.close()
         with contextlib.suppress(OSError):
             self.path.parent.rmdir()  # only where it is empty
 

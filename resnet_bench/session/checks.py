@@ -200,7 +200,7 @@ def _check_places(config: pytest.Config) -> None:
 
 
 def _check_json(path: Path) -> None:
-    if path.is_dir():  # an empty value means the folder `.`
+    if os.path.isdir(path):  # an empty value means the folder `.`
         raise UserError(f"--benchmark-json names no file but the folder {path.resolve()}; give the path of a file.")
     require_writable(path, "--benchmark-json")
 

@@ -43,6 +43,7 @@ def journal_kept_if_needed(suite: Suite, session: pytest.Session, passed: bool) 
             if all_saved or (not errors and quick_to_repeat):
                 suite.journal.remove()
             else:
+                suite.journal.close()
                 suite.say(f"resnet_bench: what was measured is kept in {suite.journal.path}")
 
 

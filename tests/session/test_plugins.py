@@ -1,16 +1,14 @@
 """`pytest benchmarks` beside other plugins, each played by a few lines that do what the plugin named with it does."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 from resnet_bench.pytest_options import _options
 from resnet_bench.results import reading
 from resnet_bench.schema import AccuracyResult, EpochTimeResult, ParametersResult
-from tests.test_benchmarks import BRIEF, ROOT, command, saved_files
+from tests.session.sessions import ROOT, assert_refused
+from tests.session.test_benchmarks import BRIEF, arguments_for, saved_files
 
 PLUGINS = {
     "brief": BRIEF,
@@ -73,33 +71,38 @@ def pytest_addoption(parser):
 }
 
 
-@pytest.fixture
-def start(tmp_path, monkeypatch, image_folder):
-    """Runs `pytest benchmarks` with one of the plugins; its files are saved under `tmp_path`."""
-    folder = tmp_path / "plugins"
-    folder.mkdir()
+ALL_KINDS = "accuracy or epoch_time or parameters"
+
+
+def run_with(plugin, sessions, images, folder, *arguments):
+    """`pytest benchmarks` with one of the plugins; its files are saved in the folder."""
     for name, code in PLUGINS.items():
         (folder / f"{name}.py").write_text(code)
-    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-    monkeypatch.setenv("PYTHONPATH", path)
-    images = image_folder(train=8, test=8)
+    options = ["-p", "brief", "-p", plugin, "--resnet-pipeline", "vectorized"]
+    return sessions.run(folder, *arguments_for(folder, images, *options, *arguments))
 
-    def start(plugin, *arguments):
-        whole = command(tmp_path, images, "-p", "brief", "-p", plugin, *arguments)
-        whole = [a.replace("--pipeline", "--resnet-pipeline") for a in whole]
-        return subprocess.run(
-            [*whole, "--pipeline", "vectorized"], cwd=ROOT, capture_output=True, text=True, timeout=240
-        )
 
-    return start
+@pytest.fixture
+def start(sessions, images, tmp_path):
+    """`run_with` in the test's own folder."""
+    return lambda plugin, *arguments: run_with(plugin, sessions, images, tmp_path, *arguments)
+
+
+@pytest.fixture(scope="module")
+def repeated(sessions, images, tmp_path_factory):
+    """What a session saves in which a plugin adds a parameter to every test."""
+    folder = tmp_path_factory.mktemp("repeated")
+    done = run_with("repeat", sessions, images, folder, "-k", ALL_KINDS, "--benchmark-save=x")
+    assert done.status == 0, done.output
+    (path,) = saved_files(folder)
+    return reading.read(path)
 
 
 NAMES = [name for name, _ in _options()]
 
 
-def test_help_says_both_names_of_every_option():
-    done = subprocess.run([sys.executable, "-m", "pytest", "--help"], cwd=ROOT, capture_output=True, text=True)
-    described = " ".join(done.stdout.split())
+def test_help_says_both_names_of_every_option(sessions):
+    described = " ".join(sessions.run(ROOT, "--help").output.split())
     for name in NAMES:
         assert f"--resnet-{name}=" in described
         assert f", --{name}=" in described
@@ -116,49 +119,43 @@ def test_a_short_name_that_another_plugin_has_is_that_plugins(start, tmp_path, p
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "conftest.py").write_text(PLUGINS["same_names"])
         done = start("brief", *asked, str(tmp_path / "other"), "-c", str(ROOT / "pyproject.toml"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "resnet_bench: profile standard, " in done.stdout
-    assert ", workers 1, " in done.stdout
+    assert done.status == 0, done.output
+    assert "resnet_bench: profile standard, " in done.output
+    assert ", workers 1, " in done.output
     said = "resnet_bench: another plugin has --profile, --workers; here it is --resnet-profile, --resnet-workers"
-    assert said in done.stdout
+    assert said in done.output
 
 
 def test_help_leaves_out_a_short_name_that_is_taken(start):
-    described = " ".join(start("same_names", "--help").stdout.split())
+    described = " ".join(start("same_names", "--help").output.split())
     assert "--resnet-profile={quick,standard,paper} Sizes" in described
     assert "--resnet-workers=WORKERS Processes" in described
 
 
-def test_options_of_the_benchmarks_are_refused_where_there_are_none():
-    whole = [sys.executable, "-m", "pytest", "tests/test_recipe.py", "--profile", "standard"]
-    done = subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "--resnet-profile is for `pytest benchmarks`; here are no benchmarks." in done.stderr
+def test_options_of_the_benchmarks_are_refused_where_there_are_none(sessions):
+    done = sessions.run(ROOT, "tests/test_recipe.py", "--profile", "standard")
+    assert done.status == pytest.ExitCode.USAGE_ERROR
+    assert "--resnet-profile is for `pytest benchmarks`; here are no benchmarks." in done.output
 
 
-def test_parameters_that_a_plugin_adds_are_not_the_runs(start, tmp_path):
-    done = start("repeat", "-k", "epoch_time", "--benchmark-save=x")
-    assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = saved_files(tmp_path)
-    assert [r.architecture for r in reading.read(path).of_kind(EpochTimeResult)] == ["fc1", "conv5x5"]
+def test_parameters_that_a_plugin_adds_are_not_the_runs(repeated):
+    assert [r.architecture for r in repeated.of_kind(EpochTimeResult)] == ["fc1", "conv5x5"]
 
 
 def test_a_benchmark_that_would_be_measured_twice_is_refused(start):
     """At the start: both copies would save the one measurement, and count as two."""
     done = start("repeat", "--count", "2", "-k", "accuracy")
-    assert done.returncode == 2
-    output = done.stdout + done.stderr
-    assert "test_accuracy[fc1-reference-1] repeats a benchmark, but a session measures each once; leave out" in output
-    assert "Traceback" not in output
+    message = "test_accuracy[fc1-reference-1] repeats a benchmark, but a session measures each once; leave out"
+    assert_refused(done, message)
 
 
-def test_order_and_global_seeds_change_nothing(start, tmp_path):
-    """The same weights and the same files, whatever the order in which the tests run."""
+def test_order_and_global_seeds_change_nothing(start, repeated, tmp_path):
+    """The same weights and the same results, whatever the order in which the tests run."""
+    done = start("shuffle", "-k", ALL_KINDS, "--benchmark-save=x")
+    assert done.status == 0, done.output
+    shuffled = reading.read(saved_files(tmp_path)[0])
     weights = []
-    for plugin in ("brief", "shuffle"):
-        done = start(plugin, "-k", "accuracy or epoch_time or parameters", f"--benchmark-save={plugin}")
-        assert done.returncode == 0, done.stdout + done.stderr
-        file = reading.read(saved_files(tmp_path)[-1])
+    for file in (repeated, shuffled):
         assert len(file.of_kind(EpochTimeResult)) == len(file.of_kind(ParametersResult)) == 2
         weights.append({r.architecture: r.weights_sha256 for r in file.of_kind(AccuracyResult)})
     assert len(weights[0]) == 2
@@ -167,8 +164,8 @@ def test_order_and_global_seeds_change_nothing(start, tmp_path):
 
 def test_of_a_test_that_ran_again_one_result_is_saved(start, tmp_path):
     done = start("again", "-k", "epoch_time or parameters", "--benchmark-save=x")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "8 passed" in done.stdout
+    assert done.status == 0, done.output
+    assert "8 passed" in done.output
     saved = json.loads(saved_files(tmp_path)[0].read_text())["benchmarks"]
     assert len(saved) == len({b["fullname"] for b in saved}) == 4
 
@@ -176,11 +173,11 @@ def test_of_a_test_that_ran_again_one_result_is_saved(start, tmp_path):
 def test_a_timeout_ends_what_the_tests_share_for_all_of_them(start, tmp_path):
     """Nothing is trained again for the next test; the finished epochs are in the journal, which is named."""
     done = start("timeout", "-k", "accuracy", "-s")
-    assert done.returncode == 1
-    assert "2 failed" in done.stdout
-    assert [done.stdout.count(f"epoch {epoch} begins") for epoch in (1, 2)] == [2, 1]
+    assert done.status == 1
+    assert "2 failed" in done.output
+    assert [done.output.count(f"epoch {epoch} begins") for epoch in (1, 2)] == [2, 1]
     (journal,) = (tmp_path / "journal").glob("*.json")
-    assert f"what was measured is kept in {journal}" in done.stdout
+    assert f"what was measured is kept in {journal}" in done.output
     assert [len(r.epochs) for r in reading.read(journal).of_kind(AccuracyResult)] == [1, 1]
 
 
@@ -192,24 +189,19 @@ def test_a_timeout_ends_what_the_tests_share_for_all_of_them(start, tmp_path):
     ],
 )
 def test_options_that_run_tests_apart_are_refused(start, option, said):
-    done = start("apart", *option)
-    assert done.returncode == 2
-    assert said in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+    assert_refused(start("apart", *option), said)
 
 
 @pytest.mark.parametrize(
     "arguments", [["."], ["benchmarks", "tests"], [".", "--import-mode=importlib"]], ids=lambda a: " ".join(a)
 )
-def test_the_whole_project_is_one_session(tmp_path, arguments):
+def test_the_whole_project_is_one_session(sessions, tmp_path, arguments):
     """Every file is collected, and the benchmarks are what they are alone: raw values are saved."""
     options = ["--dataset", "synthetic", "--architectures", "conv5x5", "--engine", "reference"]
-    saving = [f"--benchmark-storage=file://{tmp_path}", "--benchmark-save=x", "-p", "no:cacheprovider"]
-    selected = ["-k", "benchmarks and test_parameters"]
-    whole = [sys.executable, "-m", "pytest", *arguments, *options, *saving, *selected]
-    done = subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
+    saving = [f"--benchmark-storage=file://{tmp_path}", "--benchmark-save=x"]
+    done = sessions.run(ROOT, *arguments, *options, *saving, "-k", "benchmarks and test_parameters")
+    assert done.status == 0, done.output
+    assert "1 passed" in done.output
     (benchmark,) = json.loads(saved_files(tmp_path)[0].read_text())["benchmarks"]
     assert benchmark["fullname"] == "benchmarks/test_parameters.py::test_parameters[conv5x5]"
     assert len(benchmark["stats"]["data"]) == 5

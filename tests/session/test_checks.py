@@ -1,103 +1,21 @@
-"""What makes a session of `pytest benchmarks` lose its results is found out before anything is measured.
-
-And what is found out only when it ends costs neither its tables nor its journal. Real sessions; those that test one
-module share a process that has imported torch, and each runs in a fork of it.
-"""
+"""What makes a session of `pytest benchmarks` lose its results is found out before anything is measured."""
 
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from pytest_benchmark.utils import get_machine_id
 
 from resnet_bench.errors import without_credentials
 from resnet_bench.results import reading
+from tests.session.conftest import small
+from tests.session.sessions import ROOT, assert_refused
 
-ROOT = Path(__file__).parent.parent
 PARAMETERS = ("-k", "parameters")  # takes a moment, and needs no images
-
-if not hasattr(os, "fork"):
-    pytest.skip("needs os.fork", allow_module_level=True)
-
-SESSIONS = """
-import json, os, signal, sys
-import pytest, resnet_bench.measure.ablation, resnet_bench.render.paper_tables, torchvision
-for line in sys.stdin:
-    folder, environment, arguments = json.loads(line)
-    output = os.path.join(folder, "output")
-    child = os.fork()
-    if not child:
-        signal.alarm(120)
-        os.chdir(folder)
-        sys.path.insert(0, folder)
-        os.environ.update(environment)
-        file = os.open(output, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        status = int(pytest.main(arguments))
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)  # taking torch down again would take seconds
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-class Done(NamedTuple):
-    """How a session ended, what it printed, and its working folder."""
-
-    status: int
-    output: str
-    folder: Path
-
-    @property
-    def files(self) -> list[str]:
-        """All files below the working folder, but for what the session printed."""
-        found = sorted(str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file())
-        return [name for name in found if name != "output"]
-
-    def saved(self) -> Path:
-        (path,) = self.folder.glob(".benchmarks/*/*.json")
-        return path
-
-
-@pytest.fixture(scope="module")
-def process():
-    command = [sys.executable, "-c", SESSIONS]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
-        yield started
-        started.stdin.close()
-
-
-@pytest.fixture
-def session(process, tmp_path) -> Callable[..., Done]:
-    """Run `pytest benchmarks` in the test's folder, where the default storage then is."""
-
-    def run(*arguments, folder=tmp_path, **environment) -> Done:
-        options = ["--engine", "reference", "--architectures", "conv5x5", "--dataset", "synthetic"]
-        command = [str(ROOT / "benchmarks"), "-p", "no:cacheprovider", *options, "--train-images", "8", *arguments]
-        process.stdin.write(json.dumps([str(folder), environment, command]) + "\n")
-        process.stdin.flush()
-        status = int(process.stdout.readline())
-        return Done(status, (folder / "output").read_text(), folder)
-
-    return run
-
-
-def assert_refused(done: Done, message: str) -> None:
-    """One sentence, status 2, nothing measured, nothing left."""
-    assert done.status == 2, done.output
-    assert message in done.output
-    assert "Traceback" not in done.output
-    assert "passed" not in done.output
-    assert "Table 1" not in done.output
-    assert not [name for name in done.files if name.endswith(".json")]
 
 
 XDIST = "With -n or --dist every process of pytest-xdist would train the networks anew"
@@ -124,40 +42,11 @@ def test_an_environment_with_which_nothing_is_saved_is_refused(session):
     assert_refused(session(PYTEST_XDIST_WORKER="gw0"), "PYTEST_XDIST_WORKER is set in the environment")
 
 
-def test_forked_tests_are_refused(session, tmp_path):
-    """pytest-forked, or what has its option."""
-    (tmp_path / "forks.py").write_text(
-        "def pytest_addoption(parser): parser.addoption('--forked', action='store_true')\n"
-    )
-    assert_refused(session("-p", "forks", "--forked"), "--forked runs each test in a process of its own")
-
-
-@pytest.mark.parametrize(
-    "arguments", [["-n", "0"], ["--benchmark-disable", "--benchmark-enable"], ["--benchmark-skip", "--benchmark-only"]]
-)
-def test_options_that_undo_each_other_are_fine(session, arguments):
-    done = session(*PARAMETERS, *arguments, "--benchmark-save=x", PYTEST_ADDOPTS="-n 2" if "-n" in arguments else "")
+def test_options_that_undo_each_other_are_fine(session):
+    undone = ["-n", "0", "--benchmark-disable", "--benchmark-enable", "--benchmark-skip", "--benchmark-only"]
+    done = session(*PARAMETERS, *undone, "--benchmark-save=x", PYTEST_ADDOPTS="-n 2")
     assert done.status == 0, done.output
     assert len(reading.read(done.saved()).results) == 1
-
-
-def test_results_that_pytest_benchmark_did_not_take_stay_in_the_journal(session, tmp_path):
-    """By whatever plugin: here pytest-benchmark is switched off when the checks are over."""
-    (tmp_path / "off.py").write_text(
-        "def pytest_runtestloop(session): session.config._benchmarksession.disabled = True\n"
-    )
-    done = session("-p", "off", "-k", "overhead", "--benchmark-save=x")
-    assert done.status == 2
-    assert "cannot save the results: pytest-benchmark has none of them." in done.output
-    (journal,) = tmp_path.glob(".benchmarks/journal/*.json")
-    assert f"what was measured is kept in {journal.relative_to(tmp_path)}" in done.output
-    assert [r.kind for r in reading.read(journal).results] == ["overhead"]
-
-
-def test_a_session_without_terminal_saves(session):
-    done = session("-k", "overhead", "-p", "no:terminal", "--benchmark-save=x")
-    assert done.status == 0, done.output
-    assert [r.kind for r in reading.read(done.saved()).results] == ["overhead"]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +55,7 @@ def test_a_session_without_terminal_saves(session):
         (["--benchmark-json=no/x.json"], "There is no folder {tmp}/no to write x.json to; make it"),
         (["--benchmark-json=folder"], "--benchmark-json names no file but the folder {tmp}/folder;"),
         (["--benchmark-json="], "--benchmark-json names no file but the folder {tmp};"),
-        (["--benchmark-json=file/x.json"], "There is no folder {tmp}/file to write x.json to; make it"),
+        (["--benchmark-json=file/x.json"], "Cannot write file/x.json: Not a directory; give another --benchmark-json."),
         ([f"--benchmark-json={'x' * 300}"], "File name too long; give another --benchmark-json."),
         ([f"--benchmark-save={'x' * 300}"], "File name too long; give another --benchmark-storage or --benchmark-save"),
         (["--benchmark-storage=file/storage"], "journal to the folder {tmp}/file/storage/journal: Not a directory;"),
@@ -242,12 +131,35 @@ def test_benchmarks_without_the_parameter_are_a_group_of_their_own(session):
     assert [b["params"] for b in saved] == [{"architecture": "conv5x5"}, {"how": "loader"}, {"how": "vectorized"}]
 
 
-@pytest.fixture
-def saved(session, tmp_path):
-    """A saved run, as its file and what is in it."""
-    done = session(*PARAMETERS, "--benchmark-save=x")
+@pytest.fixture(scope="module")
+def first(sessions, tmp_path_factory):
+    """A session that is to compare, in a new storage, with the run before it; its folder is a repository of git."""
+    folder = tmp_path_factory.mktemp("first")
+    for command in (["init"], ["remote", "add", "origin", "https://user:password@host"]):
+        subprocess.run(["git", *command], cwd=folder, capture_output=True, timeout=60, check=True)
+    done = small(sessions, folder, *PARAMETERS, "--benchmark-compare", "--benchmark-save=x")
     assert done.status == 0, done.output
-    return done.saved(), json.loads(done.saved().read_text())
+    return done
+
+
+@pytest.fixture
+def saved(first, tmp_path):
+    """A saved run in the test's own storage, as its file and what is in it."""
+    path = tmp_path / first.saved().relative_to(first.folder)
+    path.parent.mkdir(parents=True)
+    shutil.copy(first.saved(), path)
+    return path, json.loads(path.read_text())
+
+
+def test_a_first_comparison_has_nothing_to_compare_with(first):
+    """In CI the run that is compared with is often the one before."""
+    assert "resnet_bench: nothing to compare with: there is no saved run in file://./.benchmarks yet." in first.output
+    assert first.saved().name == "0001_x.json"
+
+
+def test_a_password_in_the_address_of_the_repository_is_not_saved(first):
+    """pytest-benchmark takes the end of the address for the project's name."""
+    assert json.loads(first.saved().read_text())["commit_info"]["project"] == "***@host"
 
 
 def test_a_comparison_notes_what_differs_between_the_machines(session, saved, tmp_path):
@@ -285,14 +197,6 @@ def test_a_regression_fails_and_shows_the_tables(session, saved):
     lacking = session("-k", "parameters or overhead", *compare)
     assert lacking.status == 2
     assert "cannot judge benchmarks/test_overhead.py::test_overhead, for the saved run lacks it" in lacking.output
-
-
-def test_a_first_comparison_has_nothing_to_compare_with(session):
-    """In CI the run that is compared with is often the one before."""
-    done = session(*PARAMETERS, "--benchmark-compare", "--benchmark-save=x")
-    assert done.status == 0, done.output
-    assert "resnet_bench: nothing to compare with: there is no saved run in file://./.benchmarks yet." in done.output
-    assert done.saved().name == "0001_x.json"
 
 
 @pytest.mark.parametrize("damage", ["no machine", "no name", "no median"])
@@ -349,15 +253,6 @@ def test_a_password_in_the_storage_is_neither_printed_nor_written(session, tmp_p
         assert "pass-word" not in printed
 
 
-def test_a_password_in_the_address_of_the_repository_is_not_saved(session, tmp_path):
-    """pytest-benchmark takes the end of the address for the project's name."""
-    for command in (["init"], ["remote", "add", "origin", "https://user:password@host"]):
-        subprocess.run(["git", *command], cwd=tmp_path, capture_output=True, timeout=60, check=True)
-    done = session(*PARAMETERS, "--benchmark-json=x.json")
-    assert done.status == 0, done.output
-    assert json.loads((tmp_path / "x.json").read_text())["commit_info"]["project"] == "***@host"
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -369,53 +264,3 @@ def test_a_password_in_the_address_of_the_repository_is_not_saved(session, tmp_p
 )
 def test_credentials_are_left_out(text, expected):
     assert without_credentials(text) == expected
-
-
-def test_a_json_file_is_replaced_when_it_is_complete(session, tmp_path):
-    """Through a link; the file that it names stays as it was until then."""
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "old.json").write_text("old")
-    (tmp_path / "link.json").symlink_to("folder/old.json")
-    (tmp_path / "breaks.py").write_text(
-        "import resnet_bench.session.saving\n"
-        "def full(output, **anything): raise OSError(28, 'No space left on device')\n"
-        "resnet_bench.session.saving.safe_dumps = full\n"
-    )
-    done = session(*PARAMETERS, "-p", "breaks", "--benchmark-json=link.json")
-    assert done.status == 2
-    assert "cannot save the results: Cannot write" in done.output
-    assert "1 passed" in done.output
-    assert "Table 1" in done.output
-    assert (tmp_path / "link.json").read_text() == "old"
-    done = session(*PARAMETERS, "--benchmark-json=link.json")
-    assert done.status == 0, done.output
-    assert (tmp_path / "link.json").is_symlink()
-    assert len(reading.read(tmp_path / "folder" / "old.json").results) == 1
-
-
-def test_an_interrupt_while_saving_keeps_the_journal(session, tmp_path):
-    (tmp_path / "breaks.py").write_text(
-        "import pytest_benchmark.storage.file\n"
-        "def interrupted(output, **anything): raise KeyboardInterrupt\n"
-        "pytest_benchmark.storage.file.safe_dumps = interrupted\n"
-    )
-    done = session("-k", "overhead", "-p", "breaks", "--benchmark-save=x")
-    (journal,) = tmp_path.glob(".benchmarks/journal/*.json")
-    assert f"what was measured is kept in {journal.relative_to(tmp_path)}" in done.output
-
-
-def test_a_saved_run_that_breaks_off_leaves_no_file_in_the_storage(session, tmp_path):
-    """It would count as a saved run; the JSON file, which was complete before, stays, and the journal too."""
-    (tmp_path / "breaks.py").write_text(
-        "import pytest_benchmark.storage.file\n"
-        "def full(output, **anything): raise OSError(28, 'No space left on device')\n"
-        "pytest_benchmark.storage.file.safe_dumps = full\n"
-    )
-    done = session(*PARAMETERS, "-p", "breaks", "--benchmark-json=x.json", "--benchmark-save=x")
-    assert done.status == 2
-    assert "resnet_bench: error: cannot save the results: No space left on device." in done.output
-    assert "Traceback" not in done.output
-    assert "Table 1" in done.output
-    assert len(reading.read(tmp_path / "x.json").results) == 1
-    (journal,) = tmp_path.glob(".benchmarks/journal/*.json")
-    assert sorted(done.files) == sorted([str(journal.relative_to(tmp_path)), "breaks.py", "x.json"])
