@@ -21,7 +21,8 @@ from resnet_bench.analysis.series import Group, groups
 from resnet_bench.errors import UserError
 from resnet_bench.render import captions, claims_table, comparison_tables
 from resnet_bench.render.captions import dataset_text, setting_text
-from resnet_bench.render.figures import figures, require_matplotlib
+from resnet_bench.render.drawing import require_matplotlib
+from resnet_bench.render.figures import figures
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.render.table import Table
 from resnet_bench.results.reading import ResultFile

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from resnet_bench import cli, paper
-from resnet_bench.render import figures as module
-from resnet_bench.render.figures import Figure, figures, write
+from resnet_bench.render import drawing
+from resnet_bench.render.axes import NETWORK_STYLES, PHASE_STYLES
+from resnet_bench.render.drawing import Figure
+from resnet_bench.render.figures import figures, write
 from resnet_bench.results.reading import ResultFile, read
 from tests.handmade import accuracy, dataset, epoch_time, machine, save, together
 
@@ -82,7 +84,7 @@ def test_each_file_is_a_whole_picture_and_the_same_every_time(results: Reader, t
             assert ET.fromstring(content).tag.endswith("svg")
         else:
             assert content.startswith(b"\x89PNG")
-            assert struct.unpack(">I", content[16:20])[0] == module.WIDTH * module.DPI
+            assert struct.unpack(">I", content[16:20])[0] == drawing.WIDTH * drawing.DPI
 
 
 def test_measured_curve_is_the_mean_with_its_interval_over_seeds(results: Reader) -> None:
@@ -239,15 +241,15 @@ def test_no_two_networks_or_phases_look_alike_in_black_and_white() -> None:
     """Markers and line styles of networks, and brightness or hatch of phases, differ pairwise."""
     from matplotlib.colors import to_rgb
 
-    assert len({marker for _, marker, _ in module.STYLES.values()}) == len(module.STYLES)
-    assert len({str(line) for _, _, line in module.STYLES.values()}) == len(module.STYLES)
-    assert set(module.STYLES) >= set(paper.PUBLISHED)
+    assert len({marker for _, marker, _ in NETWORK_STYLES.values()}) == len(NETWORK_STYLES)
+    assert len({str(line) for _, _, line in NETWORK_STYLES.values()}) == len(NETWORK_STYLES)
+    assert set(NETWORK_STYLES) >= set(paper.PUBLISHED)
 
     def grey(color: str) -> float:
         red, green, blue = to_rgb(color)
         return 0.299 * red + 0.587 * green + 0.114 * blue
 
-    for (_, color, hatch), (_, other, other_hatch) in combinations(module.PHASES.values(), 2):
+    for (_, color, hatch), (_, other, other_hatch) in combinations(PHASE_STYLES.values(), 2):
         assert hatch != other_hatch or abs(grey(color) - grey(other)) > 0.1
 
 
@@ -284,8 +286,8 @@ def test_pictures_do_not_depend_on_the_users_matplotlib_settings(results: Reader
 DIGEST = """
 import hashlib, sys
 from resnet_bench.render.figures import figures
-from resnet_bench.results.reading import read
-figure = figures([read(sys.argv[1])])[0][0]
+from resnet_bench.results.samples import read_all
+figure = figures(read_all([sys.argv[1]]))[0][0]
 print(hashlib.sha256(figure.svg().encode() + figure.png()).hexdigest())
 """
 
@@ -304,7 +306,7 @@ def test_pictures_do_not_depend_on_the_environment(
     results: Reader, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     file = results(epoch_time("fc1"))
-    figure = figures([file])[0][0]
+    figure = figures(together([file]))[0][0]
     expected = hashlib.sha256(figure.svg().encode() + figure.png()).hexdigest()
     folder = tmp_path / "settings"
     (folder / "stylelib").mkdir(parents=True)
@@ -321,12 +323,12 @@ def test_a_notebook_keeps_its_backend_and_settings(results: Reader) -> None:
     code = f"""if True:
         import os, sys
         from resnet_bench.render.figures import figures
-        from resnet_bench.results.reading import read
-        figures([read({str(file.path)!r})])[0][0].svg()
+        from resnet_bench.results.samples import read_all
+        figures(read_all([{str(file.path)!r}]))[0][0].svg()
         import matplotlib
         print(matplotlib.get_backend(), os.environ["MPLBACKEND"], "matplotlib.pyplot" in sys.modules)
         matplotlib.rcParams.update({{"backend": "pdf", "font.size": 22}})
-        figures([read({str(file.path)!r})])[0][0].svg()
+        figures(read_all([{str(file.path)!r}]))[0][0].svg()
         print(matplotlib.get_backend(), matplotlib.rcParams["font.size"])
     """
     environment = {**os.environ, "MPLBACKEND": "svg"}

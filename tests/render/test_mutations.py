@@ -8,7 +8,7 @@ import pytest
 
 from resnet_bench.cli import main
 from resnet_bench.errors import UserError
-from resnet_bench.render.figures import Figure
+from resnet_bench.render.drawing import Figure
 from resnet_bench.results import reading
 from tests.handmade import accuracy, calibration, document, epoch_time, machine, parameters
 

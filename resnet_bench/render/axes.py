@@ -1,0 +1,138 @@
+"""How networks and phases look in every figure, and what several figures draw on their axes.
+
+Networks differ in colour (Okabe and Ito's palette, safe for colour-blind readers), marker and line style, phases in
+colour and hatch, so that a black-and-white print can be read as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from resnet_bench import paper
+from resnet_bench.schema import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class NetworkStyle(NamedTuple):
+    """Colour, marker and line style as matplotlib takes them."""
+
+    color: str
+    marker: str
+    line: Any
+
+
+class PhaseStyle(NamedTuple):
+    """What the legend calls a phase; colour and hatch as matplotlib takes them."""
+
+    label: str
+    color: str
+    hatch: str
+
+
+NETWORK_STYLES = {
+    "baseline": NetworkStyle("#000000", "o", "-"),
+    "fc1": NetworkStyle("#0072B2", "s", "--"),
+    "fc3": NetworkStyle("#D55E00", "^", "-."),
+    "blocks2": NetworkStyle("#009E73", "D", (0, (6, 2))),
+    "conv5x5": NetworkStyle("#CC79A7", "v", (0, (4, 1, 1, 1, 1, 1))),
+    "conv5x5-same": NetworkStyle("#E69F00", "P", (0, (2, 1))),
+    "blocks2-same": NetworkStyle("#56B4E9", "X", (0, (8, 1, 2, 1))),
+}
+
+OTHER_STYLE = NetworkStyle("#666666", "*", "-")
+"""The style of a network that is not in `NETWORK_STYLES`."""
+
+PHASE_STYLES = {
+    "data": PhaseStyle("waiting for data", "#F0E442", ""),
+    "forward": PhaseStyle("forward", "#56B4E9", "////"),
+    "backward": PhaseStyle("backward", "#0072B2", ".."),
+    "optimizer": PhaseStyle("optimiser", "#D55E00", "xxx"),
+    "other": PhaseStyle("between phases", "#FFFFFF", ""),
+}
+"""The phases of a step in their order, then the rest of the step."""
+
+PUBLISHED_LINE = (0, (1, 1.5))
+"""Line style of published values: dotted, as no measured line is."""
+
+
+def network_style(architecture: str) -> NetworkStyle:
+    return NETWORK_STYLES.get(architecture, OTHER_STYLE)
+
+
+def draw_curve(axes: Axes, architecture: str, points: Sequence[tuple[int, Interval]], factor: float) -> None:
+    """Draw measured values over epochs, with their intervals as a band; all are multiplied by `factor`."""
+    color, marker, line = network_style(architecture)
+    epochs = [epoch for epoch, _ in points]
+    values = [interval.estimate * factor for _, interval in points]
+    low, high = ([end * factor for end in ends] for ends in zip(*((i.low, i.high) for _, i in points), strict=True))
+    axes.fill_between(epochs, low, high, color=color, alpha=0.18, linewidth=0)
+    if len(points) == 1:  # a band of one epoch has no width
+        axes.vlines(epochs, low, high, color=color)
+    axes.plot(epochs, values, color=color, marker=marker, linestyle=line, label=f"{architecture}, measured")
+
+
+def draw_published_accuracy(axes: Axes, architecture: str) -> None:
+    """Draw the published peak as a line, and a published final accuracy as a point at the last epoch, in per cent."""
+    published = paper.PUBLISHED[architecture]
+    if published.final_accuracy:
+        final = 100 * published.final_accuracy
+        axes.plot([paper.EPOCHS], [final], markersize=8, zorder=4, **_published_style(architecture))
+    draw_published_value(axes, architecture, 100 * published.peak_accuracy)
+
+
+def draw_published_value(axes: Axes, architecture: str, value: float) -> None:
+    """Draw a dotted line that begins with a hollow marker; its label has all published values of the network."""
+    published = paper.PUBLISHED[architecture]
+    label = f"{architecture}, published: peak {100 * published.peak_accuracy:.0f} %, {published.epoch_minutes:g} min"
+    if published.final_accuracy:
+        label += f", final {100 * published.final_accuracy:.0f} %"
+    line = {"linestyle": PUBLISHED_LINE, "linewidth": 1.6, "markevery": [0], **_published_style(architecture)}
+    axes.plot([0, 1], [value, value], transform=axes.get_yaxis_transform(), label=label, **line)
+
+
+def _published_style(architecture: str) -> dict[str, Any]:
+    color, marker, _ = network_style(architecture)
+    return {"color": color, "marker": marker, "markerfacecolor": "white", "clip_on": False}
+
+
+def marker_legend(architectures: Sequence[str], hollow: str) -> Iterator[Any]:
+    """Legend entries: the marker of each network, then, where `hollow` is not empty, what a hollow marker means."""
+    from matplotlib.lines import Line2D
+
+    for architecture in architectures:
+        color, marker, _ = network_style(architecture)
+        yield Line2D([], [], color=color, marker=marker, linestyle="none", markersize=8, label=architecture)
+    if hollow:
+        grey, white = "#444444", "white"
+        yield Line2D([], [], color=grey, markerfacecolor=white, marker="o", ls="none", markersize=8, label=hollow)
+
+
+def minutes_or_seconds(seconds: Sequence[float]) -> tuple[float, str]:
+    """What to divide seconds by and what to call the result: minutes where all measured times are a minute or more."""
+    return (60.0, "min") if min(seconds) >= 60 else (1.0, "s")
+
+
+def scale_time_axis(axes: Axes, values: Sequence[float], log: bool = False) -> None:
+    """Start the vertical axis at 0; make it logarithmic where the largest value is over eight times the smallest."""
+    positive = [v for v in values if v > 0]
+    if positive and (log or max(positive) > 8 * min(positive)):
+        # Limits come before the scale: with an absurd interval, autoscaling would overflow.
+        axes.set_ylim(min(positive) / 1.6, max(positive) * 1.6)
+        axes.set_yscale("log")
+        set_log_ticks(axes.yaxis, positive)
+    else:
+        axes.set_ylim(0, 1.1 * max(values, default=1.0) or 1.0)
+
+
+def set_log_ticks(axis: Any, values: Sequence[float]) -> None:
+    """Set ticks at 1, 2 and 5 (over a wide range only at powers of ten), written as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    decades = math.log10(max(values) / min(values)) if values and min(values) > 0 else 1
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

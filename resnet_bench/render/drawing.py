@@ -1,0 +1,125 @@
+"""A figure as a picture: SVG or PNG by matplotlib, the same for every user.
+
+matplotlib is the optional extra `figures`, and takes long to import: it is imported only where a figure is drawn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from resnet_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+WIDTH = 9.0  # inches
+DPI = 150  # of the PNG
+
+MATPLOTLIB_SETTINGS: dict[Any, Any] = {
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.5,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "lines.markersize": 5,
+    "legend.frameon": False,
+    "svg.fonttype": "path",  # looks the same wherever it is opened
+    "text.hinting": "none",  # as FREETYPE_PROPERTIES has a say in it
+    "text.parse_math": False,  # names come from files: their dollar signs are no formulas
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure that can be drawn. The same results give the same bytes.
+
+    Attributes:
+        name: of its files, e.g. `figure-7`.
+        title: one line, drawn above it.
+        alt: what it shows, for those who cannot see it.
+        caption: data set, machine, settings, and what the intervals are.
+        context: data set and machine in short, drawn below the title, because a picture travels without its caption.
+        height: inches; the width is `WIDTH`.
+        draw: draws everything but the titles on an empty matplotlib figure.
+    """
+
+    name: str
+    title: str
+    alt: str
+    caption: str
+    context: str
+    height: float
+    draw: Callable[[Canvas], None]
+
+    def svg(self) -> str:
+        """The figure as a standalone SVG document."""
+        return self._render("svg", {"Date": None, "Creator": "resnet-bench"}).decode()
+
+    def png(self) -> bytes:
+        """The figure as PNG, `DPI` dots per inch."""
+        return self._render("png", {"Software": None})
+
+    @contextlib.contextmanager
+    def canvas(self) -> Iterator[Canvas]:
+        """The drawn matplotlib figure; the suite's settings of matplotlib hold until the context ends.
+
+        Raises `UserError` without matplotlib.
+        """
+        require_matplotlib()
+        import matplotlib
+        from matplotlib.figure import Figure as Canvas
+
+        # A user's matplotlibrc must not change the picture. The picture must not change the backend of a notebook.
+        settings: dict[Any, Any] = {**matplotlib.rcParamsDefault, **MATPLOTLIB_SETTINGS, "svg.hashsalt": self.name}
+        settings.pop("backend", None)
+        with matplotlib.rc_context(settings):
+            canvas = Canvas(figsize=(WIDTH, self.height), layout="constrained", facecolor="white")
+            canvas.get_layout_engine().set(w_pad=0.1, h_pad=0.06, wspace=0.03)  # type: ignore[union-attr, call-arg]
+            canvas.suptitle(f"{self.title}\n{textwrap.fill(self.context, 100)}", fontsize=10.5)
+            self.draw(canvas)
+            yield canvas
+
+    def _render(self, format_: str, metadata: dict[str, Any]) -> bytes:
+        out = io.BytesIO()
+        with self.canvas() as canvas:
+            canvas.savefig(out, format=format_, dpi=DPI, metadata=metadata)
+        return out.getvalue()
+
+
+def require_matplotlib() -> None:
+    """Import matplotlib; raise `UserError` where it is not installed or cannot be imported.
+
+    The environment may name a backend that is not installed here: a notebook sets one for every process that it starts.
+    Figures need no backend, so matplotlib is imported without it, and gets it afterwards where it accepts it.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError('Figures need matplotlib; install it with: pip install "resnet-bench[figures]".')
+    if "matplotlib" in sys.modules:
+        return
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+
+        if backend:
+            with contextlib.suppress(ValueError):
+                matplotlib.rcParams["backend"] = backend
+    except Exception as error:  # from a part of matplotlib, or from a matplotlibrc that is not text
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"Figures need matplotlib, which cannot be imported ({reason}); mend its matplotlibrc or install it anew."
+        ) from None
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
