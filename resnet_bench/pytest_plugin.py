@@ -13,6 +13,7 @@ import pytest
 import pytest_benchmark.plugin
 from pytest_benchmark.session import PerformanceRegression
 
+from resnet_bench.analysis.differences import differences
 from resnet_bench.errors import without_credentials
 from resnet_bench.output import make_readable
 from resnet_bench.pytest_options import TAKEN
@@ -115,7 +116,8 @@ def pytest_benchmark_compare_machine_info(
 ) -> None:
     """Note the differences that matter. `pytest_configure` switches pytest-benchmark's own check off."""
     ours, theirs = ((info.get("resnet_bench") or {}) for info in (machine_info, compared_benchmark["machine_info"]))
-    keys = [k for k in ("cpu", "memory_bytes", "torch", "threads", "container") if ours.get(k) != theirs.get(k)]
+    found = [d.key.partition(".")[0] for d in differences(theirs, ours)]  # what an older file lacks is none
+    keys = [k for k in ("cpu", "memory_bytes", "torch", "threads", "container") if k in found]
     if keys:
         config.stash[SUITE].notes.append(
             f"the saved run differs in {', '.join(keys)}; `resnet-bench compare` says what that explains."
