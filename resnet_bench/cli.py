@@ -283,7 +283,7 @@ def export(files: tuple[Path, ...], format_: Literal["csv", "parquet", "json"], 
         require_writable(output, "--output")
     if format_ == "parquet" and output is None and sys.stdout.isatty():
         raise UserError("Parquet is no text for a terminal; give --output FILE.")
-    data = frame.written(frame.of(read_all(files)), format_)
+    data = frame.serialized(frame.data_frame(read_all(files)), format_)
     if output is None:
         sys.stdout.buffer.write(data)
     else:

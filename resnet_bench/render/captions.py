@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from resnet_bench import identity
-from resnet_bench.analysis.series import Fact, Group, Series
+from resnet_bench.analysis.series import Distinction, Group, Series
 from resnet_bench.schema import DatasetInfo
 from resnet_bench.wording import short
 
@@ -36,11 +36,11 @@ def cpu_text(group: Group) -> str:
 
 
 def _in_brackets(group: Group) -> str:
-    facts = [_fact_text(fact) for fact in group.distinction if fact.key not in SHOWN]
+    facts = [_fact_text(fact) for fact in group.distinctions if fact.key not in SHOWN]
     return f" ({'; '.join(facts)})" if facts else ""
 
 
-def _fact_text(fact: Fact) -> str:
+def _fact_text(fact: Distinction) -> str:
     """`L1d cache 48 KiB`; of the instruction sets only those that another machine lacks."""
     key, value, every = fact
     words = key.replace("_", " ").removesuffix(" bytes")

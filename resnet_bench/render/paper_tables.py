@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from resnet_bench import paper
 from resnet_bench.analysis.drift import drift_during_run
 from resnet_bench.analysis.series import (
-    EpochTime,
+    EpochDuration,
     Group,
     Series,
     groups,
@@ -125,7 +125,7 @@ def _measured(series: Series, minutes: bool) -> list[str]:
 def _cells(
     architecture: str,
     parameters: str,
-    epoch: EpochTime | None,
+    epoch: EpochDuration | None,
     step: float | None,
     peak: Interval | None,
     final: Interval | None,
@@ -148,13 +148,13 @@ def _cells(
     ]
 
 
-def _time(time: EpochTime | None, unit: float) -> str:
+def _time(time: EpochDuration | None, divisor: float) -> str:
     if time is None:
         return MISSING
-    value = time.seconds / unit
+    value = time.seconds / divisor
     if time.low is None or time.high is None:
         return significant(value)
-    return f"{significant(value)} [{significant(time.low / unit, value)}, {significant(time.high / unit, value)}]"
+    return f"{significant(value)} [{significant(time.low / divisor, value)}, {significant(time.high / divisor, value)}]"
 
 
 def _percent(accuracy: Interval | None) -> str:
@@ -217,7 +217,7 @@ def _span(numbers: Sequence[int], noun: str) -> str:
     return f"{low:,}{'' if low == high else f' to {high:,}'} {noun}{'' if high == 1 else 's'}"
 
 
-def _notes(group: Group, times: Sequence[EpochTime]) -> list[str]:
+def _notes(group: Group, times: Sequence[EpochDuration]) -> list[str]:
     dataset, series = group.dataset, group.series
     notes = [
         f"Columns headed “published” are the paper's, measured on {paper.MACHINE} with CIFAR-100 for {paper.EPOCHS} "
