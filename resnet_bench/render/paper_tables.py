@@ -1,4 +1,4 @@
-"""The paper's two tables and the summary of all networks, made from results; nothing published counts as measured."""
+"""The paper's two tables and a summary of all networks, made from results; published values stay in own columns."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ PAPER_BATCH_SIZE = 4
 
 
 TABLES: list[Callable[[Group], Table | None]] = [speed_tables.steps, speed_tables.modes, agreement_table.agreement]
-"""What is told of each group besides its summary; a table that has nothing to tell is None."""
+"""The tables of each group besides its summary. A function returns None where the group has no results for it."""
 
 
 def tables(samples: Samples) -> list[Table]:
-    """Table 1 and 2 as in the paper; for each machine and data set a summary and what its engines are; explanations."""
+    """Table 1 and 2 as in the paper; for each machine and data set a summary and `TABLES`; where a step's time goes."""
     counts = parameter_counts(samples)
     found = groups(samples)
     summaries = [_summary(g, counts) for g in found] if found else [_counts_only(counts)] if counts else []
@@ -52,7 +52,7 @@ def _paper_table(number: int, counts: dict[str, dict[int, int]]) -> Table:
 
 
 def _paper_count(counts: dict[int, int]) -> str:
-    """`8.9M`; with another number of classes than the paper's the count differs, so that is said."""
+    """`8.9M`, or `8.9M (10 classes)`, because the count depends on the number of classes."""
     if not counts:
         return "not measured"
     if paper.CLASSES in counts:
@@ -164,7 +164,7 @@ def _percent(accuracy: Interval | None) -> str:
 
 
 def _marks(series: Series, group: Group) -> str:
-    """Why this row is not quite what the paper's is, in words, so that every format carries it."""
+    """How the measurements of this row differ from the paper's, in words, so that every format can show it."""
     dataset, marks = group.dataset, []
     if dataset.synthetic:
         marks.append("synthetic")
@@ -198,7 +198,7 @@ def _marks(series: Series, group: Group) -> str:
 
 
 def _sizes(series: Sequence[Series]) -> str:
-    """How much was measured: `accuracy of 3 seeds after 15 epochs; epoch time of 1,200 to 1,400 steps`."""
+    """How much was measured: `accuracy of 3 seeds after 15 epochs; time of 1,200 to 1,400 steps a network`."""
     parts = []
     trained = [s for s in series if s.accuracies]
     if trained:

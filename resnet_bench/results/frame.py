@@ -122,11 +122,9 @@ def data_frame(samples: Samples) -> pd.DataFrame:
         "epoch",
         "round",
     ]
-    order += [
-        name for name in COLUMNS if name not in order
-    ]  # by all columns, so that only equal rows may change places
-    table.sort_values(order, kind="stable", na_position="first", ignore_index=True, inplace=True)
-    return table
+    order += [name for name in COLUMNS if name not in order]  # all columns, so that only equal rows may change places
+    ordered: pd.DataFrame = table.sort_values(order, kind="stable", na_position="first", ignore_index=True)
+    return ordered
 
 
 def serialized(table: pd.DataFrame, format_: Literal["csv", "parquet", "json"]) -> bytes:

@@ -46,7 +46,7 @@ class Run:
         result: the longest copy of it that the files hold.
         machine: `identity.describe()` of its file.
         file: the file that it was taken from.
-        together: equal for runs whose rounds were measured in turn, so that the same rounds of two runs may be compared.
+        together: equal for runs whose rounds were measured in turn, so that the same rounds of two may be compared.
             These are the runs of one process of one session; where a file does not tell, of one file.
     """
 
