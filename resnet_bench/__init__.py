@@ -32,4 +32,4 @@ def load(paths: str | Path | Iterable[str | Path]) -> pandas.DataFrame:
     """
     from resnet_bench.results import frame, samples  # pandas takes a second to import
 
-    return frame.from_samples(samples.read_all([paths] if isinstance(paths, str | Path) else paths))
+    return frame.data_frame(samples.read_all([paths] if isinstance(paths, str | Path) else paths))

@@ -1,6 +1,6 @@
 """The command line: each command reads its options, calls one module and prints.
 
-torch takes seconds to import, so commands import what they need when they run and `--help` stays instant.
+torch takes seconds to import. So commands import what they need only when they run, and `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def train(
                 f"  train {epoch.train_seconds:8.1f} s  loss {epoch.train_loss:.4f}"
                 f"  test {epoch.eval_seconds:6.1f} s  loss {epoch.test_loss:.4f}  accuracy {epoch.test_accuracy:6.2%}"
             )
-    finally:  # also after Ctrl-C or a diverged loss: what there is, is worth keeping
+    finally:  # also after Ctrl-C or a diverged loss: the epochs so far are worth keeping
         if output is not None and training.results:
             files.write_json(output, training.result(identity.describe()).model_dump(mode="json"))
 
@@ -283,7 +283,7 @@ def export(files: tuple[Path, ...], format_: Literal["csv", "parquet", "json"], 
         require_writable(output, "--output")
     if format_ == "parquet" and output is None and sys.stdout.isatty():
         raise UserError("Parquet is no text for a terminal; give --output FILE.")
-    data = frame.written(frame.from_samples(read_all(files)), format_)
+    data = frame.serialized(frame.data_frame(read_all(files)), format_)
     if output is None:
         sys.stdout.buffer.write(data)
     else:
@@ -357,7 +357,9 @@ def compare(
             tables += [gate_table.thresholds(found, allow_missing=allow_missing)] if found else []
         if format_ == "html":
             text = page.document("Comparison", [page.Section("Comparison", tables)])
-            text = text.encode("ascii", "xmlcharrefreplace").decode()  # it says UTF-8, the output may be another's
+            text = text.encode(
+                "ascii", "xmlcharrefreplace"
+            ).decode()  # the page declares UTF-8, but the output may be in another encoding
         else:
             text = "\n\n".join(table.render(format_) for table in tables)
     click.echo(text)
@@ -403,7 +405,9 @@ def measure_machine(format_: str, threads: int | None) -> None:
     "--time-limit", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, help="In seconds."
 )
 @click.option("--format", "format_", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
-def explain_step(architecture: str, time_limit: float, format_: Any, **options: Any) -> None:
+def explain_step(
+    architecture: str, time_limit: float, format_: Literal["text", "markdown", "json"], **options: Any
+) -> None:
     """Explain where the time of a training step of ARCHITECTURE goes.
 
     \b
@@ -415,7 +419,7 @@ def explain_step(architecture: str, time_limit: float, format_: Any, **options: 
     from resnet_bench import architectures, machine
     from resnet_bench.data import datasets
     from resnet_bench.engines import fast
-    from resnet_bench.measure import ablation as explaining
+    from resnet_bench.measure import ablation
     from resnet_bench.render import ablation_table
     from resnet_bench.render.captions import machine_text
 
@@ -423,7 +427,7 @@ def explain_step(architecture: str, time_limit: float, format_: Any, **options: 
     fast.Engine.require()
     recipe = recipe_of({**options, "epochs": 1})
     dataset = datasets.load(options["dataset"], train_images=options["train_images"], seed=options["seed"])
-    result = explaining.explain(
+    result = ablation.explain(
         chosen,
         dataset,
         recipe,
@@ -438,7 +442,7 @@ def explain_step(architecture: str, time_limit: float, format_: Any, **options: 
 
 @readable()
 def main(args: list[str] | None = None) -> Any:
-    """Run the command line: exit status 0, 2 for something the user can mend, 130 after Ctrl-C."""
+    """Run the command line. The exit status is 0, 2 for what the user can mend, 130 after Ctrl-C."""
     try:
         sys.exit(cli.main(args, prog_name="resnet-bench", standalone_mode=False))
     except click.exceptions.Exit as exit_:
@@ -450,8 +454,10 @@ def main(args: list[str] | None = None) -> Any:
         click.echo(f"resnet-bench: error: {error}", err=True)
         sys.exit(2)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of the output has nowhere to go
-        if isinstance(error, BrokenPipeError):  # the reader went away, as `head` does
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # at exit Python writes the rest of the output, which would fail again
+        if isinstance(error, BrokenPipeError):  # the reader closed the pipe, as `head` does
             sys.exit(1)
         where = error.filename or ("the output" if error.errno == errno.ENOSPC else "the system")
         click.echo(f"resnet-bench: error: {where}: {error.strerror or error}.", err=True)

@@ -1,4 +1,4 @@
-"""Intervals of a mean and of a proportion, each defined once for measuring, results and analysis."""
+"""Intervals of a mean and of a proportion. Measuring, results and analysis all use these."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
 def wilson(proportion: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval (Wilson 1927) for a proportion of `trials`, which need not be a whole number.
 
-    For whole numbers it is what `scipy.stats.binomtest` gives, which takes no others.
+    For whole numbers it is the interval of `scipy.stats.binomtest`, which takes only whole numbers.
     """
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     centre = proportion + z * z / (2 * trials)

@@ -1,4 +1,4 @@
-"""Results as data: the one schema that every JSON file of the suite follows, written and read here.
+"""Results as data: the schema of every JSON file that the suite writes and reads.
 
 Two kinds of file hold them. `resnet-bench train --output` writes one `AccuracyResult`. `pytest benchmarks` writes
 pytest-benchmark's JSON, in which each benchmark's `extra_info` is one result (`parameters`, `epoch_time`, `accuracy`,
@@ -17,19 +17,19 @@ SCHEMA_VERSION: Literal[2] = 2
 READABLE_VERSIONS = (1, 2)
 Version = Literal[1, 2]
 
-Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 30 years; keeps sums and ratios of nonsense finite
+Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 30 years; keeps sums and ratios of damaged values finite
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=1, le=10**15)]  # what a float can hold exactly
 NonNegativeCount = Annotated[int, Field(ge=0, le=10**15)]
 ClassCount = Annotated[int, Field(ge=2, le=10**15)]
 Parameters = Annotated[float, Field(ge=0, le=1e15)]  # mean of counts
-Finite = Annotated[float, Field(ge=-1e300, le=1e300)]  # milliseconds and per cent of it are finite too
+Finite = Annotated[float, Field(ge=-1e300, le=1e300)]  # also finite when converted to milliseconds or per cent
 Loss = float
 
 
 class Model(BaseModel):
-    """Immutable; unknown keys, NaN and infinities are errors."""
+    """An immutable part of a result; unknown keys, NaN and infinities are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -45,19 +45,19 @@ class Interval(Model):
 
     @model_validator(mode="after")
     def _ordered(self) -> Interval:
-        slack = 1e-9 * max(abs(self.estimate), abs(self.low), abs(self.high))  # of the rounding behind the ends
+        slack = 1e-9 * max(abs(self.estimate), abs(self.low), abs(self.high))  # ends are rounded
         if not self.low - slack <= self.estimate <= self.high + slack:
             raise ValueError("the estimate lies outside its interval")
         return self
 
     @property
     def relative(self) -> float:
-        """Half the interval's width over the estimate; infinite for an estimate of 0."""
+        """Half the width of the interval over the estimate; infinite for an estimate of 0."""
         return (self.high - self.low) / 2 / self.estimate if self.estimate else math.inf
 
 
 class DatasetInfo(Model):
-    """Which images were used. `sha256` is over the images and labels in use, training set first."""
+    """Which images were used. `sha256` is that of the images and labels in use, training set first."""
 
     name: str
     synthetic: bool
@@ -89,13 +89,11 @@ class EpochResult(Model):
     test_loss: Loss
     test_accuracy: Fraction
     phases: PhaseSeconds
-    stretches: (
-        tuple[NonNegativeCount, ...] | None
-    )  # which of the training's stretches it was trained in; None: not told
+    stretches: tuple[NonNegativeCount, ...] | None  # numbers of the stretches that trained it; None: not told
 
 
-class _Result(Model):
-    """What is common to every result. None stands for what a file of version 1 does not tell."""
+class _BaseResult(Model):
+    """The keys that every result has. None stands for what a file of version 1 does not tell."""
 
     schema_version: Version = SCHEMA_VERSION
     architecture: str
@@ -103,14 +101,14 @@ class _Result(Model):
     started_at: str | None  # when it began, UTC, ISO 8601
 
     @model_validator(mode="after")
-    def _says_where_it_comes_from(self) -> _Result:
+    def _says_where_it_comes_from(self) -> _BaseResult:
         if self.schema_version > 1 and (self.process is None or self.started_at is None):
             raise ValueError("process and started_at are unknown only in version 1")
         return self
 
 
 class Stretch(Model):
-    """What one process contributed to a training: the settings, machine, software and code it ran under."""
+    """What one process contributed to a training, with the settings, machine, software and code that it ran under."""
 
     process: str
     session: str
@@ -122,8 +120,8 @@ class Stretch(Model):
     machine: dict[str, Any]  # `resnet_bench.identity.describe()`
 
 
-class _Run(_Result):
-    """What is common to every result that a training produced."""
+class _TrainingResult(_BaseResult):
+    """The keys of every result that comes from a training."""
 
     parameters: Count
     engine: str
@@ -136,12 +134,12 @@ class _Run(_Result):
     compile_seconds: Seconds = 0.0  # never part of an epoch's time
 
 
-class AccuracyResult(_Run):
+class AccuracyResult(_TrainingResult):
     """A training: `complete` is false where it stopped before the recipe's last epoch."""
 
     kind: Literal["accuracy"] = "accuracy"
-    mixed: bool = False  # stretches differ in setting, machine, software or code: times of epochs do not compare
-    same_bits: bool | None  # whether an undisturbed run has the same weights to the last bit; None: not told
+    mixed: bool = False  # stretches differ in setting, machine, software or code, so times of epochs do not compare
+    same_bits: bool | None  # whether a run without interruption ends with exactly these weights; None: not told
     stretches: tuple[Stretch, ...] | None  # in order; None: not told
     complete: bool
     epochs: tuple[EpochResult, ...]
@@ -162,12 +160,12 @@ class AccuracyResult(_Run):
 
     @property
     def peak_accuracy(self) -> float | None:
-        """Of the best epoch, picked after the fact: the one definition of a network's peak."""
+        """Accuracy of the best epoch, as a fraction of 1; None before the first. The only definition of a peak."""
         return max((e.test_accuracy for e in self.epochs), default=None)
 
     @property
     def epoch_times(self) -> dict[int, float]:
-        """{epoch: training seconds} of epochs whose times compare; none where the training is `mixed`."""
+        """{epoch: training seconds} of the epochs whose times compare; empty where the training is `mixed`."""
         return {} if self.mixed else {e.epoch: e.train_seconds for e in self.epochs}
 
 
@@ -181,7 +179,7 @@ class Block(Model):
     page_faults: NonNegativeCount
 
 
-class EpochTimeResult(_Run):
+class EpochTimeResult(_TrainingResult):
     """Seconds for one training epoch (no evaluation), measured whole (`full`) or extrapolated (`sampled`).
 
     `epoch_seconds = startup_seconds + steps_per_epoch × mean step time`; in mode `full` it is the mean of the blocks.
@@ -195,11 +193,11 @@ class EpochTimeResult(_Run):
     warmup_steps: NonNegativeCount
     startup_seconds: Seconds  # what opening an epoch's pipeline costs before its first step
     blocks: tuple[Block, ...]
-    read_parameters: Parameters | None = None  # by the forward pass of the mean timed step; None: not counted yet
-    updated_parameters: Parameters | None = None  # by its update
+    read_parameters: Parameters | None = None  # by the forward pass of the mean timed step; None: an older file
+    updated_parameters: Parameters | None = None  # by the update of that step
     epoch_seconds: Interval | None  # None for fewer than two blocks
-    step_bound_seconds: Seconds | None = None  # least time a step can take here: `machine.step_bound`
-    peak_memory_bytes: NonNegativeCount | None  # most that training this network added to the process
+    step_bound_seconds: Seconds | None = None  # the least time that a step can take here: `machine.step_bound`
+    peak_memory_bytes: NonNegativeCount | None  # the most that training this network added to the process
     load_average_before: float | None  # over one minute; None where the system has none
     load_average_after: float | None
     warnings: tuple[str, ...]  # why this number should be doubted; empty where nothing was noticed
@@ -214,9 +212,9 @@ class EpochTimeResult(_Run):
 
     @property
     def epoch_times(self) -> dict[int, float]:
-        """{round: the seconds that its block says an epoch takes}: the one definition of an epoch's seconds.
+        """{round: seconds of an epoch, as its block says}: the only definition of an epoch's seconds.
 
-        `sampled`: the pipeline's start and as many mean steps as an epoch has; `full`: the whole epoch as it was timed.
+        `sampled`: the start of the pipeline and as many mean steps as an epoch has. `full`: the epoch as it was timed.
         """
         if self.mode == "full":
             return {b.round: b.seconds for b in self.blocks}
@@ -229,7 +227,7 @@ class EpochTimeResult(_Run):
         return {p: sum(getattr(b.phases, p) for b in self.blocks) / steps for p in PhaseSeconds.model_fields}
 
 
-class ParametersResult(_Result):
+class ParametersResult(_BaseResult):
     """The size of a network, counted on the module; building it is what the benchmark times."""
 
     kind: Literal["parameters"] = "parameters"
@@ -240,13 +238,13 @@ class ParametersResult(_Result):
     published_parameters: str | None
 
 
-class OverheadResult(_Result):
-    """What the harness costs: ratios of interleaved blocks over the same batches; 1 is free."""
+class OverheadResult(_BaseResult):
+    """What the harness costs: ratios of the times of interleaved blocks over the same batches; 1 is no cost."""
 
     kind: Literal["overhead"] = "overhead"
     engine: str
     steps: Count  # of one block
-    bare_seconds: tuple[Seconds, ...]  # block by block
+    bare_seconds: tuple[Seconds, ...]  # of each block
     harness_seconds: tuple[Seconds, ...]
     clocks_seconds: tuple[Seconds, ...]
     harness_over_bare: Interval  # harness with clocks off / bare PyTorch loop
@@ -254,30 +252,30 @@ class OverheadResult(_Result):
 
 
 class Variant(Model):
-    """A step run one way: a row of `resnet-bench explain`."""
+    """A step, run in one way: a row of `resnet-bench explain`."""
 
     architecture: str
     name: str  # e.g. `fused Adam`
     change: str  # what differs from the row before
     step_seconds: Interval  # mean over blocks
-    block_seconds: tuple[Seconds, ...]  # per step, block by block: the raw values
+    block_seconds: tuple[Seconds, ...]  # of a step, for each block: the raw values
     phases: PhaseSeconds  # per step
     page_faults: Annotated[float, Field(ge=0, le=1e15)]  # per step
-    optimizer_bytes: NonNegativeCount  # per step, by count of what is read and written; see `explain`
+    optimizer_bytes: NonNegativeCount  # per step, counted from what is read and written; see `measure.ablation`
 
 
-class ExplainResult(_Result):
-    """Where the time of a step goes: from the plain step to the fastest, one change at a time."""
+class ExplainResult(_BaseResult):
+    """Where the time of a step goes: from the plain step to the fastest one, one change at a time."""
 
     kind: Literal["explain"] = "explain"
-    counterpart: str  # the network it is compared with, variant by variant
+    counterpart: str  # the network that it is compared with, variant by variant
     dataset: DatasetInfo
     recipe: dict[str, Any]
     seed: int
     threads: Count
     workers: NonNegativeCount  # of the plain variant's loader
     variants: tuple[Variant, ...]  # the network's rows, then the counterpart's
-    dead_share: Fraction  # of hidden units that never answer, in the state that denormals were measured on
+    dead_share: Fraction  # of hidden units that are dead, in the state on which denormals were measured
     denormal_share: Fraction  # of that state's moments
     denormals: tuple[Variant, ...]  # on that state: kept, flushed
     warnings: tuple[str, ...]
@@ -305,4 +303,4 @@ Result = Annotated[
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
 KINDS = tuple(model.model_fields["kind"].default for model in get_args(get_args(Result)[0]))
-"""Of results: what `kind` may be."""
+"""The values that `kind` of a result may have."""

@@ -1,4 +1,4 @@
-"""Values from files in sentences, the same in every message."""
+"""How values from files are written in a sentence."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from typing import Any
 
 
 def short(value: Any, length: int = 40) -> str:
-    """A value from a file in a sentence: one line, not too long."""
+    """The value as one line of at most `length` characters."""
     text = " ".join(str(value).split())
     return text if len(text) <= length else f"{text[: length - 1]}…"

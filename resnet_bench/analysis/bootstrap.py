@@ -1,13 +1,14 @@
-"""Statistics of a comparison: bootstrapped ratios of mean times, and the difference of two proportions.
+"""Bootstrapped ratios of mean times, and the difference of two proportions.
 
-A ratio of means gets a bootstrap interval: the units that were measured (blocks, or whole runs) are drawn again with
-replacement, and the 2.5 % and 97.5 % percentiles of the resampled ratio are taken on the logarithmic scale. With few
-units these percentiles are known to lie too near (Hesterberg 2015, "What Teachers Should Know About the Bootstrap",
-section 4): the resampled variance lacks a factor n/(n-1), and a normal quantile stands where Student's t belongs. Both
-are mended by stretching the percentiles' distance from the estimate by √(n/(n-1)) · t/z, with Welch's degrees of
-freedom for t.
-In simulation the 95 % interval then covers in 95 to 98 % of cases, from 2 units a side on (`tests/test_statistics.py`).
-The proportion of several runs is treated alike: their scatter counts with Student's t (`effective_trials`).
+A ratio of means gets a bootstrap interval. The rounds that were measured (or the runs, where there are several) are
+drawn again with replacement. The ends of the interval are the 2.5 % and 97.5 % percentiles of the resampled ratio, on
+the logarithmic scale. With few values these percentiles lie too near the estimate (Hesterberg 2015, "What Teachers
+Should Know About the Bootstrap", section 4): the resampled variance lacks a factor n/(n-1), and a normal quantile
+stands in place of Student's t. So their distance from the estimate is multiplied by √(n/(n-1)) · t/z, where t has
+Welch's degrees of freedom. In simulation the 95 % interval then covers the true ratio in 95 to 98 % of cases, from 2
+values a side on (`tests/analysis/test_bootstrap.py`).
+
+Proportions of several runs are treated in the same way: their scatter counts with Student's t (`effective_trials`).
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LogMean:
-    """The logarithm of a mean time, or sums and differences of such, with its bootstrap distribution.
+    """The logarithm of a mean time, or a sum or difference of such logarithms, with its bootstrap distribution.
 
     Attributes:
-        estimate: from all units.
-        draws: [RESAMPLES], the same statistic of each resample, its spread corrected by √(n/(n-1)).
-        sources: (variance of the draws, degrees of freedom) of each independent sample that went in.
+        estimate: from all values.
+        draws: float64 [RESAMPLES], the same statistic of each resample; its spread is corrected by √(n/(n-1)).
+        sources: (variance of the draws, degrees of freedom) of each independent sample that it comes from.
     """
 
     estimate: float
@@ -44,7 +45,7 @@ class LogMean:
     sources: tuple[tuple[float, float], ...]
 
     def within(self, other: LogMean) -> LogMean:
-        """Logarithm of the ratio of two means of one sample, whose units were drawn together."""
+        """Logarithm of the ratio of two means of one sample, whose rounds were drawn together."""
         draws = self.draws - other.draws
         freedom = min(f for _, f in (*self.sources, *other.sources))
         return LogMean(self.estimate - other.estimate, draws, ((float(np.nanvar(draws)), freedom),))
@@ -56,8 +57,10 @@ class LogMean:
     def ratio(self, together: int = 1) -> Interval:
         """The ratio with its 95 % bootstrap interval.
 
-        `together` ratios of which all are to lie in their intervals with that confidence get wider ones (Bonferroni):
-        looking at five networks must not find a difference five times as often.
+        Args:
+            together: the number of ratios that shall all lie in their intervals with that confidence. The more there
+                are, the wider the interval (Bonferroni): a look at five networks must not find a difference five times
+                as often.
         """
         tail = (1 - CONFIDENCE) / 2 / together
         low, high = np.nanquantile(self.draws, [tail, 1 - tail])
@@ -79,23 +82,23 @@ class LogMean:
 
 
 def _exp(x: float) -> float:
-    return math.exp(min(max(x, -600.0), 600.0))  # two blocks that lie far apart must not overflow
+    return math.exp(min(max(x, -600.0), 600.0))  # the interval of two blocks that lie far apart must not overflow
 
 
 def bootstrap(values: Floats, seed: Sequence[int]) -> list[LogMean]:
-    """Resample the units of one sample and take each column's mean.
+    """Resample the rounds of one sample and take each column's mean.
 
     Args:
-        values: [units, columns], seconds above 0; a row is drawn as a whole, so that what the columns share (the
-            machine's drift in a round) stays shared. NaN where a column has no value; at least two values a column.
+        values: [rounds, columns], seconds above 0; NaN where a column has no value, with at least two values a column.
+            A row is drawn as a whole, so that what the columns of a round share (the machine's drift) stays shared.
         seed: of numpy's generator; independent samples need different seeds.
 
     Returns:
         One `LogMean` a column.
     """
-    units = len(values)
+    rounds = len(values)
     present = ~np.isnan(values)
-    counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), RESAMPLES).astype(np.float64)
+    counts = np.random.default_rng(seed).multinomial(rounds, np.full(rounds, 1 / rounds), RESAMPLES).astype(np.float64)
     drawn = counts @ present
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.where(drawn > 0, counts @ np.where(present, values, 0.0) / drawn, np.nan)
@@ -108,12 +111,13 @@ def bootstrap(values: Floats, seed: Sequence[int]) -> list[LogMean]:
 
 
 def mean_log(logs: Sequence[LogMean]) -> LogMean:
-    """The mean of logarithms drawn together: the geometric mean of ratios over networks measured in common rounds.
+    """The mean of logarithms: the geometric mean of the ratios of networks whose rounds were drawn together.
 
-    The `LogMean`s have their sources in the same order, as `a.against(b)` of columns of the same two samples has.
+    Args:
+        logs: with their sources in the same order, as `a.against(b)` of columns of the same two samples gives them.
     """
     draws = np.mean([m.draws for m in logs], axis=0)
-    # The variance of the mean divides over the sources as the summed variances do.
+    # Each source has the share in the variance of the mean that it has in the sum of the variances.
     by_source = [sum(m.sources[i][0] for m in logs) for i in range(len(logs[0].sources))]
     total, variance = sum(by_source), float(np.nanvar(draws))
     sources = tuple(
@@ -138,13 +142,13 @@ def proportion_difference(proportion: float, trials: float, base: float, base_tr
 
 
 def effective_trials(proportions: Sequence[float], trials: float) -> float:
-    """How many independent trials several runs with `trials` each are worth, given how far the runs lie apart.
+    """How many independent trials several runs with `trials` each are worth, given how far the runs scatter.
 
-    Runs that scatter more than binomial sampling explains count for less: their summed trials are divided by the
-    overdispersion, as in Rao and Scott 1992. Few runs hardly tell how far runs scatter, so a normal quantile z over
-    these trials would give too short an interval; the trials times (z/t)² make it as long as Student's t with
-    `runs - 1` degrees of freedom does (Korn and Graubard 1998). Never do they count for more than they have. A single
-    run says nothing of how runs scatter and counts in full.
+    Runs that scatter more than binomial sampling explains count for less: the sum of their trials is divided by the
+    overdispersion (Rao and Scott 1992). Few runs hardly show how far runs scatter, so a normal quantile z would make
+    the interval too short. The trials are therefore also multiplied by (z/t)², which makes it as long as Student's t
+    with `runs - 1` degrees of freedom does (Korn and Graubard 1998). The result is never more than the sum of the
+    trials. A single run does not show how runs scatter and counts in full.
     """
     runs = len(proportions)
     total = float(runs) * trials

@@ -1,4 +1,4 @@
-"""What differs between two machine descriptions: software and settings first, noise left out."""
+"""What differs between two descriptions of machines: settings and software first, without what always differs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SUSPECTS = (
     "libc",
     "os",
 )
-"""Keys of `machine.describe()` that most often explain a difference in time, the likeliest first; the rest follows."""
+"""Keys of `machine.describe()` that most often explain a difference in time, the likeliest first; others follow."""
 
-NOISE = frozenset(
+CHANGING_WORDS = frozenset(
     {
         "calibration",
         "session",
@@ -55,18 +55,17 @@ NOISE = frozenset(
         "busy",
     }
 )
-"""Words in a key that say its value changes from minute to minute, or names the machine without describing it."""
+"""Words in a key whose value changes from minute to minute, or names a machine without describing it."""
 
-
-OPEN = re.compile(r"(.*(?:^|\.)(?:environment|build))\..")
-"""A key in one of the dictionaries that hold what is set and nothing else: what is not in one of them is not set."""
+OPEN_KEY = re.compile(r"(.*(?:^|\.)(?:environment|build))\..")
+"""A key in a dictionary that lists everything that is set, so that a key which is absent was not set."""
 
 NOT_SET = "not set"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One key of two descriptions with unlike values; None where the system did not tell."""
+    """A key whose values differ between two descriptions; a value is None where the system did not tell it."""
 
     key: str
     base: Any
@@ -74,21 +73,24 @@ class Difference:
 
 
 def differences(base: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
-    """Leaves that differ between two descriptions, most suspicious first.
+    """What differs between two descriptions, the likeliest causes of a difference in time first.
 
-    What one of them does not mention, as a file from before it was recorded, is unknown and no difference.
+    A key that only one of them has counts as unknown in the other and is no difference: a file may be older than the
+    key. Keys that match `OPEN_KEY` count as not set.
     """
-    mine, theirs = dict(_leaves(base)), dict(_leaves(other))
+    base_values, other_values = dict(_leaves(base)), dict(_leaves(other))
     found = []
-    for key in dict.fromkeys([*mine, *theirs]):
-        if (open_ := OPEN.match(key)) and all(isinstance(_at(m, open_[1]), dict) for m in (base, other)):
-            found.append(Difference(key, mine.get(key, NOT_SET), theirs.get(key, NOT_SET)))
-        elif key in mine and key in theirs:
-            found.append(Difference(key, mine[key], theirs[key]))
+    for key in dict.fromkeys([*base_values, *other_values]):
+        match = OPEN_KEY.match(key)
+        if match and all(isinstance(_at(machine, match[1]), dict) for machine in (base, other)):
+            found.append(Difference(key, base_values.get(key, NOT_SET), other_values.get(key, NOT_SET)))
+        elif key in base_values and key in other_values:
+            found.append(Difference(key, base_values[key], other_values[key]))
     return sorted((d for d in found if d.base != d.other), key=lambda d: _rank(d.key))
 
 
 def _at(machine: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key; None where there is none."""
     value: Any = machine
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
@@ -96,17 +98,17 @@ def _at(machine: dict[str, Any], key: str) -> Any:
 
 
 def _rank(key: str) -> int:
-    """Longer suspects win, so `torch.version` stands before the rest of `torch`; hardware comes after software."""
-    found = [(-len(s), i) for i, s in enumerate(SUSPECTS) if key == s or key.startswith(f"{s}.")]
+    """The place of the longest suspect that the key begins with: `torch.version` ranks before other keys of `torch`."""
+    found = [(-len(suspect), i) for i, suspect in enumerate(SUSPECTS) if f"{key}.".startswith(f"{suspect}.")]
     return min(found)[1] if found else len(SUSPECTS)
 
 
 def _leaves(machine: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything that is no dict, in the order of the description; noise left out."""
+    """(dotted key, value) of what is not a dict, in the order of the description, without `CHANGING_WORDS`."""
     stack: list[tuple[str, Any]] = [("", machine)]
-    while stack:  # not recursive: a hand-made file may nest deeper than Python's stack
+    while stack:  # no recursion: a damaged file may nest deeper than Python's stack
         key, value = stack.pop()
         if isinstance(value, dict):
             stack += [(f"{key}.{k}" if key else str(k), v) for k, v in reversed(value.items())]
-        elif OPEN.match(key) or not NOISE & set(re.split(r"[^a-z]+", key.lower())):
+        elif OPEN_KEY.match(key) or not CHANGING_WORDS & set(re.split(r"[^a-z]+", key.lower())):
             yield key, value

@@ -1,9 +1,9 @@
-"""Thresholds for continuous integration: `resnet-bench compare --fail-if METRIC:LIMIT` fails on a regression beyond.
+"""Thresholds for continuous integration: `resnet-bench compare --fail-if METRIC:LIMIT`.
 
-A regression fails only where it is significant beyond the threshold: where the whole interval lies beyond it. So
-`epoch_seconds:5%` fails when even the lower end of the interval is more than 5 % slower, and `accuracy:1` when even the
-upper end is more than 1 point lower. «Cannot tell» passes, and the table says so. A training that was cut off is no
-match for a complete one: its last accuracy is missing.
+A check fails only where the regression is significantly larger than the threshold: where the whole interval lies beyond
+it. So `epoch_seconds:5%` fails where even the lower end of the interval is more than 5 % slower, and `accuracy:1` where
+even the upper end is more than 1 point lower. «Cannot tell» passes, and the table says so. A training that was cut off
+cannot be checked against a complete one: its last accuracy is missing.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ CheckOutcome = Literal["pass", "fail", "missing"]
 
 @dataclass(frozen=True)
 class Threshold:
-    """`conv5x5.epoch_seconds:3%`.
+    """A limit for a regression, e.g. `conv5x5.epoch_seconds:3%`.
 
     Attributes:
-        architecture: the one it is for; None for all that have no threshold of their own for the metric.
-        limit: per cent of time, or points of accuracy.
+        architecture: the network that it is for; None for all networks without a threshold of their own for the metric.
+        limit: per cent of time, or percentage points of accuracy.
     """
 
     architecture: str | None
@@ -37,9 +37,13 @@ class Threshold:
 
     @classmethod
     def parse(cls, text: str) -> Threshold:
-        """`UserError` says what is wrong with the text."""
+        """Read a threshold as `--fail-if` takes it.
+
+        Raises:
+            UserError: the text is not a threshold.
+        """
         match = re.fullmatch(
-            r"(?:(?P<architecture>[^.:]+)\.)?(?P<metric>\w+):(?P<limit>\d+(?:\.\d+)?)(?P<unit>%?)", text
+            r"(?:(?P<architecture>[^.:]+)\.)?(?P<metric>\w+):(?P<limit>\d+(?:\.\d+)?)(?P<percent>%?)", text
         )
         usage = "write epoch_seconds:5%, accuracy:1 (points) or conv5x5.epoch_seconds:3%"
         if match is None:
@@ -47,7 +51,7 @@ class Threshold:
         metric = next((m for m in METRICS if m == match["metric"]), None)
         if metric is None:
             raise UserError(f"--fail-if {text!r} names no metric that can be compared; {usage}.")
-        if metric == "accuracy" and match["unit"]:
+        if metric == "accuracy" and match["percent"]:
             raise UserError(f"--fail-if {text!r} gives accuracy in per cent, but it is in points; {usage}.")
         return cls(match["architecture"], metric, float(match["limit"]))
 
@@ -72,11 +76,13 @@ class Check:
 
 
 def check(comparison: Comparison, thresholds: Sequence[Threshold]) -> list[Check]:
-    """Apply all thresholds; a threshold for one network takes the place of a general one for its metric.
+    """Apply all thresholds; a network's own threshold replaces the general one for the same metric.
 
-    Networks, or metrics of a network, that only one of the files has give `missing`, as does a network that a
-    threshold names and neither file has, and the accuracy of trainings that only one file has complete. `UserError`
-    where a threshold names a network that the suite does not know.
+    The outcome is `missing` where only one of the files has the network or the metric, where neither file has it, and
+    for accuracies of which only one file has complete trainings.
+
+    Raises:
+        UserError: a threshold names a network that the suite does not know.
     """
     checks = []
     for threshold in thresholds:
@@ -92,11 +98,11 @@ def _checks(comparison: Comparison, threshold: Threshold, thresholds: Sequence[T
     if threshold.architecture is not None and threshold.architecture not in networks | set(paper.PUBLISHED):
         from resnet_bench import architectures  # imports torch
 
-        architectures.get(threshold.architecture)
-    own = {t.architecture for t in thresholds if t.metric == threshold.metric and t.architecture}
+        architectures.get(threshold.architecture)  # raises for an unknown name
+    with_own = {t.architecture for t in thresholds if t.metric == threshold.metric and t.architecture}
 
     def concerns(architecture: str) -> bool:
-        return architecture == threshold.architecture if threshold.architecture else architecture not in own
+        return architecture == threshold.architecture if threshold.architecture else architecture not in with_own
 
     for row in filter(lambda r: concerns(r.architecture), comparison.rows):
         yield from _check_row(threshold, row)
@@ -118,4 +124,5 @@ def _check_row(threshold: Threshold, row: Row) -> Iterator[Check]:
 
 
 def failed(checks: Sequence[Check], *, allow_missing: bool) -> bool:
+    """Whether any check fails; without `allow_missing` what is missing fails too."""
     return any(c.outcome == "fail" or (c.outcome == "missing" and not allow_missing) for c in checks)

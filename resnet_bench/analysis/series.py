@@ -1,4 +1,4 @@
-"""Which results may stand together: one `Group` for each machine and data set, one `Series` for each line in it."""
+"""Results that belong together: a `Group` for each machine and data set, in it a `Series` a network and setting."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from resnet_bench.schema import AccuracyResult, DatasetInfo, EpochTimeResult, In
 
 
 @dataclass(frozen=True)
-class EpochTime:
-    """Seconds of one training epoch: `low` and `high` are the 95 % interval, None where one value is all there is.
+class EpochDuration:
+    """How long a training epoch takes.
 
     Attributes:
-        source: `sampled`, `full`, or `training` where it is the mean of the epochs of accuracy runs.
-        runs: how many results it is over.
-        steps: how many steps were timed, over all of them.
+        seconds: the mean.
+        low, high: seconds, its 95 % interval; None where there is only one value.
+        source: `sampled`, `full`, or `training` where it is the mean over the epochs of accuracy runs.
+        runs: the number of results that it comes from.
+        steps: the number of steps that were timed in them.
     """
 
     seconds: float
@@ -34,15 +36,15 @@ class EpochTime:
 
 @dataclass(frozen=True)
 class Series:
-    """Runs of one architecture under one setting; they differ in nothing but the seed and the time of day.
+    """Runs of one architecture under one setting; they differ only in seed, session, process and time of day.
 
     Attributes:
-        setting: engine, pipeline, workers, threads and the recipe's numbers, flat: what else decides the result.
-            `epochs` is there only where there are accuracy runs.
-        accuracies: one for each seed; only complete runs where there are any.
-        stopped: how many runs were left out of `accuracies` because they stopped early.
-        timed_trainings: those of `accuracies` whose epochs' times compare: none that was resumed under another setting,
-            and none at all where settings that change only times differ between them.
+        setting: engine, pipeline, workers, threads and the recipe's numbers, in one flat dict. `epochs` is there only
+            where there are accuracy runs.
+        accuracies: one run for each seed; only complete runs where there are any.
+        stopped: the number of runs that are left out of `accuracies` because they stopped early.
+        timed_trainings: the runs of `accuracies` whose epoch times compare. A run that was resumed under another
+            setting is left out; where the runs differ in a setting that changes only times, all are.
         timed: the runs with epoch-time results.
     """
 
@@ -63,12 +65,12 @@ class Series:
         return str(self.setting["engine"])
 
     def setting_without(self, *keys: str) -> dict[str, Any]:
-        """`setting` but for these keys: series that agree in it differ in nothing but them."""
+        """`setting` without these keys."""
         return {k: v for k, v in self.setting.items() if k not in keys}
 
     @property
     def parameters(self) -> int:
-        """Of the network that was run, with as many outputs as its data set has classes."""
+        """Trainable parameters of the network that was run, which has an output for each class of the data set."""
         return (*self.accuracies, *self.times)[0].parameters
 
     @property
@@ -87,10 +89,10 @@ class Series:
     def warnings(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(w for r in self.times for w in r.warnings))
 
-    def epoch_time(self) -> EpochTime | None:
-        """From the epoch-time results if there are any, else from the accuracy runs' own clocks; None without either.
+    def epoch_time(self) -> EpochDuration | None:
+        """From the epoch-time results if there are any, else from the epochs of accuracy runs; None without either.
 
-        Over several results it is their mean with its interval: sessions differ by more than blocks do.
+        Where there are several results, each of them counts as one value: sessions differ by more than blocks do.
         """
         measured = in_one_mode([r for r in self.times if r.blocks])
         if not measured:
@@ -101,9 +103,9 @@ class Series:
         mean = mean_of(values_or_means, positive_mean_interval)
         single = len(values) == 1 and len(values[0]) == 1
         low, high = (None, None) if single else (mean.low, mean.high)
-        return EpochTime(mean.estimate, low, high, source, len(measured), steps)
+        return EpochDuration(mean.estimate, low, high, source, len(measured), steps)
 
-    def _training_time(self) -> EpochTime | None:
+    def _training_time(self) -> EpochDuration | None:
         timed = self.timed_trainings
         seconds = [e.train_seconds for r in timed for e in r.epochs]
         if not seconds:
@@ -111,10 +113,10 @@ class Series:
         mean = mean_of(seconds, positive_mean_interval)
         low, high = (mean.low, mean.high) if len(seconds) > 1 else (None, None)
         steps = len(seconds) * self.steps_per_epoch
-        return EpochTime(mean.estimate, low, high, "training", len(timed), steps)
+        return EpochDuration(mean.estimate, low, high, "training", len(timed), steps)
 
     def step_seconds(self) -> float | None:
-        """Mean seconds of a step; from the epoch-time results' blocks, else the epoch's time over its steps."""
+        """Mean seconds of a step: from the blocks of epoch-time results, else an epoch's time over its steps."""
         blocks = [b for r in in_one_mode([r for r in self.times if r.blocks]) for b in r.blocks]
         if blocks:
             return sum(b.seconds for b in blocks) / sum(b.steps for b in blocks)
@@ -130,27 +132,28 @@ class Series:
         return {p: sum(getattr(b.phases, p) for b in blocks) / steps for p in PhaseSeconds.model_fields}
 
     def step_bound(self) -> float | None:
-        """The least seconds a step can take on this machine, where it was measured."""
+        """The least seconds that a step can take on this machine; None where it was not calibrated."""
         bounds = [r.step_bound_seconds for r in in_one_mode(self.times) if r.step_bound_seconds]
         return sum(bounds) / len(bounds) if bounds else None
 
     def final_accuracy(self) -> Interval | None:
+        """Accuracy after the last epoch, as a fraction of 1; None without accuracy runs."""
         return _accuracy([(r, r.epochs[-1].test_accuracy) for r in self.accuracies])
 
     def peak_accuracy(self) -> Interval | None:
-        """Of the best epoch of each run; its interval does not know that the best was picked."""
+        """Accuracy of the best epoch of each run; the interval does not allow for the fact that the best was picked."""
         return _accuracy([(r, peak) for r in self.accuracies if (peak := r.peak_accuracy) is not None])
 
     def accuracy_by_epoch(self) -> list[tuple[int, Interval]]:
-        """(epoch, accuracy) with the interval over seeds, or Wilson's for one seed; epochs that all runs reached."""
+        """(epoch, accuracy) for the epochs that all runs reached; the interval is over seeds, for one seed Wilson's."""
         shared = min((len(r.epochs) for r in self.accuracies), default=0)
-        pairs = [[(r, r.epochs[i].test_accuracy) for r in self.accuracies] for i in range(shared)]
-        return [(i, interval) for i, p in enumerate(pairs, 1) if (interval := _accuracy(p))]
+        by_epoch = [[(r, r.epochs[i].test_accuracy) for r in self.accuracies] for i in range(shared)]
+        return [(epoch, interval) for epoch, runs in enumerate(by_epoch, 1) if (interval := _accuracy(runs))]
 
     def seconds_by_epoch(self) -> list[tuple[int, Interval]]:
-        """(epoch, training seconds) with the interval over seeds; for one seed `low` and `high` are the value.
+        """(epoch, training seconds) for the epochs that all runs in `timed_trainings` reached.
 
-        Empty where all runs are `mixed`.
+        The interval is over seeds; for one seed its ends are the value.
         """
         timed = self.timed_trainings
         shared = min((len(r.epochs) for r in timed), default=0)
@@ -158,8 +161,14 @@ class Series:
         return [(i, mean_of(seconds, positive_mean_interval)) for i, seconds in enumerate(by_epoch, 1)]
 
 
-class Fact(NamedTuple):
-    """A value of an identity, and the values that every group has there, this one's included."""
+class Distinction(NamedTuple):
+    """What tells a group from others: a fact of its identity.
+
+    Attributes:
+        key: as in `identity.flat`.
+        value: of this group.
+        every: the values of all groups, this one included.
+    """
 
     key: str
     value: Any
@@ -171,19 +180,19 @@ class Group:
     """What was measured on one kind of machine with one software, code and data set.
 
     Attributes:
-        machines: the description that each of its files holds, with that file's calibration.
+        machines: the description in each of its files, with that file's calibration.
         series: in the paper's order.
-        distinction: facts of its machine, software and code in which it differs from other groups of the same files.
+        distinctions: facts of its machine, software and code in which it differs from other groups of the same files.
     """
 
     machines: tuple[dict[str, Any], ...]
     dataset: DatasetInfo
     series: tuple[Series, ...]
-    distinction: tuple[Fact, ...] = ()
+    distinctions: tuple[Distinction, ...] = ()
 
     @property
     def machine(self) -> dict[str, Any]:
-        """The first of the descriptions, which stands for all but their calibrations."""
+        """The first of the descriptions; the others may differ from it in calibration and settings of speed alone."""
         return self.machines[0]
 
     @property
@@ -203,7 +212,7 @@ class Group:
 
 
 def groups(samples: Samples) -> list[Group]:
-    """The runs of trainings by machine, software, code and data set, in the order in which they come."""
+    """Group the runs of trainings by machine, software, code and data set; groups come in the order of the runs."""
     found: dict[tuple[str, str], list[Pool]] = {}
     for pool in samples.pools:
         found.setdefault((pool.identity, pool.dataset), []).append(pool)
@@ -212,7 +221,7 @@ def groups(samples: Samples) -> list[Group]:
         runs = [run for pool in pools for run in pool.runs]
         descriptions = list({id(run.file): run.machine for run in runs}.values())
         made.append(Group(tuple(descriptions), _dataset(runs[0]), tuple(_series(pools))))
-    return [replace(g, distinction=_distinction(g, made)) for g in made]
+    return [replace(group, distinctions=_distinctions(group, made)) for group in made]
 
 
 def _dataset(run: Run) -> DatasetInfo:
@@ -220,12 +229,12 @@ def _dataset(run: Run) -> DatasetInfo:
     return run.result.dataset
 
 
-def _distinction(group: Group, every: Sequence[Group]) -> tuple[Fact, ...]:
+def _distinctions(group: Group, every: Sequence[Group]) -> tuple[Distinction, ...]:
     flat = [identity.flat(g.machine) for g in every]
-    mine = identity.flat(group.machine)
+    own = identity.flat(group.machine)
     return tuple(
-        Fact(key, value, tuple(f[key] for f in flat))
-        for key, value in mine.items()
+        Distinction(key, value, tuple(f[key] for f in flat))
+        for key, value in own.items()
         if key not in identity.SPEED_ONLY and any(f[key] != value for f in flat)
     )
 
@@ -243,11 +252,11 @@ def parameter_counts(samples: Samples) -> dict[str, dict[int, int]]:
 
 
 MODES: tuple[Literal["sampled", "full"], ...] = ("sampled", "full")
-"""Of measuring an epoch's time, the preferred one first: it has many blocks, so that its interval can be told."""
+"""How an epoch's time may be measured. `sampled` is preferred, because many blocks give a better interval."""
 
 
 def in_one_mode(times: Sequence[EpochTimeResult]) -> list[EpochTimeResult]:
-    """The results of the preferred mode among these: two modes of one run are no sample of runs."""
+    """The results of the preferred mode among these. Two modes of one run are not two runs, so only one mode counts."""
     mode = next((m for m in MODES if any(r.mode == m for r in times)), None)
     return [r for r in times if r.mode == mode]
 
@@ -279,11 +288,11 @@ def _series(pools: Sequence[Pool]) -> Iterable[Series]:
     for architecture in in_order(pool.architecture for pool in pools):
         for pool in pools:
             if pool.architecture == architecture:
-                yield from _series_of(pool)
+                yield from _series_in(pool)
 
 
-def _series_of(pool: Pool) -> Iterable[Series]:
-    """One for each planned number of epochs, and for each of the settings that change nothing but times."""
+def _series_in(pool: Pool) -> Iterable[Series]:
+    """One for each planned number of epochs, and one for each value of the settings that change only times."""
     timed: dict[str, list[Run]] = {}
     trained: dict[int, list[Run]] = {}
     for run in pool.runs:
@@ -292,7 +301,8 @@ def _series_of(pool: Pool) -> Iterable[Series]:
         elif isinstance(run.result, AccuracyResult) and run.result.epochs:
             trained.setdefault(_positive(run.result, "epochs"), []).append(run)
 
-    def setting_of(runs: Sequence[Run]) -> dict[str, Any]:
+    def setting_with(runs: Sequence[Run]) -> dict[str, Any]:
+        """The setting; where timed runs differ in settings that change only times, with those of `runs`."""
         if len(timed) < 2:
             return pool.setting
         software = identity.software_of(runs[0].machine)
@@ -300,7 +310,7 @@ def _series_of(pool: Pool) -> Iterable[Series]:
 
     left = dict(timed)
     for epochs, runs in trained.items():
-        chosen, stopped = _one_a_seed(runs)
+        chosen, stopped = _one_run_for_each_seed(runs)
         speeds = {identity.speed_key(run.machine) for run in chosen}
         own = next((s for s in timed if s in speeds), next(iter(timed), None))
         times = tuple(timed.get(own or "", ()))
@@ -308,14 +318,14 @@ def _series_of(pool: Pool) -> Iterable[Series]:
         comparable = chosen if len(speeds) == 1 else ()
         yield Series(
             architecture=pool.architecture,
-            setting={**setting_of(times or chosen), "epochs": epochs},
+            setting={**setting_with(times or chosen), "epochs": epochs},
             accuracies=tuple(map(_training, chosen)),
             stopped=stopped,
             timed_trainings=tuple(r for run in comparable if not (r := _training(run)).mixed),
             timed=times,
         )
     for times_left in left.values():
-        yield Series(pool.architecture, setting_of(times_left), (), 0, (), tuple(times_left))
+        yield Series(pool.architecture, setting_with(times_left), (), 0, (), tuple(times_left))
 
 
 def _training(run: Run) -> AccuracyResult:
@@ -323,8 +333,11 @@ def _training(run: Run) -> AccuracyResult:
     return run.result
 
 
-def _one_a_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], int]:
-    """A seed's run is deterministic, so a second one adds nothing: the longest of each seed, complete ones if any."""
+def _one_run_for_each_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], int]:
+    """The longest run of each seed, only complete ones if there are any, and how many of these runs are left out.
+
+    A run is decided by its seed, so a second run of a seed adds nothing.
+    """
 
     def rank(run: Run) -> tuple[int, str]:
         return len(_training(run).epochs), json.dumps(raw_values(run.result), default=str)
@@ -336,6 +349,7 @@ def _one_a_seed(runs: Sequence[Run]) -> tuple[tuple[Run, ...], int]:
 
 
 def _positive(run: AccuracyResult, key: str) -> int:
+    """A whole number of the recipe; `UserError` where a damaged file has something else there."""
     value = run.recipe.get(key)
     if not isinstance(value, int) or value < 1:
         raise UserError(

@@ -1,4 +1,4 @@
-"""How fast a step is: against the least time this machine allows, and against plain PyTorch in the same rounds."""
+"""How fast a step is, compared with the least time this machine allows and with plain PyTorch in the same rounds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from resnet_bench.analysis.series import Group, Series, in_one_mode
 from resnet_bench.schema import EpochTimeResult
 
 PLAIN = ("reference", "loader")
-"""Engine and pipeline of the plain script that every other is compared with."""
+"""Engine and pipeline of the paper's plain PyTorch script, which the others are compared with."""
 
 Round = tuple[tuple[str, str], str, int]
-"""What was measured in turn (`Run.together`), the mode, and the number of the round in it."""
+"""Which runs were measured in turn (`Run.together`), the mode, and the number of the round."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,10 @@ class StepSpeed:
     Attributes:
         architecture: None for the five, whose steps are added up round by round.
         step_seconds: of each round.
-        updated_share: of the parameters, how many the mean step's optimiser went over; None where a file does not tell.
+        updated_share: the fraction of the parameters that the mean step's optimiser updated; None where a file does not
+            tell.
         bound_seconds: the least time of such a step on this machine; None where it was not calibrated.
-        times_faster: than plain PyTorch, of each round that both were measured in; empty without such.
+        times_faster: plain PyTorch's time over this one, for each round in which both were measured.
     """
 
     architecture: str | None
@@ -39,13 +40,13 @@ class StepSpeed:
 
     @property
     def bound_fraction(self) -> float | None:
-        """The bound over the median step."""
+        """The bound over the median step; None without either."""
         return self.bound_seconds / median(self.step_seconds) if self.bound_seconds and self.step_seconds else None
 
 
 @dataclass(frozen=True)
 class ModeCheck:
-    """One network measured both ways: seconds of an epoch, each whole one and as each sampled block says."""
+    """Seconds of an epoch of one network, measured both ways: each whole epoch, and what each sampled block says."""
 
     architecture: str
     engine: str
@@ -59,7 +60,7 @@ class ModeCheck:
 
 
 def step_speeds(group: Group) -> list[StepSpeed]:
-    """One for each network and engine that was timed, then the five together for each engine that ran them all."""
+    """One for each network and engine that was timed; then the five networks together, for each engine that ran all."""
     timed = [s for s in group.series if rounds(s)]
     return [_step_speed(timed, s) for s in timed] + _five_together(timed)
 
@@ -78,7 +79,7 @@ def mode_checks(group: Group) -> list[ModeCheck]:
 
 
 def rounds(series: Series) -> dict[Round, float]:
-    """Seconds of a step in each round, in one mode where there are several."""
+    """Seconds of a step in each round; of one mode where there are several."""
     kept = in_one_mode(series.times)
     return {
         (run.together, run.result.mode, b.round): b.seconds / b.steps
@@ -89,7 +90,7 @@ def rounds(series: Series) -> dict[Round, float]:
 
 
 def ratios(slow: Mapping[Round, float], quick: Mapping[Round, float]) -> list[float]:
-    """A round's ratio, for each round that both were measured in: how many times longer `slow` takes."""
+    """Time in `slow` over time in `quick`, for each round in which both were measured."""
     return [slow[key] / quick[key] for key in slow if key in quick]
 
 
@@ -109,10 +110,10 @@ def _step_speed(timed: Sequence[Series], series: Series) -> StepSpeed:
 def _five_together(timed: Sequence[Series]) -> list[StepSpeed]:
     found = []
     for key in dict.fromkeys(_key(s) for s in timed):
-        ours = {s.architecture: s for s in timed if _key(s) == key}
-        if not set(paper.PUBLISHED) <= set(ours):
+        by_name = {s.architecture: s for s in timed if _key(s) == key}
+        if not set(paper.PUBLISHED) <= set(by_name):
             continue
-        five = [ours[name] for name in paper.PUBLISHED]
+        five = [by_name[name] for name in paper.PUBLISHED]
         sums = _sum([rounds(s) for s in five])
         plain = [p for s in five if (p := _plain(timed, s))]
         bounds = [b for s in five if (b := s.step_bound())]
@@ -131,18 +132,18 @@ def _five_together(timed: Sequence[Series]) -> list[StepSpeed]:
 
 
 def _updated_share(series: Sequence[Series]) -> float | None:
-    updated = [(r.parameters, r.updated_parameters) for s in series for r in s.times]
-    if any(count is None for _, count in updated):
+    counts = [(r.parameters, r.updated_parameters) for s in series for r in s.times]
+    if any(updated is None for _, updated in counts):
         return None
-    return sum(count or 0 for _, count in updated) / sum(every for every, _ in updated)
+    return sum(updated or 0 for _, updated in counts) / sum(parameters for parameters, _ in counts)
 
 
 def _plain(timed: Sequence[Series], series: Series) -> Series | None:
     """The plain run of the same network with the same threads and recipe; None for the plain run itself."""
-    own = ("engine", "pipeline", "workers", "epochs")
-    setting = series.setting_without(*own)
+    may_differ = ("engine", "pipeline", "workers", "epochs")
+    setting = series.setting_without(*may_differ)
     for other in timed:
-        same = other.architecture == series.architecture and other.setting_without(*own) == setting
+        same = other.architecture == series.architecture and other.setting_without(*may_differ) == setting
         if same and _key(other) == PLAIN and _key(series) != PLAIN:
             return other
     return None
@@ -153,6 +154,6 @@ def _key(series: Series) -> tuple[str, str]:
 
 
 def _sum(parts: Sequence[Mapping[Round, float]]) -> dict[Round, float]:
-    """Round by round, over the rounds that all parts have."""
+    """The sum of the parts in each round that all of them have."""
     shared = set.intersection(*(set(p) for p in parts))
     return {key: sum(p[key] for p in parts) for key in sorted(shared)}

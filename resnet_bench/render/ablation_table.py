@@ -1,4 +1,4 @@
-"""What a measured explanation means: its table and its sentences. `resnet_bench.measure.ablation` measures it."""
+"""Where the time of a step goes, as `resnet_bench.measure.ablation` measured it: a table and sentences."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from resnet_bench.render.table import Table
 from resnet_bench.schema import ExplainResult, PhaseSeconds, Variant
 
 
-def of(result: ExplainResult, architecture: str) -> list[Variant]:
-    """The rows of one of the two networks, plain first."""
+def variants(result: ExplainResult, architecture: str) -> list[Variant]:
+    """The variants of one of the two networks, the plain step first."""
     return [v for v in result.variants if v.architecture == architecture]
 
 
 def dominating(result: ExplainResult) -> Variant:
-    """The change that took the most milliseconds off the step of `result.architecture`."""
-    rows = of(result, result.architecture)
+    """The variant whose change saved the most milliseconds of a step of `result.architecture`."""
+    rows = variants(result, result.architecture)
     saved = {after.name: before.step_seconds.estimate - after.step_seconds.estimate for before, after in pairwise(rows)}
     return max(rows[1:], key=lambda v: saved[v.name])
 
 
 def sentences(result: ExplainResult) -> list[str]:
-    """What dominates; how much of the ratio of the two networks is the architecture's; what denormals cost."""
-    rows = of(result, result.architecture)
+    """Which change saves the most; how much of the ratio of the two networks is architecture; what denormals cost."""
+    rows = variants(result, result.architecture)
     first, last, most = rows[0], rows[-1], dominating(result)
     before = rows[rows.index(most) - 1]
     most_saved, all_saved = (
@@ -62,12 +62,12 @@ def _cost_of_denormals(result: ExplainResult) -> str:
 
 def ratios(result: ExplainResult) -> dict[str, float]:
     """For each variant, the network's step time over its counterpart's."""
-    others = {v.name: v.step_seconds.estimate for v in of(result, result.counterpart)}
-    return {v.name: v.step_seconds.estimate / others[v.name] for v in of(result, result.architecture)}
+    others = {v.name: v.step_seconds.estimate for v in variants(result, result.counterpart)}
+    return {v.name: v.step_seconds.estimate / others[v.name] for v in variants(result, result.architecture)}
 
 
 def _against_counterpart(result: ExplainResult) -> str:
-    """How much of the ratio of the two networks each change takes away; what is left is the architecture's."""
+    """By which factor each change lowers the ratio of the two networks; what is left is due to the architecture."""
     found = ratios(result)
     names = list(found)
     factors = {after: found[before] / found[after] for before, after in pairwise(names)}
@@ -88,9 +88,9 @@ def _against_counterpart(result: ExplainResult) -> str:
 
 
 def table(result: ExplainResult, machine_text: str = "") -> Table:
-    """The rows of both networks and of the denormals, with what each change saves."""
-    rows, rows_of, d = [], of(result, result.architecture), result.dataset
-    for group in (rows_of, of(result, result.counterpart), list(result.denormals)):
+    """A row for each variant of both networks and for both steps with denormals; `machine_text` is for the caption."""
+    rows, rows_of, d = [], variants(result, result.architecture), result.dataset
+    for group in (rows_of, variants(result, result.counterpart), list(result.denormals)):
         for i, v in enumerate(group):
             saved = group[i - 1].step_seconds.estimate - v.step_seconds.estimate if i else None
             t, ratio = v.step_seconds, ratios(result)[v.name] if group is rows_of else None
@@ -121,6 +121,6 @@ def table(result: ExplainResult, machine_text: str = "") -> Table:
         "page faults",
         f"over {result.counterpart}",
     ]
-    explained = [f"{v.name}: {v.change}." for v in (*of(result, result.architecture), *result.denormals)]
+    explained = [f"{v.name}: {v.change}." for v in (*variants(result, result.architecture), *result.denormals)]
     notes = [*explained, *sentences(result), *result.warnings]
     return Table(f"Where a step of {result.architecture} goes", columns, rows, caption, notes)

@@ -1,4 +1,4 @@
-"""The table of what each engine learns, beside what `reference` learns from the same seeds."""
+"""The final accuracy of each engine, beside that of `reference` with the same seeds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resnet_bench.render.table import Table
 
 
 def agreement(group: Group) -> Table | None:
-    """A row for each network and engine; None where no engine can be held against `reference`."""
+    """A row for each network and engine; None where no engine can be compared with `reference`."""
     rows = [_row(found) for found in engine_accuracies(group)]
     if not rows:
         return None

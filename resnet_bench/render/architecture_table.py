@@ -11,7 +11,7 @@ from resnet_bench.render.table import Table
 
 
 def describe(architecture: Architecture) -> dict[str, Any]:
-    """One network's figures, for 100 classes; `published_parameters` is the paper's, or None."""
+    """The numbers of one network, for 100 classes; `published_parameters` is None where the paper prints none."""
     parameters = architectures.parameter_count(architecture)
     published = paper.PUBLISHED.get(architecture.id)
     return {

@@ -1,4 +1,4 @@
-"""What stands in a caption: data set, machine, settings, and what tells one series or machine from another."""
+"""What captions and notes say of data set, machine, settings and drift, and what tells series and groups apart."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import json
 from typing import Any
 
 from resnet_bench import identity
-from resnet_bench.analysis.series import Fact, Group, Series
+from resnet_bench.analysis.series import Distinction, Group, Series
 from resnet_bench.schema import DatasetInfo
 from resnet_bench.wording import short
 
 SHOWN = ("cpu_model", "physical_cores", "logical_cores", "torch", "allocator", "cpu_quota", "code_commit", "code_dirty")
-"""Facts that need no bracket: `machine_text` has them, or another fact says the same."""
+"""Facts that are not repeated in brackets, because `machine_text` has them or another fact says the same."""
 
 
 def label(group: Group, series: Series) -> str:
-    """What tells the series from others of its architecture, e.g. `fast engine, 2 threads`; often empty."""
+    """What tells the series from others in its group, e.g. `fast engine, 2 threads`; empty where nothing varies."""
     return ", ".join(value_text(k, series.setting[k]) for k in group.varying if k in series.setting)
 
 
@@ -26,22 +26,22 @@ def name(group: Group, series: Series) -> str:
 
 
 def group_machine_text(group: Group) -> str:
-    """`machine_text` with what tells the group from others of the same files: unlike for unlike groups."""
+    """`machine_text`, with what tells the group from others of the same files in brackets."""
     return machine_text(group.machine) + _in_brackets(group)
 
 
 def cpu_text(group: Group) -> str:
-    """The model of the CPU alone, with what tells the group from others."""
+    """The model of the CPU, with what tells the group from others in brackets."""
     return machine_text(group.machine).split(",")[0] + _in_brackets(group)
 
 
 def _in_brackets(group: Group) -> str:
-    facts = [_fact_text(fact) for fact in group.distinction if fact.key not in SHOWN]
+    facts = [_fact_text(fact) for fact in group.distinctions if fact.key not in SHOWN]
     return f" ({'; '.join(facts)})" if facts else ""
 
 
-def _fact_text(fact: Fact) -> str:
-    """`L1d cache 48 KiB`; of the instruction sets only those that another machine lacks."""
+def _fact_text(fact: Distinction) -> str:
+    """`L1d cache 48 KiB`; of the instruction sets only those that some groups have and others lack."""
     key, value, every = fact
     words = key.replace("_", " ").removesuffix(" bytes")
     words = words.replace("l1d", "L1d").replace("l2", "L2").replace("l3", "L3")
@@ -58,7 +58,7 @@ def _fact_text(fact: Fact) -> str:
 
 
 def machine_text(machine: dict[str, Any]) -> str:
-    """`13th Gen Intel(R) Core(TM) i5-1340P, 12 cores (16 logical), torch 2.15.0, glibc allocator`, or `unknown CPU`."""
+    """`13th Gen Intel(R) Core(TM) i5-1340P, 12 cores (16 logical), torch 2.15.0, glibc allocator`."""
     cpu, torch = identity.part(machine, "cpu"), identity.part(machine, "torch")
     physical, logical, usable = cpu.get("physical_cores"), cpu.get("logical_cores"), cpu.get("affinity_cores")
     cores = f"{physical or logical} cores" if physical or logical else "unknown cores"
@@ -92,7 +92,7 @@ def dataset_text(dataset: DatasetInfo) -> str:
 
 
 def setting_text(group: Group) -> str:
-    """`2 threads, batch size 4; reference engine: loader pipeline; fast engine: …`: what is shared, then the rest."""
+    """`2 threads, batch size 4; reference engine: loader pipeline; fast engine: …`: what all share, then the rest."""
     keys = ("engine", "pipeline", "workers", "threads", "batch_size", "lr")
     shared = [k for k in keys if len({json.dumps(s.setting.get(k)) for s in group.series}) == 1]
     parts = [", ".join(value_text(k, group.series[0].setting.get(k)) for k in shared)]
@@ -103,6 +103,7 @@ def setting_text(group: Group) -> str:
 
 
 def value_text(key: str, value: Any) -> str:
+    """A setting in words: `fast engine`, `2 threads`, `lr 0.0004`."""
     if key in ("engine", "pipeline"):
         return f"{value} {key}"
     if key in ("workers", "threads", "epochs"):

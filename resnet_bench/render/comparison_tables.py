@@ -1,4 +1,4 @@
-"""A comparison as tables to read and as JSON."""
+"""A comparison as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resnet_bench.wording import short
 
 
 def tables(comparison: Comparison) -> list[Table]:
-    """The comparison to read: the networks; across machines what carries over; what differs between the runs."""
+    """The networks; between machines or numbers of threads, what may still be said; what differs between the runs."""
     c = comparison
     caption = (
         f"base: {c.base.path.name} ({machine_text(c.base.machine)}); other: {c.other.path.name} "
@@ -48,7 +48,7 @@ def tables(comparison: Comparison) -> list[Table]:
     title = f"{c.other.path.name} against {c.base.path.name}" + (" †" if any(c.drifts) else "")
     found = [Table(title, list(columns), rows, caption.strip(), notes)]
     if not c.same_machine or any(r.explanation for r in c.rows):
-        found.append(_across(c, several))
+        found.append(_other_conditions(c, several))
     if c.differences:
         found.append(
             Table(
@@ -61,7 +61,7 @@ def tables(comparison: Comparison) -> list[Table]:
     return found
 
 
-def _across(c: Comparison, several_engines: bool) -> Table:
+def _other_conditions(c: Comparison, several_engines: bool) -> Table:
     """What may be said although hardware or threads differ."""
     columns = {"network": [_row_name(r, several_engines) for r in c.rows]}
     caption = []
@@ -86,7 +86,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
     """The comparison as JSON holds it.
 
     - `base`, `other`: `path`, `datetime`, `machine` (one line).
-    - `same_machine`: whether verdicts are on times; else they are on `relative`.
+    - `same_machine`: true where verdicts are on `time`; else they are on `relative`.
     - `networks`: a list of `architecture`; `engines` [base, other]; `epoch_seconds` [base, other] or null each;
       `time` and `relative` (each null or `verdict`, `ratio` other/base, `low`, `high`, `method`, `text`; the numbers
       null where the verdict is `cannot tell`); `verdict`: that of `relative` across machines, else of `time`; null
@@ -94,8 +94,8 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
       [base, other]; `accuracy` (null or `base`, `other` as fractions of 1, `seeds` [base, other], `epoch`,
       `difference`, `low`, `high`, `method`, `verdict`, `text`); `refused`: reasons, not empty only with `--force`.
     - `geometric_mean`: like `time`; null without times.
-    - `missing`: a list of `architecture`, `engine`, `metric` (null where the network is missing), `file` it is not in.
-    - `differences`: a list of `key`, `base`, `other`, most suspicious first.
+    - `missing`: a list of `architecture`, `engine`, `metric` (null where the network is missing), `file` that lacks it.
+    - `differences`: a list of `key`, `base`, `other`, the likeliest causes of a difference in time first.
     - `notes`: drift, busy machine, runs that stopped early, results that were left out.
     """
     c = comparison
@@ -165,7 +165,7 @@ def _ratio_dict(ratio: Ratio | None) -> dict[str, Any] | None:
 
 
 def _row_name(row: Row, several_engines: bool) -> str:
-    """With the engine where the table has several."""
+    """The network, with its engine where the table has several."""
     base, other = row.engines
     if base and other and base != other:
         return f"{short(row.architecture)} ({short(base)} → {short(other)})"

@@ -1,4 +1,4 @@
-"""The machine, as `resnet-bench machine` prints it."""
+"""The machine with its measured rates, as `resnet-bench machine` prints it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from resnet_bench.machine import Calibration, Measurement, step_bound
 from resnet_bench.recipe import Recipe
 from resnet_bench.render.table import Table
 
-NUM_CLASSES = 100  # of the bounds: the study's
+NUM_CLASSES = 100  # the study's; bounds are for so many classes
 
 
 def as_json(description: dict[str, Any], calibration: Calibration) -> str:
@@ -23,7 +23,7 @@ def as_json(description: dict[str, Any], calibration: Calibration) -> str:
 
 
 def tables(description: dict[str, Any], calibration: Calibration) -> list[Table]:
-    """What the machine is, what it reached in memory and in arithmetic, and the least time of a step."""
+    """The description; measured memory bandwidth and arithmetic rate; the least time of a step."""
     how = (
         f"Median and quartiles of interleaved samples, threads: {calibration.threads}, measured in "
         f"{calibration.seconds:.1f} s"

@@ -1,7 +1,7 @@
-"""The report as one HTML page that needs no network and no scripts: what was run, tables, figures, claims, commands.
+"""The report as one HTML page without network access or scripts: what was run, tables, figures, claims, commands.
 
-Its text comes from result files that anyone may have written, so everything is escaped: by Jinja2, and by
-`Table.render("html")` for tables. Figures are images in the page, so that nothing in them can reach out of it.
+Its text comes from result files that anyone may have written, so all of it is escaped: by Jinja2, in tables by
+`Table.render("html")`. Figures are images in the page, so scripts and links in them have no effect.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from resnet_bench.results.samples import Samples
 from resnet_bench.schema import AccuracyResult, EpochTimeResult, ParametersResult
 
 PICTURES_BYTES = 2_500_000
-"""Figures together may take this much of the page, which is to stay below 3 MB."""
+"""The most that all figures together may take, so that the page stays below 3 MB."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Names with values, below a heading of their own."""
+    """Names with their values, below a heading of their own."""
 
     heading: str
     items: Sequence[tuple[str, str]]
@@ -47,7 +47,7 @@ class Picture:
 
     Attributes:
         alt: what it shows, for those who cannot see it.
-        svg: the document; it becomes an image, so no script in it runs and nothing in it is fetched.
+        svg: the document. It is embedded as an image, so that no script in it runs and nothing in it is fetched.
     """
 
     title: str
@@ -80,9 +80,9 @@ class Section:
 
 
 def document(title: str, sections: Sequence[Section]) -> str:
-    """The sections as one HTML document, which can be written as UTF-8 whatever characters the files hold."""
+    """The sections as one HTML document, which can always be written as UTF-8."""
     text = _template().render(title=title, sections=sections)
-    return text.encode("utf-8", "replace").decode("utf-8")  # a damaged file may hold halves of characters
+    return text.encode("utf-8", "replace").decode("utf-8")  # a damaged file may hold unpaired surrogates
 
 
 @functools.cache
@@ -100,10 +100,15 @@ def _template() -> jinja2.Template:
 
 
 def report(samples: Samples, compare_with: Samples | None = None) -> str:
-    """The page of these results; `compare_with` adds a comparison with another machine's or version's.
+    """The page of these results. Without matplotlib, it says how to get the figures.
 
-    Of several files those that cannot be compared are named with the reason; `UserError` where none can be. Without
-    matplotlib the page says how to get its figures.
+    Args:
+        samples: any number of files.
+        compare_with: one file, of another machine or version, that each file of `samples` is compared with. The page
+            names the files that cannot be compared, with the reason.
+
+    Raises:
+        UserError: none of the files can be compared with `compare_with`.
     """
     judged = claims_table.table(claims.judge(samples))
     sections = [
@@ -149,7 +154,7 @@ def _group_facts(group: Group) -> Facts:
 
 
 def _networks(group: Group) -> dict[str, str]:
-    """How much was measured, once for all networks that have as much."""
+    """What was measured, with the networks of which that much was measured."""
     names: dict[str, list[str]] = {}
     for s in group.series:
         names.setdefault(", ".join(_sizes(s.accuracies, s.times)), []).append(captions.name(group, s))
@@ -208,7 +213,7 @@ def _pictures(samples: Samples) -> list[Part]:
 
 
 def _comparison(samples: Samples, other: Samples) -> list[Part]:
-    """`other` against each file that it can be compared with, then why not against the others."""
+    """`other` compared with each file; then, for the files that it cannot be compared with, the reason."""
     compared: list[Part] = []
     refused: dict[str, str] = {}
     (others,) = other.files
@@ -216,7 +221,7 @@ def _comparison(samples: Samples, other: Samples) -> list[Part]:
         try:
             compared += comparison_tables.tables(comparison.compare(Samples((file,)), other))
         except UserError as error:
-            # Paths are for those who run the command; the page, which may go anywhere, has only names.
+            # The page may be published, so it has only the names of files, not their paths.
             reason = str(error).replace(str(file.path), file.path.name).replace(str(others.path), others.path.name)
             refused[str(error)] = f"{file.path.name} is left out of the comparison: {reason}"
     if not compared:
@@ -229,7 +234,7 @@ def _comparison(samples: Samples, other: Samples) -> list[Part]:
 
 
 def commands(files: Sequence[ResultFile], compare_with: Samples | None = None) -> list[str]:
-    """The command lines that make such results and this page; everything that decides a result is named in them."""
+    """The command lines that make such results and this page. They name everything that decides a result."""
     lines = [line for file in files for line in _made_by(file)]
     names = shlex.join(f.path.name for f in files)
     other = f" --compare-with {shlex.quote(compare_with.files[0].path.name)}" if compare_with else ""
@@ -237,7 +242,7 @@ def commands(files: Sequence[ResultFile], compare_with: Samples | None = None) -
 
 
 def _made_by(file: ResultFile) -> list[str]:
-    """One line for each network of `train --output`, else one for each setting and set of networks in the file."""
+    """The line of `train --output`, or one line for each setting and set of networks in a file of benchmarks."""
     asked: dict[tuple[str, str], dict[str, None]] = {}  # (options, kind) → networks
     for r in file.results:
         if isinstance(r, AccuracyResult) and r.machine is not None:  # only `train` writes it there

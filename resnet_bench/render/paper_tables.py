@@ -1,4 +1,4 @@
-"""The paper's two tables and the summary of all networks, made from results; nothing published counts as measured."""
+"""The paper's two tables and a summary of all networks, made from results; published values stay in own columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from resnet_bench import paper
 from resnet_bench.analysis.drift import drift_during_run
 from resnet_bench.analysis.series import (
-    EpochTime,
+    EpochDuration,
     Group,
     Series,
     groups,
@@ -26,11 +26,11 @@ PAPER_BATCH_SIZE = 4
 
 
 TABLES: list[Callable[[Group], Table | None]] = [speed_tables.steps, speed_tables.modes, agreement_table.agreement]
-"""What is told of each group besides its summary; a table that has nothing to tell is None."""
+"""The tables of each group besides its summary. A function returns None where the group has no results for it."""
 
 
 def tables(samples: Samples) -> list[Table]:
-    """Table 1 and 2 as in the paper; for each machine and data set a summary and what its engines are; explanations."""
+    """Table 1 and 2 as in the paper; for each machine and data set a summary and `TABLES`; where a step's time goes."""
     counts = parameter_counts(samples)
     found = groups(samples)
     summaries = [_summary(g, counts) for g in found] if found else [_counts_only(counts)] if counts else []
@@ -52,7 +52,7 @@ def _paper_table(number: int, counts: dict[str, dict[int, int]]) -> Table:
 
 
 def _paper_count(counts: dict[int, int]) -> str:
-    """`8.9M`; with another number of classes than the paper's the count differs, so that is said."""
+    """`8.9M`, or `8.9M (10 classes)`, because the count depends on the number of classes."""
     if not counts:
         return "not measured"
     if paper.CLASSES in counts:
@@ -125,7 +125,7 @@ def _measured(series: Series, minutes: bool) -> list[str]:
 def _cells(
     architecture: str,
     parameters: str,
-    epoch: EpochTime | None,
+    epoch: EpochDuration | None,
     step: float | None,
     peak: Interval | None,
     final: Interval | None,
@@ -148,13 +148,13 @@ def _cells(
     ]
 
 
-def _time(time: EpochTime | None, unit: float) -> str:
+def _time(time: EpochDuration | None, divisor: float) -> str:
     if time is None:
         return MISSING
-    value = time.seconds / unit
+    value = time.seconds / divisor
     if time.low is None or time.high is None:
         return significant(value)
-    return f"{significant(value)} [{significant(time.low / unit, value)}, {significant(time.high / unit, value)}]"
+    return f"{significant(value)} [{significant(time.low / divisor, value)}, {significant(time.high / divisor, value)}]"
 
 
 def _percent(accuracy: Interval | None) -> str:
@@ -164,7 +164,7 @@ def _percent(accuracy: Interval | None) -> str:
 
 
 def _marks(series: Series, group: Group) -> str:
-    """Why this row is not quite what the paper's is, in words, so that every format carries it."""
+    """How the measurements of this row differ from the paper's, in words, so that every format can show it."""
     dataset, marks = group.dataset, []
     if dataset.synthetic:
         marks.append("synthetic")
@@ -198,7 +198,7 @@ def _marks(series: Series, group: Group) -> str:
 
 
 def _sizes(series: Sequence[Series]) -> str:
-    """How much was measured: `accuracy of 3 seeds after 15 epochs; epoch time of 1,200 to 1,400 steps`."""
+    """How much was measured: `accuracy of 3 seeds after 15 epochs; time of 1,200 to 1,400 steps a network`."""
     parts = []
     trained = [s for s in series if s.accuracies]
     if trained:
@@ -217,7 +217,7 @@ def _span(numbers: Sequence[int], noun: str) -> str:
     return f"{low:,}{'' if low == high else f' to {high:,}'} {noun}{'' if high == 1 else 's'}"
 
 
-def _notes(group: Group, times: Sequence[EpochTime]) -> list[str]:
+def _notes(group: Group, times: Sequence[EpochDuration]) -> list[str]:
     dataset, series = group.dataset, group.series
     notes = [
         f"Columns headed “published” are the paper's, measured on {paper.MACHINE} with CIFAR-100 for {paper.EPOCHS} "

@@ -1,4 +1,4 @@
-"""Tables of how fast a step is, and of how well sampled blocks tell the time of whole epochs."""
+"""Tables of how fast a step is, and of how well sampled blocks predict the time of whole epochs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from resnet_bench.render.table import Table, significant
 
 
 def steps(group: Group) -> Table | None:
-    """A row for each network and engine that was timed; a row for the five summed. None without epoch times."""
+    """A row for each network and engine that was timed, then rows for all five summed. None without epoch times."""
     rows = [_row(speed) for speed in step_speeds(group)]
     if not rows:
         return None
@@ -33,7 +33,7 @@ def steps(group: Group) -> Table | None:
 
 
 def modes(group: Group) -> Table | None:
-    """What sampled blocks said of an epoch against whole epochs, where a network was measured both ways."""
+    """A row for each network that was measured in whole epochs and in sampled blocks; None without such."""
     rows = [[c.architecture, c.engine, spread(c.full), spread(c.sampled), f"{c.ratio:.3f}"] for c in mode_checks(group)]
     if not rows:
         return None

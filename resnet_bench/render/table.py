@@ -1,4 +1,4 @@
-"""A table as data, and its renderings."""
+"""A table as data, and how it is written in each format."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Literal
 from tabulate import tabulate
 
 Format = Literal["text", "markdown", "latex", "csv", "html"]
-TEXT_WIDTH = 100  # columns; a wider table gets heads of several lines
+TEXT_WIDTH = 100  # characters; a wider table gets column heads of several lines
 FORMATS: tuple[Format, ...] = ("text", "markdown", "latex", "csv")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose cells are strings ready to read.
+    """A table of strings.
 
     Attributes:
         title: a heading, e.g. `Table 1`.
@@ -70,7 +70,7 @@ class Table:
         return "\n".join([r"\begin{table}", rf"\caption{{{caption}}}", body, r"\end{table}"])
 
     def _csv(self) -> str:
-        """Title and caption in a line of their own, then heads and rows. Notes are left out; rows carry their marks."""
+        """A line with title and caption, then heads and rows. Notes are left out; the marks are in the rows."""
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([[self.title, self.caption], self.columns, *self.rows])
         return out.getvalue().rstrip("\n")
@@ -95,7 +95,7 @@ class Table:
 
 
 def significant(value: float, like: float | None = None) -> str:
-    """Three significant digits and never an exponent: 57.3, 1234, 0.0123; as many decimals as `like` would get."""
+    """Three significant digits without an exponent: 57.3, 1234, 0.0123; with as many decimals as `like` would get."""
     reference = abs(value if like is None else like)
     decimals = max(0, 2 - math.floor(math.log10(reference))) if reference else 2
     return f"{value:.{decimals}f}"

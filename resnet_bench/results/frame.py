@@ -1,4 +1,4 @@
-"""The table of samples as a pandas data frame: `resnet_bench.load`, documented in docs/schema.md."""
+"""The table of samples as a pandas data frame, as `resnet_bench.load` returns it; docs/schema.md documents it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from resnet_bench.results.samples import Run, Samples
 
 TEXT, WHOLE, NUMBER, TRUTH = "string", "Int64", "Float64", "boolean"
-"""The dtypes of the columns: pandas' own that have `<NA>` for what is unknown or does not apply."""
+"""The dtypes of the columns. These dtypes of pandas have `<NA>`, for what is unknown or does not apply."""
 
 MEASUREMENT = {
     "kind": TEXT,
@@ -98,8 +98,8 @@ COLUMNS = {**MEASUREMENT, **SETTING, **IDENTITY}
 """Name and dtype of every column, in their order."""
 
 
-def from_samples(samples: Samples) -> pd.DataFrame:
-    """One row a raw measurement, in an order that does not depend on that of the files."""
+def data_frame(samples: Samples) -> pd.DataFrame:
+    """One row for each raw measurement, one column for each of `COLUMNS`; the same for any order of the files."""
     pools = {id(run): pool.key for pool in samples.pools for run in pool.runs}
     rows: list[dict[str, Any]] = []
     for run in samples.runs:
@@ -122,20 +122,22 @@ def from_samples(samples: Samples) -> pd.DataFrame:
         "epoch",
         "round",
     ]
-    order += [name for name in COLUMNS if name not in order]  # all others too: the order of equal rows does not matter
-    table.sort_values(order, kind="stable", na_position="first", ignore_index=True, inplace=True)
-    return table
+    order += [name for name in COLUMNS if name not in order]  # all columns, so that only equal rows may change places
+    ordered: pd.DataFrame = table.sort_values(order, kind="stable", na_position="first", ignore_index=True)
+    return ordered
 
 
-def written(table: pd.DataFrame, format_: Literal["csv", "parquet", "json"]) -> bytes:
-    """The table as a file of a format: csv and json in UTF-8, with empty cells and nulls for what is unknown.
+def serialized(table: pd.DataFrame, format_: Literal["csv", "parquet", "json"]) -> bytes:
+    """The content of a file with the table; csv and json are UTF-8. `<NA>` becomes an empty cell in csv, null in json.
 
-    Raises `UserError` for parquet without pyarrow.
+    Raises:
+        UserError: parquet was asked for, and pyarrow is not installed.
     """
     if format_ == "csv":
-        return table.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace")
+        text: str = table.to_csv(index=False, lineterminator="\n")
+        return text.encode("utf-8", "replace")
     if format_ == "json":
-        rows = table.astype(object).where(table.notna(), None).to_dict("records")  # exact, which to_json is not
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")  # to_json would round numbers
         return (json.dumps(rows, indent=1, allow_nan=False) + "\n").encode()
     if importlib.util.find_spec("pyarrow") is None:
         raise UserError('Parquet needs pyarrow; install it with: pip install "resnet-bench[parquet]".')
@@ -145,7 +147,7 @@ def written(table: pd.DataFrame, format_: Literal["csv", "parquet", "json"]) -> 
 
 
 def _measurements(run: Run) -> Iterator[dict[str, Any]]:
-    """The rows of one result, with the columns that differ between kinds."""
+    """The rows of one result, with the columns of `MEASUREMENT` that its kind has."""
     r = run.result
     shown: dict[str, Any]
     kind: dict[str, Any] = {"kind": r.kind, "architecture": r.architecture}
@@ -208,7 +210,7 @@ def _phases(phases: PhaseSeconds) -> dict[str, float]:
 
 
 def _cell(value: Any, dtype: str) -> Any:
-    """The value as the column takes it; `<NA>` where a damaged file has something else there."""
+    """The value as the column takes it; `<NA>` where a damaged file holds a value of another type."""
     if value is None or isinstance(value, dict | list | tuple):
         return pd.NA
     if dtype == TEXT:

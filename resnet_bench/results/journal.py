@@ -1,11 +1,12 @@
-"""The journal of a benchmark session: what is measured so far, on disk at once.
+"""The journal of a benchmark session: what it has measured so far, on disk at once.
 
-pytest-benchmark writes its JSON once, when the session ends, so a session that is killed would lose everything. The
-journal is a file of the same shape, replaced atomically whenever a benchmark finishes and after every interleaved
+pytest-benchmark writes its JSON only when the session ends, so a session that is killed would lose everything. The
+journal is a file of the same form. It is replaced atomically whenever a benchmark finishes and after every interleaved
 round. It is removed when the session ends well; after a kill it can be read like any saved file.
 
-While its session runs, a lock beside it is held, which the system lets go with the process, however that ends. A
-process number would be 1 in every container; a lock says the same to all of them that share the folder.
+A session holds a lock on a file beside its journal. The system releases the lock when the process ends, however it
+ends. So any process that shares the folder can tell whether the session still runs, also from another container, where
+process ids would mean nothing.
 """
 
 from __future__ import annotations
@@ -27,12 +28,20 @@ from resnet_bench.schema import Result
 
 
 class Journal:
-    """Entries by benchmark name, in `folder`, in a file of this session."""
+    """A file of this session in `folder`, with an entry for each benchmark.
+
+    Args:
+        folder: made if need be.
+        machine_info: of the session, as pytest-benchmark's JSON has it.
+
+    Raises:
+        UserError: the folder cannot be used.
+    """
 
     def __init__(self, folder: Path, machine_info: dict[str, Any]) -> None:
         started = datetime.now(timezone.utc)
         self.path = folder / f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.json"
-        self._lock = FileLock(_lock_of(self.path))
+        self._lock = FileLock(_lock_path(self.path))
         self._head = {"machine_info": machine_info, "commit_info": {}, "datetime": started.isoformat(), "version": ""}
         self._results: dict[str, Result] = {}
         self._entries: dict[str, dict[str, Any]] = {}
@@ -41,14 +50,20 @@ class Journal:
             self._lock.acquire()
         except OSError as error:
             if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP):
-                return  # a file system without locks: only that nobody can tell whether the session still runs
+                return  # a file system without locks; then nobody can tell whether the session still runs
             raise UserError(
                 f"Cannot use the folder {folder} for the journal: {error.strerror}; give another --benchmark-storage."
             ) from None
 
     def add(self, name: str, group: str, result: Result, seconds: Sequence[float]) -> None:
-        """Write down a result, finished or not, with its raw values; the latest of a name stands."""
-        stats = Stats()
+        """Write down a result, finished or not, with its raw values; it replaces an earlier one of the same name.
+
+        Args:
+            name: full name of the benchmark, e.g. `benchmarks/test_accuracy.py::test_accuracy[fc1]`.
+            group: pytest-benchmark's group.
+            seconds: raw values, as in `stats.data` of pytest-benchmark's JSON.
+        """
+        stats: Any = Stats()  # type: ignore[no-untyped-call]
         for value in seconds:
             stats.update(value)
         self._results[name] = result
@@ -66,40 +81,40 @@ class Journal:
 
     @property
     def names(self) -> set[str]:
-        """Of the benchmarks that were written down so far."""
+        """Names of the benchmarks that were written down so far."""
         return set(self._results)
 
     @property
     def results(self) -> list[Result]:
-        """What was written down so far."""
+        """The results that were written down so far."""
         return list(self._results.values())
 
     def close(self) -> None:
         """Keep the file, and give its lock back: the session is over."""
         self._lock.release()
-        _lock_of(self.path).unlink(missing_ok=True)
+        _lock_path(self.path).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """The session's results are in a safe place, or were not asked for."""
+        """Remove the journal and its lock; for when the results are saved elsewhere or nobody asked for them."""
         self.path.unlink(missing_ok=True)
         self.close()
         with contextlib.suppress(OSError):
-            self.path.parent.rmdir()  # only where it is empty
+            self.path.parent.rmdir()  # fails, as it should, where other journals are in it
 
 
-def _lock_of(journal: Path) -> Path:
+def _lock_path(journal: Path) -> Path:
     return journal.with_suffix(".lock")
 
 
 def left_behind(folder: Path) -> Iterator[Path]:
-    """Journals of sessions that ended without saving what they measured: those whose lock nobody holds."""
+    """Journals of sessions that ended without saving what they measured: journals whose lock nobody holds."""
     for path in sorted(folder.glob("*.json")):
-        lock = _lock_of(path)
+        lock = _lock_path(path)
         if lock.exists():
             try:
                 with FileLock(lock, timeout=0):
                     pass
-                lock.unlink(missing_ok=True)  # nobody will hold it again
-            except (Timeout, OSError):  # held, or another user's: then it cannot be told, and is not ours to report
+                lock.unlink(missing_ok=True)  # no session will hold it again
+            except (Timeout, OSError):  # held; or another user's, and then nobody can tell
                 continue
         yield path

@@ -1,4 +1,4 @@
-"""Result files, read and checked against the schema; older versions with what they lack marked unknown."""
+"""Result files, read and checked against the schema. What an older version of the schema lacks is marked unknown."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class ResultFile:
 
     Attributes:
         path: where it was read from.
-        machine: `resnet_bench.identity.describe()` of what ran it, with its `calibration` where taken.
-        datetime: when it was saved, ISO 8601; empty for `train --output`.
-        results: in the order of the file; several of one architecture are several runs (seeds) of it.
-        sha256: of the file's text; of what is not in a file, empty.
+        machine: `resnet_bench.identity.describe()` of the machine that ran it, with `calibration` where there is one.
+        datetime: when the file was saved, ISO 8601; empty for `train --output`.
+        results: in the order of the file. Several of one architecture are several runs of it, e.g. with other seeds.
+        sha256: of the file's bytes; empty for results that are not in a file.
     """
 
     path: Path
@@ -40,9 +40,11 @@ class ResultFile:
 
 
 def read(path: str | Path) -> ResultFile:
-    """Read and check a file of either kind; `UserError` names the file and what is wrong with it.
+    """Read and check a file of either kind. Benchmarks of other projects in the same file are ignored.
 
-    Benchmarks of other projects in the same file are passed over; a file with no result of this suite is an error.
+    Raises:
+        UserError: the file cannot be read, is damaged, has no result of this suite or one of a later schema version.
+            The message names the file and says what is wrong with it.
     """
     path = Path(path)
     try:
@@ -62,7 +64,7 @@ def read(path: str | Path) -> ResultFile:
         entries = [b.get("extra_info") if isinstance(b, dict) else b for b in data["benchmarks"]]
     else:
         machine, entries = data.get("machine"), [data]
-    if isinstance(machine, dict):  # then what is damaged is an error, not another suite's
+    if isinstance(machine, dict):  # this suite saved it: a damaged entry is an error, not another suite's benchmark
         entries = [e for e in entries if not isinstance(e, dict) or _is_ours(e) or "schema_version" in e]
     else:
         entries = [e for e in entries if _is_ours(e)]
@@ -98,7 +100,7 @@ def _checked(path: Path, entry: Any) -> Result:
 
 
 def _with_unknowns(entry: dict[str, Any]) -> dict[str, Any]:
-    """A result of version 1 with None for everything that only later versions tell."""
+    """A result of version 1, with None for every key that only later versions have."""
     unknown: dict[str, Any] = {"process": None, "started_at": None}
     if entry.get("kind") == "accuracy":
         unknown |= {"stretches": None, "same_bits": None}

@@ -1,13 +1,13 @@
 """The table of samples: everything that result files hold, each measurement once.
 
-`resnet_bench.load` gives it as a data frame, one row a raw measurement; `Samples` gives the same runs as objects. Every
-report and comparison starts from here and reads no file itself. Two rules are made here and nowhere else:
+`resnet_bench.load` returns it as a data frame with a row for each raw measurement; `Samples` has the same runs as
+objects. Every report and comparison starts from here and reads no file itself. Two rules are made only here:
 
-- What is a duplicate (`_each_once`): results of one benchmark from one process; where a file does not tell the process,
-  results of which one's raw values are the beginning of the other's. The longer one counts, since a journal or an early
-  copy holds the beginning of what the final file holds.
-- What may be pooled (`Samples.pools`): results that agree in machine, software, code, data set, network and setting;
-  they may differ in seed, session and process.
+- What is a duplicate (`_each_once`): results of one benchmark from one process. Where a file does not tell the process,
+  two results are duplicates if the raw values of one are the beginning of the other's. The longer one counts, because a
+  journal or an early copy holds the beginning of what the final file holds.
+- What may be pooled (`Samples.pools`): results that agree in machine, software, code, data set, network and setting.
+  They may differ in seed, session and process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from resnet_bench.schema import (
 )
 
 TRAINED = (AccuracyResult, EpochTimeResult)
-"""The results of a training: they have a data set and a setting."""
+"""The kinds of result that come from a training; they have a data set and a setting."""
 
 _T = TypeVar("_T", bound="Result")
 
@@ -46,8 +46,8 @@ class Run:
         result: the longest copy of it that the files hold.
         machine: `identity.describe()` of its file.
         file: the file that it was taken from.
-        together: equal for runs whose rounds were measured in turn, so that a round of one may be set against the same
-            round of another: those of one process of one session. Where a file does not tell, those of one file.
+        together: equal for runs whose rounds were measured in turn, so that the same rounds of two may be compared.
+            These are the runs of one process of one session; where a file does not tell, of one file.
     """
 
     result: Result
@@ -62,12 +62,13 @@ class Run:
 
     @property
     def session(self) -> str | None:
+        """Random id of the session; None where the file does not tell."""
         found = self.machine.get("session")
         return found if isinstance(found, str) else None
 
     @property
     def setting(self) -> dict[str, Any]:
-        """Engine, pipeline, workers, threads and the recipe's numbers but the epochs, flat; of trainings only."""
+        """Engine, pipeline, workers, threads and the recipe without its epochs, in one flat dict; only of trainings."""
         r = self.result
         assert isinstance(r, TRAINED)
         recipe = {k: v for k, v in r.recipe.items() if k != "epochs"}
@@ -76,11 +77,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Pool:
-    """Runs of one network that may be pooled: they differ in seed, session, process and time of day alone.
+    """Runs of one network that may be pooled: they differ only in seed, session, process and time of day.
 
     Attributes:
-        key: a short digest of what they agree in.
-        identity: of machine, software and code.
+        key: a short digest of everything in which they agree.
+        identity: equal for the same machine, software and code: `Run.identity`.
         dataset: equal for data sets whose results may be pooled.
         runs: in the order of the files.
     """
@@ -93,6 +94,7 @@ class Pool:
     runs: tuple[Run, ...]
 
     def of_kind(self, kind: type[_T]) -> list[_T]:
+        """The results of one class."""
         return [r.result for r in self.runs if isinstance(r.result, kind)]
 
 
@@ -104,6 +106,7 @@ class Samples:
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
+        """The longest copy of each result."""
         return tuple(_each_once([run for file in self.files for run in _runs(file)]))
 
     def of_kind(self, kind: type[_T]) -> list[_T]:
@@ -112,7 +115,7 @@ class Samples:
 
     @cached_property
     def pools(self) -> tuple[Pool, ...]:
-        """The runs of trainings by what may be pooled, in the order in which they come."""
+        """The runs of trainings, pooled; pools come in the order of their first runs."""
         datasets = dataset_keys(self.runs)
         found: dict[str, list[Run]] = {}
         for run in self.runs:
@@ -123,7 +126,7 @@ class Samples:
 
 
 def read_all(paths: Iterable[str | Path]) -> Samples:
-    """Read files; `UserError` names the first that cannot be read and what is wrong with it."""
+    """Read files; `UserError` names the first one that cannot be read and says what is wrong with it."""
     return Samples(tuple(read(path) for path in paths))
 
 
@@ -132,7 +135,7 @@ def read_all(paths: Iterable[str | Path]) -> Samples:
 
 
 def raw_values(result: Result) -> tuple[Any, ...]:
-    """What was measured, in the order in which it was measured."""
+    """The raw values of a result, in the order in which they were measured."""
     if isinstance(result, EpochTimeResult):
         return tuple((b.round, b.steps, b.seconds) for b in result.blocks)
     if isinstance(result, AccuracyResult):
@@ -148,23 +151,23 @@ def raw_values(result: Result) -> tuple[Any, ...]:
 
 
 def _benchmark(run: Run) -> str:
-    """Equal for results that may be copies of one another: what was benchmarked, not who did it."""
+    """What was benchmarked: equal for results that may be copies of one another."""
     result = run.result
     key: list[Any] = [result.kind, result.architecture]
     if isinstance(result, TRAINED):
-        # not the number of epochs: a resumed training may have been given more
+        # without the number of epochs: a training may be resumed with more of them
         key += [result.seed, result.dataset.sha256, {k: v for k, v in result.recipe.items() if k != "epochs"}]
-    if isinstance(result, EpochTimeResult):  # a training may go on under other settings and is the same one
+    if isinstance(result, EpochTimeResult):  # not for trainings: one resumed under other settings is still the same
         key += [result.engine, result.pipeline, result.mode, result.threads, result.workers]
     elif isinstance(result, ParametersResult):
         key += [result.num_classes]
-    if not isinstance(result, AccuracyResult):  # a training may also go on elsewhere
+    if not isinstance(result, AccuracyResult):  # a training may also be resumed on another machine
         key += [run.identity]
     return json.dumps(key, sort_keys=True)
 
 
-def _copies(short: Result, long: Result) -> bool:
-    """Whether two results of one benchmark are one measurement, of which `long` has as much or more."""
+def _is_copy(short: Result, long: Result) -> bool:
+    """Whether two results of one benchmark are one measurement, where `long` has at least as many values."""
     if short.process is not None and long.process is not None:
         return _begun_by(short) == _begun_by(long)
     values = raw_values(short)
@@ -172,7 +175,7 @@ def _copies(short: Result, long: Result) -> bool:
 
 
 def _begun_by(result: Result) -> tuple[Any, ...]:
-    """The process that began the measurement, and with which settings, since it may train one network with several."""
+    """The process that began the measurement, and the settings, because one process may train with several."""
     if isinstance(result, AccuracyResult) and result.stretches:
         first = result.stretches[0]
         return first.process, first.engine, first.pipeline, first.workers, first.threads
@@ -180,7 +183,10 @@ def _begun_by(result: Result) -> tuple[Any, ...]:
 
 
 def _each_once(runs: Sequence[Run]) -> list[Run]:
-    """Without the copies. Of equally long ones that in the fullest file counts, where its partners in a round are."""
+    """The runs without shorter copies.
+
+    Of copies of one length, the one in the file with the most results counts: it has the runs measured in turn with it.
+    """
     kept: dict[str, list[Run]] = {}
     place = {id(run): i for i, run in enumerate(runs)}
 
@@ -189,16 +195,17 @@ def _each_once(runs: Sequence[Run]) -> list[Run]:
 
     for run in sorted(runs, key=rank):
         alike = kept.setdefault(_benchmark(run), [])
-        if not any(_copies(run.result, other.result) for other in alike):
+        if not any(_is_copy(run.result, other.result) for other in alike):
             alike.append(run)
     return sorted((run for alike in kept.values() for run in alike), key=lambda run: place[id(run)])
 
 
 def dataset_keys(runs: Iterable[Run]) -> dict[int, str]:
-    """For each training's run, by its `id`: equal for data sets whose results may be pooled.
+    """{`id` of a training's run: a text that is equal for data sets whose results may be pooled}.
 
-    A whole data set has the same images for every seed. A subset is drawn anew for each seed, so its digest changes
-    with the seed; two digests for one seed are two data sets, and then each digest stands for itself.
+    A whole data set has the same images for every seed. A subset is drawn anew for each seed, so its digest depends on
+    the seed and cannot tell data sets apart. But where one seed has two digests, there are two data sets of one name
+    and size, and then the digest is part of the text.
     """
     sizes: dict[int, tuple[str, DatasetInfo, int]] = {}
     for run in runs:
@@ -221,13 +228,14 @@ def _pool(agreed: str, dataset: str, runs: Sequence[Run]) -> Pool:
 
 
 def _runs(file: ResultFile) -> Iterable[Run]:
+    """The runs of one file. Where it tells no process, its n-th results of each network count as measured in turn."""
     session = file.machine.get("session")
     seen: dict[str, int] = {}
     for result in file.results:
-        alike = json.dumps(
+        same = json.dumps(
             [result.kind, result.architecture, getattr(result, "engine", ""), getattr(result, "mode", "")]
         )
-        number = seen[alike] = seen.get(alike, -1) + 1
+        number = seen[same] = seen.get(same, -1) + 1
         told = isinstance(session, str) and result.process is not None
         together = (str(session), str(result.process)) if told else (file.sha256 or str(file.path), str(number))
         yield Run(result, file.machine, file, together)
