@@ -69,14 +69,14 @@ def make_folder(folder: str | Path, option: str) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason, found = error.strerror, Path(error.filename or folder)
-        if found.is_symlink() and not found.exists():  # the system says «File exists»
+        if os.path.islink(found) and not found.exists():  # the system says «File exists»
             reason = f"{found} is a link to {os.readlink(found)}, which is not there"
         raise UserError(f"Cannot make the folder {folder}: {reason}; give another {option}.") from None
 
 
 def _described(path: Path) -> str:
     """The path and, of a link, what it leads to: what is wrong may be there."""
-    return f"{path} (a link to {os.readlink(path)})" if path.is_symlink() else str(path)
+    return f"{path} (a link to {os.readlink(path)})" if os.path.islink(path) else str(path)
 
 
 def _replaced(path: Path) -> Path | None:
