@@ -79,14 +79,14 @@ def make_folder(folder: str | Path, option: str) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason, found = error.strerror, Path(error.filename or folder)
-        if found.is_symlink() and not found.exists():  # for which the system's message is «File exists»
+        if os.path.islink(found) and not found.exists():  # for which the system's message is «File exists»
             reason = f"{found} is a link to {os.readlink(found)}, which is not there"
         raise UserError(f"Cannot make the folder {folder}: {reason}; give another {option}.") from None
 
 
 def _described(path: Path) -> str:
     """The path and, for a link, what it leads to, because the fault may be there."""
-    return f"{path} (a link to {os.readlink(path)})" if path.is_symlink() else str(path)
+    return f"{path} (a link to {os.readlink(path)})" if os.path.islink(path) else str(path)
 
 
 def _replaced(path: Path) -> Path | None:

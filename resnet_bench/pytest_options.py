@@ -1,7 +1,7 @@
-"""The options of `pytest benchmarks`, and what loads `resnet_bench.pytest_plugin` for a session that has benchmarks.
+"""The options of `pytest benchmarks`. This plugin loads `resnet_bench.pytest_plugin` if a session has benchmarks.
 
-pyproject.toml names this module with `-p`, so that it is there before any conftest.py. It does not import torch: a
-session of tests alone needs neither that nor the rest of the suite.
+pyproject.toml names this module with `-p`, so that pytest loads it before any conftest.py. It does not import torch,
+because a session with no benchmarks needs neither torch nor the rest of the suite.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
     "paper": {"time_limit": 1800.0, "explain": "baseline", "overhead_rounds": 24},
 }  # fmt: skip
-"""What a profile does not name is the paper's (`resnet_bench.options`). An explicit option wins over it."""
+"""Options that a profile leaves out have the paper's values (`resnet_bench.options`). A given option wins over both."""
 
 PACKAGE = Path(__file__).resolve().parent
 INSTALLED = "resnet_bench.benchmarks"
-"""Where an installed package has the benchmarks; a checkout has them beside the package."""
+"""The benchmarks of an installed package. In a checkout they are beside the package."""
 
 GROUP = (
     "resnet_bench: what is measured, on which data. Every option is --resnet-NAME, or --NAME for short unless another "
@@ -38,7 +38,7 @@ GROUP = (
 
 
 def _options() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The name of each option, and what `addoption` is to know of it."""
+    """The name of each option, and the arguments of `addoption` for it."""
     yield "profile", {"choices": list(PROFILES), "default": "quick", "help": "Sizes of all below.  [default: quick]"}
     yield (
         "architectures",
@@ -77,7 +77,7 @@ def _destination(name: str) -> str:
 
 
 TAKEN = pytest.StashKey[list[str]]()
-"""The short names that other plugins have."""
+"""The short names of our options that another plugin has taken."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -112,7 +112,7 @@ def _asks_for_benchmarks(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the suite where benchmarks are among what is asked for; before pytest-benchmark reads its options."""
+    """Load the suite if the arguments name benchmarks. Runs before pytest-benchmark reads its options."""
     if _asks_for_benchmarks(config):
         config.pluginmanager.import_plugin("resnet_bench.pytest_plugin")
         return

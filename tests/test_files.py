@@ -169,6 +169,16 @@ def test_a_name_as_long_as_the_file_system_takes(tmp_path):
     assert path.read_text() == "new"
 
 
+def test_a_name_that_is_too_long_is_one_sentence(tmp_path):
+    """Also of a folder, and of a file in it."""
+    for name in ("x" * 300, f"{'x' * 300}/a.json"):
+        for function in (files.require_writable, files.make_folder):
+            with pytest.raises(UserError, match=r"^Cannot .*: File name too long; give another --output\.$"):
+                function(tmp_path / name, "--output")
+        with pytest.raises(UserError, match=r"^Cannot write .*: File name too long;"):
+            write(tmp_path / name)
+
+
 def test_a_write_protected_file_is_not_replaced(tmp_path, monkeypatch):
     """Though its folder could be written."""
     path = tmp_path / "a.json"
