@@ -33,7 +33,7 @@ OTHER_PLUGINS_OPTIONS: dict[str, tuple[Any, str]] = {
     "tests_per_worker": (None, "runs tests at the same time"),
     "parallel_threads": (1, "runs each test several times at once"),
 }
-"""Options of other plugins with which results are lost or wrong: each one's harmless value, and what another value does.
+"""Options of other plugins with which results are lost or wrong: the harmless value, and what any other does.
 
 The plugins are pytest-codspeed, pytest-forked, pytest-isolate, pytest-parallel (twice) and pytest-run-parallel."""
 
