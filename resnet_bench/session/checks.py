@@ -25,7 +25,7 @@ from resnet_bench.session.replay import replay
 NOTHING_RUNS = ("help", "version", "collectonly", "setuponly", "showfixtures", "show_fixtures_per_test", "markers")
 """Options of pytest with which no test function is called."""
 
-APART: dict[str, tuple[Any, str]] = {
+OTHER_PLUGINS_OPTIONS: dict[str, tuple[Any, str]] = {
     "codspeed": (False, "replaces pytest-benchmark"),
     "forked": (False, "runs each test in a process of its own"),
     "isolate": (False, "runs each test in a process of its own"),
@@ -33,7 +33,7 @@ APART: dict[str, tuple[Any, str]] = {
     "tests_per_worker": (None, "runs tests at the same time"),
     "parallel_threads": (1, "runs each test several times at once"),
 }
-"""Options of other plugins with which results are lost or wrong: the harmless value of each, and what others do.
+"""Options of other plugins with which results are lost or wrong: the harmless value, and what any other does.
 
 The plugins are pytest-codspeed, pytest-forked, pytest-isolate, pytest-parallel (twice) and pytest-run-parallel."""
 
@@ -50,7 +50,7 @@ def check_options(config: pytest.Config) -> list[str]:
     Raises:
         UserError: the options, or the environment, would keep results from being saved.
     """
-    _refuse_running_apart(config)
+    _refuse_other_plugins_options(config)
     if not hasattr(config.option, "benchmark_storage"):
         raise UserError(
             "The benchmarks need pytest-benchmark, which is switched off; leave out -p no:benchmark, or add "
@@ -114,8 +114,8 @@ def _in_database(config: pytest.Config) -> bool:
     return str(config.getoption("benchmark_storage")).startswith("elasticsearch+")
 
 
-def _refuse_running_apart(config: pytest.Config) -> None:
-    for name, (harmless, why) in APART.items():
+def _refuse_other_plugins_options(config: pytest.Config) -> None:
+    for name, (harmless, why) in OTHER_PLUGINS_OPTIONS.items():
         if str(config.getoption(name, harmless)) != str(harmless):
             raise UserError(
                 f"--{name.replace('_', '-')} {why}, but benchmarks are measured in turn by one process and saved by "
