@@ -36,7 +36,7 @@ def test_a_changed_schema_needs_a_new_number():
 
 
 def keys_and_types(source):
-    """Each key with its type and default, and what each named type means: as written, in any version of the libraries."""
+    """Each key with its type and default, and what each named type means, as the source has it."""
     for node in ast.parse(source).body:
         statements = node.body if isinstance(node, ast.ClassDef) else [node]
         for statement in statements:
