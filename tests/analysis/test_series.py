@@ -11,17 +11,17 @@ from scipy import stats
 
 from resnet_bench.analysis.series import Series, groups
 from resnet_bench.results import reading
-from tests.handmade import accuracy, epoch_time, save
+from tests.handmade import accuracy, epoch_time, save, together
 
 
 @pytest.fixture
 def series(tmp_path: Path) -> Any:
-    def of(*entries: dict[str, Any]) -> Series:
-        (group,) = groups([reading.read(save(tmp_path / "results.json", entries))])
+    def single(*entries: dict[str, Any]) -> Series:
+        (group,) = groups(together([reading.read(save(tmp_path / "results.json", entries))]))
         (only,) = group.series
         return only
 
-    return of
+    return single
 
 
 def far_apart(*seconds: float) -> tuple[float, float, float]:
@@ -32,11 +32,8 @@ def far_apart(*seconds: float) -> tuple[float, float, float]:
 
 
 def test_mean_over_sessions_that_lie_far_apart(series: Any) -> None:
-    whole = {"estimate": 10.0, "low": 9.0, "high": 11.0, "confidence": 0.95, "method": "log-t"}
-    time = series(
-        epoch_time("fc1", epoch_seconds=whole),
-        epoch_time("fc1", seed=1, epoch_seconds={**whole, "estimate": 90.0, "high": 91.0}),
-    ).epoch_time()
+    sessions = [epoch_time("fc1", 10, noise=0), epoch_time("fc1", 90, noise=0, seed=1)]
+    time = series(*sessions).epoch_time()
     assert (time.seconds, time.low, time.high) == pytest.approx(far_apart(10, 90))
 
 
