@@ -72,8 +72,12 @@ class Sessions:
             return Done(status, output.read(), folder)
 
     def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
+        """End the process; not by the end of its input, whose other end processes that this one forked hold open."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 def assert_refused(done: Done, message: str) -> None:
