@@ -18,7 +18,7 @@ BUSY_LOAD = 0.5
 
 def usable_cores() -> float:
     """Logical cores that this process may run on, or the container's quota where that is less."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+    cores = system.answer(lambda: len(os.sched_getaffinity(0))) or system.answer(psutil.cpu_count) or 1
     quota = system.container_limits().cpu_quota
     return cores if quota is None else min(cores, quota)
 

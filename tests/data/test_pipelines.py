@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from resnet_bench import machine
 from resnet_bench.data import pipelines
 from resnet_bench.data.pipelines import WorkerError
 from resnet_bench.errors import UserError
+from resnet_bench.machine import system
 from resnet_bench.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent.parent
@@ -241,7 +241,7 @@ def test_a_system_without_locks_is_found_out_before_training(dataset, monkeypatc
 @pytest.mark.filterwarnings("error")
 def test_more_workers_than_cores_are_said_in_one_line(dataset, monkeypatch):
     """On one core of this machine: the paper's 2 workers stay, and nothing of torch's is printed."""
-    monkeypatch.setattr(machine, "_container", lambda: {"cpu_quota": None})
+    monkeypatch.setattr(system, "container_limits", lambda: system.ContainerLimits(None, None))
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
@@ -257,7 +257,7 @@ def test_more_workers_than_cores_are_said_in_one_line(dataset, monkeypatch):
 
 
 def test_a_containers_quota_counts_as_cores(monkeypatch):
-    monkeypatch.setattr(machine, "_container", lambda: {"cpu_quota": 0.5})
+    monkeypatch.setattr(system, "container_limits", lambda: system.ContainerLimits(0.5, None))
     assert pipelines.crowded("loader", 1) == (
         "1 loader worker and the training share 0.5 usable cores: an epoch takes longer than with --workers 0, "
         "which gives the same batches."
