@@ -44,8 +44,9 @@ class Done(NamedTuple):
 
     @property
     def files(self) -> list[str]:
-        """All files below the working folder."""
-        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
+        """All files below the working folder but what Python compiled."""
+        found = [path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file()]
+        return sorted(str(path) for path in found if "__pycache__" not in path.parts)
 
     def saved(self) -> Path:
         """The only run in the default storage."""
