@@ -81,7 +81,7 @@ class Stages:
     units: dict[tuple[int, ...], UnitFunctions] = field(default_factory=dict)
     warm: bool = False
 
-    def of(self, weight: UnitWeight) -> UnitFunctions:
+    def unit_functions(self, weight: UnitWeight) -> UnitFunctions:
         return self.units.get(tuple(weight.weight.shape), UnitFunctions())
 
 
@@ -151,8 +151,8 @@ class Engine(base.Engine):
         }
         if recipe.batch_size > UNROLLED_BATCH:  # few units are idle for so many images; see also `outer_product`
             self._unit_weights = {}
-        of_first = (u for u in self._unit_weights.values() if u.weight.data_ptr() == first.data_ptr())
-        self._first = next(of_first, None)  # its inputs are the feature map
+        in_first_layer = (u for u in self._unit_weights.values() if u.weight.data_ptr() == first.data_ptr())
+        self._first = next(in_first_layer, None)  # its inputs are the feature map
         self.settling_steps = SETTLING_STEPS if self._unit_weights and not self.idle_too else 0
         others = (state for i, state in enumerate(self._state()) if i not in self._unit_weights)
         self._others = list(zip(*others, strict=True))  # parameters, first moments, second moments
@@ -178,7 +178,7 @@ class Engine(base.Engine):
         try:
             with torch.random.fork_rng(devices=[]):
                 for unit_weight in self._unit_weights.values():
-                    unit_weight.compile(len(images), self._compiled.of(unit_weight))
+                    unit_weight.compile(len(images), self._compiled.unit_functions(unit_weight))
                 self._step(images, labels, NoClock())
         except Exception as error:  # the disk may be full by now, the compiler gone
             if reason := compiler.explained(error):
@@ -215,7 +215,7 @@ class Engine(base.Engine):
         self.steps += 1
         correction = torch.tensor([lr / (1 - beta1**self.steps), (1 - beta2**self.steps) ** 0.5])
         for i, unit_weight in self._unit_weights.items():
-            unit_weight.update(gradients[i], correction, self.steps, stages.of(unit_weight))
+            unit_weight.update(gradients[i], correction, self.steps, stages.unit_functions(unit_weight))
         others = [_whole(g) for i, g in enumerate(gradients) if i not in self._unit_weights]
         stages.update(*self._others, others, correction, (beta1, beta2), eps)
         clock.lap("optimizer")
@@ -239,7 +239,7 @@ class Engine(base.Engine):
     def optimizer_state(self) -> dict[str, Any]:
         stages = self._compiled if self._compiled.warm else Stages()
         for unit_weight in self._unit_weights.values():
-            unit_weight.catch_up(stages.of(unit_weight))
+            unit_weight.catch_up(stages.unit_functions(unit_weight))
         recipe, parameters = self.recipe, list(self.network.parameters())
         adam = torch.optim.Adam(parameters, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
         state = {
@@ -255,10 +255,10 @@ class Engine(base.Engine):
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
         """See `base.Engine`. Call it also after weights were changed from outside, because it wakes all units."""
-        of = state["state"]
-        self.steps = int(of[0]["step"]) if of else 0
+        saved = state["state"]
+        self.steps = int(saved[0]["step"]) if saved else 0
         for i, (p, (_, exp_avg, exp_avg_sq)) in enumerate(zip(self.network.parameters(), self._state(), strict=True)):
-            exp_avg.copy_(in_memory_order(of[i]["exp_avg"], p) if of else torch.zeros(()))
-            exp_avg_sq.copy_(in_memory_order(of[i]["exp_avg_sq"], p) if of else torch.zeros(()))
+            exp_avg.copy_(in_memory_order(saved[i]["exp_avg"], p) if saved else torch.zeros(()))
+            exp_avg_sq.copy_(in_memory_order(saved[i]["exp_avg_sq"], p) if saved else torch.zeros(()))
         for unit_weight in self._unit_weights.values():
             unit_weight.wake()
