@@ -63,7 +63,8 @@ def test_shared_memory_that_fills_up_later_is_one_sentence(image_folder, tmp_pat
     folder = f"folder:{image_folder(train=40)}"
     program = tmp_path / "fill.py"
     program.write_text(
-        "from resnet_bench import cli, training\n"
+        "from resnet_bench import cli\n"
+        "from resnet_bench.training import training\n"
         "finish = training.Training._finish_epoch\n"
         "def fill(self):\n"
         "    result = finish(self)\n"
@@ -114,11 +115,11 @@ def test_a_session_is_refused_before_it_measures_for_an_explanation_that_has_no_
     options += ["--pipeline", "vectorized", "--explain", "conv5x5", "--batch-size", "8"]
     done = run(with_shared_memory("size=96k", [*BENCHMARKS, *options]))
     assert done.returncode == 2
-    assert (
-        "resnet_bench: error: /dev/shm has 0.0983 MB free, but batches of 2 loader workers take 0.492 MB" in done.stderr
-    )
+    # 0.0983 MB, less what a lock of another part of the session takes there
+    said = r"resnet_bench: error: /dev/shm has 0\.09\d+ MB free, but batches of 2 loader workers take 0\.492 MB"
+    assert re.search(said, done.stderr)
     assert "Traceback" not in done.stdout + done.stderr
-    assert not (tmp_path / "storage").exists()
+    assert not list((tmp_path / "storage").rglob("*.json"))
 
 
 def test_a_killed_worker_ends_a_session_with_a_sentence_and_its_journal(image_folder, tmp_path) -> None:
