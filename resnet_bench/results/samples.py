@@ -55,7 +55,7 @@ class Run:
     file: ResultFile
     together: tuple[str, str]
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Equal for runs on one kind of machine with the same software and code."""
         return identity.key(self.machine)
