@@ -9,13 +9,14 @@ lists every key.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-SCHEMA_VERSION: Literal[2] = 2
-READABLE_VERSIONS = (1, 2)
-Version = Literal[1, 2]
+SCHEMA_VERSION: Literal[3] = 3
+READABLE_VERSIONS = (1, 2, 3)
+Version = Literal[1, 2, 3]
 
 Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 30 years; keeps sums and ratios of damaged values finite
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -117,6 +118,7 @@ class Stretch(Model):
     pipeline: Literal["loader", "vectorized"]
     workers: NonNegativeCount
     threads: Count
+    jobs: Count = 1  # trainings that ran side by side; where there were several, its times do not compare
     machine: dict[str, Any]  # `resnet_bench.identity.describe()`
 
 
@@ -165,39 +167,79 @@ class AccuracyResult(_TrainingResult):
 
     @property
     def epoch_times(self) -> dict[int, float]:
-        """{epoch: training seconds} of the epochs whose times compare; empty where the training is `mixed`."""
-        return {} if self.mixed else {e.epoch: e.train_seconds for e in self.epochs}
+        """{epoch: training seconds} of the epochs whose times compare.
+
+        Empty where the training is `mixed`, or where another training ran beside it.
+        """
+        beside = any(stretch.jobs > 1 for stretch in self.stretches or ())
+        return {} if self.mixed or beside else {e.epoch: e.train_seconds for e in self.epochs}
+
+
+class Point(Model):
+    """A place in the training at which blocks of steps are timed.
+
+    The mean over the training gives each point the share of the steps that it stands for. Between two points the time
+    of a step counts as changing linearly (trapezoidal rule).
+    """
+
+    step: NonNegativeCount  # steps of the training before it
+    weight: Fraction  # share of the training's steps that it stands for; the shares of all points make 1
+    state: Literal["trained", "aged"]  # whether every step before it was trained, or idle units were only carried on
+    live_share: Fraction | None  # of the first hidden FC layer's units, those that answer some image; None: no such
+    denormal_exp_avg: Fraction | None  # share of the first moments that are denormal; None where that was not counted
+    denormal_exp_avg_sq: Fraction | None  # the same of the second moments
+
+
+class MeasuringProcess(Model):
+    """A fresh process that timed blocks at every point, and what was particular to it."""
+
+    process: str  # its random id
+    started_at: str
+    startup_seconds: Seconds  # what opening an epoch's pipeline cost before its first step
+    compile_seconds: Seconds
+    peak_memory_bytes: NonNegativeCount | None  # the most that training this network added to the process
 
 
 class Block(Model):
     """Consecutive steps timed as one: the raw value behind an estimate. In mode `full`, a whole epoch."""
 
-    round: NonNegativeCount
+    process: NonNegativeCount = 0  # index into the result's `processes`
+    point: NonNegativeCount = 0  # index into the result's `points`
+    round: NonNegativeCount  # number of the block among those of one process and point
     steps: Count
     seconds: Annotated[float, Field(ge=1e-9, le=1e9)]
     phases: PhaseSeconds
     page_faults: NonNegativeCount
+    read_parameters: Parameters | None = None  # by the forward pass of the mean step; None: an older file
+    updated_parameters: Parameters | None = None  # by the update of that step
 
 
 class EpochTimeResult(_TrainingResult):
-    """Seconds for one training epoch (no evaluation), measured whole (`full`) or extrapolated (`sampled`).
+    """Seconds for one training epoch (no evaluation), the mean over the training, measured in several fresh processes.
 
-    `epoch_seconds = startup_seconds + steps_per_epoch × mean step time`; in mode `full` it is the mean of the blocks.
+    Mode `sampled` times blocks of steps at several points of the training. A process's value is
+    `startup_seconds + steps_per_epoch × mean step time`, where the mean is over the points with their weights. Mode
+    `full` times whole epochs; a process's value is their mean. The interval is over the processes' values: blocks of
+    one process share its memory layout and are no independent samples.
+
+    Files of version 1 and 2 have one process, no points, and blocks of the training's first steps.
     """
 
     kind: Literal["epoch_time"] = "epoch_time"
-    complete: bool  # false in a journal that was cut off
+    complete: bool  # whether every planned process timed every point; false in a journal that was cut off
     mode: Literal["sampled", "full"]
-    stopped_by: Literal["precision", "time-limit", "rounds"] | None
+    stopped_by: Literal["precision", "time-limit", "rounds", "plan"] | None  # from version 3 on only `plan`
     steps_per_epoch: Count
     warmup_steps: NonNegativeCount
-    startup_seconds: Seconds  # what opening an epoch's pipeline costs before its first step
+    startup_seconds: Seconds  # what opening an epoch's pipeline costs before its first step; mean over processes
+    points: tuple[Point, ...] = ()  # by rising step; empty in mode `full` and in older files
+    processes: tuple[MeasuringProcess, ...] = ()  # empty in older files, which have one
     blocks: tuple[Block, ...]
-    read_parameters: Parameters | None = None  # by the forward pass of the mean timed step; None: an older file
-    updated_parameters: Parameters | None = None  # by the update of that step
-    epoch_seconds: Interval | None  # None for fewer than two blocks
-    step_bound_seconds: Seconds | None = None  # the least time that a step can take here: `machine.step_bound`
-    peak_memory_bytes: NonNegativeCount | None  # the most that training this network added to the process
+    read_parameters: Parameters | None = None  # by the forward pass, mean over the training; None: an older file
+    updated_parameters: Parameters | None = None  # by the update
+    epoch_seconds: Interval | None  # over processes; None for fewer than three
+    step_bound_seconds: Seconds | None = None  # model of the least time of a step: `machine.step_bound`
+    peak_memory_bytes: NonNegativeCount | None  # largest of the processes' peaks
     load_average_before: float | None  # over one minute; None where the system has none
     load_average_after: float | None
     warnings: tuple[str, ...]  # why this number should be doubted; empty where nothing was noticed
@@ -206,25 +248,81 @@ class EpochTimeResult(_TrainingResult):
     def _possible(self) -> EpochTimeResult:
         if self.epoch_seconds and not 0 <= self.epoch_seconds.estimate <= 1e25:  # as many steps as long as can be
             raise ValueError("an epoch takes no such time")
-        if len({b.round for b in self.blocks}) < len(self.blocks):
+        if len({(b.process, b.point, b.round) for b in self.blocks}) < len(self.blocks):
             raise ValueError("two blocks are of one round")
+        if any(b.process >= max(1, len(self.processes)) for b in self.blocks):
+            raise ValueError("a block is of no process of this result")
+        if any(b.point >= max(1, len(self.points)) for b in self.blocks):
+            raise ValueError("a block is of no point of this result")
+        if self.points and abs(sum(p.weight for p in self.points) - 1) > 1e-6:
+            raise ValueError("the weights of the points do not make 1")
+        if [p.step for p in self.points] != sorted({p.step for p in self.points}):
+            raise ValueError("the points are not in the order of their steps")
         return self
 
     @property
-    def epoch_times(self) -> dict[int, float]:
-        """{round: seconds of an epoch, as its block says}: the only definition of an epoch's seconds.
+    def process_blocks(self) -> dict[int, tuple[Block, ...]]:
+        """{index of a process: its blocks}, for the processes with a block at every point that counts."""
+        needed = {i for i, p in enumerate(self.points) if p.weight} or {0}
+        found: dict[int, list[Block]] = {}
+        for b in self.blocks:
+            found.setdefault(b.process, []).append(b)
+        return {i: tuple(own) for i, own in found.items() if needed <= {b.point for b in own}}
 
-        `sampled`: the start of the pipeline and as many mean steps as an epoch has. `full`: the epoch as it was timed.
+    @property
+    def epoch_times(self) -> dict[int, float]:
+        """{index of a process: seconds of an epoch, as its blocks say}: the only definition of an epoch's seconds.
+
+        Processes that lack blocks at some point are left out, because their mean would be of another part of it.
         """
         if self.mode == "full":
-            return {b.round: b.seconds for b in self.blocks}
-        return {b.round: self.startup_seconds + self.steps_per_epoch * b.seconds / b.steps for b in self.blocks}
+            return {i: sum(b.seconds for b in own) / len(own) for i, own in self.process_blocks.items()}
+        return {i: self._startup(i) + self.steps_per_epoch * s for i, s in self.step_times.items()}
+
+    def block_epoch_seconds(self, block: Block) -> float:
+        """The seconds of an epoch all of whose steps take as long as the block's."""
+        if self.mode == "full":
+            return block.seconds
+        return self._startup(block.process) + self.steps_per_epoch * block.seconds / block.steps
+
+    @property
+    def step_times(self) -> dict[int, float]:
+        """{index of a process: seconds of a step}, the mean over the training, without the start of the pipeline."""
+        return {i: self._mean(own, lambda b: b.seconds) for i, own in self.process_blocks.items()}
 
     @property
     def step_phases(self) -> dict[str, float]:
-        """Mean seconds per step of each phase, over all blocks."""
-        steps = sum(b.steps for b in self.blocks)
-        return {p: sum(getattr(b.phases, p) for b in self.blocks) / steps for p in PhaseSeconds.model_fields}
+        """Mean seconds per step of each phase, over the training and all processes; zeros without blocks."""
+        processes = self.process_blocks.values()
+
+        def mean(phase: str) -> float:
+            return sum(self._mean(own, lambda b: float(getattr(b.phases, phase))) for own in processes)
+
+        return {p: mean(p) / max(1, len(processes)) for p in PhaseSeconds.model_fields}
+
+    @property
+    def point_step_times(self) -> dict[int, dict[int, float]]:
+        """{index of a point: {index of a process: mean seconds of a step there}}."""
+        found: dict[int, dict[int, list[Block]]] = {}
+        for b in self.blocks:
+            found.setdefault(b.point, {}).setdefault(b.process, []).append(b)
+        return {
+            point: {process: _per_step(own, lambda b: b.seconds) for process, own in sorted(by_process.items())}
+            for point, by_process in sorted(found.items())
+        }
+
+    def _startup(self, process: int) -> float:
+        return self.processes[process].startup_seconds if self.processes else self.startup_seconds
+
+    def _mean(self, blocks: Sequence[Block], value: Callable[[Block], float]) -> float:
+        """The mean of a value per step over the training, where the blocks of each point have the point's weight."""
+        weights = [p.weight for p in self.points] or [1.0]
+        at = {i: [b for b in blocks if b.point == i] for i, weight in enumerate(weights) if weight}
+        return sum(weights[i] * _per_step(own, value) for i, own in at.items())
+
+
+def _per_step(blocks: Sequence[Block], value: Callable[[Block], float]) -> float:
+    return sum(map(value, blocks)) / sum(b.steps for b in blocks)
 
 
 class ParametersResult(_BaseResult):

@@ -17,12 +17,13 @@ import numpy as np
 
 from resnet_bench import architectures
 from resnet_bench.analysis.series import mean_of
-from resnet_bench.intervals import wilson_interval
+from resnet_bench.intervals import positive_mean_interval, wilson_interval
 from resnet_bench.machine.calibration import WORKING_SETS
 from resnet_bench.paper import PUBLISHED
 from resnet_bench.recipe import Recipe
 from resnet_bench.results.reading import ResultFile
 from resnet_bench.results.samples import Samples
+from resnet_bench.schema import EpochTimeResult
 
 PHASE_SHARES = {"data": 0.05, "forward": 0.25, "backward": 0.4, "optimizer": 0.3}
 
@@ -172,6 +173,77 @@ def epoch_time(
         result.setdefault(key, result["parameters"])
     if blocks > 1 and "epoch_seconds" not in overrides:
         result["epoch_seconds"] = mean_of([startup + steps_per_epoch * float(s) for s in step]).model_dump()
+    return result
+
+
+def in_processes(
+    architecture: str,
+    seconds: float | Sequence[float] = 60.0,
+    processes: int = 5,
+    noise: float = 0.01,
+    process_noise: float = 0.0,
+    late: float = 1.0,
+    blocks: int = 4,
+    seed: int = 0,
+    process: str = "a" * 16,
+    **overrides: Any,
+) -> dict[str, Any]:
+    """An epoch-time result of version 3: several processes that time blocks early and late in the training.
+
+    Each process's epoch takes `seconds` (or its own of the sequence) times a factor that scatters with the relative
+    deviation `process_noise`; its blocks scatter with `noise`. A step at the late point takes `late` times as long as
+    one at the early point; the mean of both is the epoch's. `seed` seeds the scatter (and is the training's seed).
+    """
+    old = epoch_time(architecture, blocks=1, seed=seed, **overrides)
+    own = [float(seconds)] * processes if isinstance(seconds, int | float) else list(seconds)
+    random = np.random.default_rng([seed, *process.encode(), *architecture.encode()])
+    steps, startup, at = 24, 0.1, "2026-01-02T03:04:05+00:00"
+    step_factors = {0: 2 / (1 + late), 1: 2 * late / (1 + late)}
+    made = []
+    for i, s in enumerate(own):
+        step = (s - startup) / old["steps_per_epoch"] * max(0.1, float(random.normal(1, process_noise)))
+        for point, factor in step_factors.items():
+            for round_, draw in enumerate(random.normal(1, noise, blocks).clip(0.1)):
+                taken = step * factor * float(draw) * steps
+                made.append(
+                    {
+                        "process": i,
+                        "point": point,
+                        "round": round_,
+                        "steps": steps,
+                        "seconds": taken,
+                        "phases": {p: taken * share for p, share in PHASE_SHARES.items()},
+                        "page_faults": 100,
+                        "read_parameters": old["read_parameters"],
+                        "updated_parameters": old["updated_parameters"],
+                    }
+                )
+    point = {"weight": 0.5, "state": "trained", "live_share": None}
+    point |= {"denormal_exp_avg": None, "denormal_exp_avg_sq": None}
+    result = {
+        **old,
+        "schema_version": 3,
+        "process": process,
+        "started_at": at,
+        "stopped_by": "plan",
+        "points": [{"step": 0, **point}, {"step": 100_000, **point}],
+        "processes": [
+            {
+                "process": f"{process[:-4]}{i:04x}",
+                "started_at": at,
+                "startup_seconds": startup,
+                "compile_seconds": 0.0,
+                "peak_memory_bytes": 500_000_000,
+            }
+            for i in range(len(own))
+        ],
+        "blocks": made,
+        "epoch_seconds": None,
+        **overrides,
+    }
+    if "epoch_seconds" not in overrides and len(own) > 2:
+        times = EpochTimeResult.model_validate(result).epoch_times
+        result["epoch_seconds"] = positive_mean_interval(list(times.values())).model_dump()
     return result
 
 

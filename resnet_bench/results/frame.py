@@ -32,6 +32,8 @@ MEASUREMENT = {
     "kind": TEXT,
     "architecture": TEXT,
     "variant": TEXT,
+    "point": WHOLE,
+    "training_step": WHOLE,
     "round": WHOLE,
     "epoch": WHOLE,
     "steps": WHOLE,
@@ -154,9 +156,15 @@ def _measurements(run: Run) -> Iterator[dict[str, Any]]:
     if isinstance(r, EpochTimeResult):
         kind |= {"parameters": r.parameters, "complete": r.complete, "comparable_times": True}
         kind |= {"doubtful": bool(r.warnings), "peak_memory_bytes": r.peak_memory_bytes}
-        for b, seconds in zip(r.blocks, r.epoch_times.values(), strict=True):
-            shown = {"round": b.round, "steps": b.steps, "seconds": b.seconds, "page_faults": b.page_faults}
-            yield {**kind, **shown, "epoch_seconds": seconds, **_phases(b.phases)}
+        for b in r.blocks:
+            shown = {"point": b.point, "round": b.round, "steps": b.steps, "seconds": b.seconds}
+            if r.points:
+                shown["training_step"] = r.points[b.point].step
+            if r.processes:
+                shown["process"] = r.processes[b.process].process
+                shown["peak_memory_bytes"] = r.processes[b.process].peak_memory_bytes
+            shown |= {"page_faults": b.page_faults, "epoch_seconds": r.block_epoch_seconds(b)}
+            yield {**kind, **shown, **_phases(b.phases)}
     elif isinstance(r, AccuracyResult):
         kind |= {"parameters": r.parameters, "complete": r.complete, "same_bits": r.same_bits}
         batch_size = r.recipe.get("batch_size")

@@ -137,7 +137,7 @@ def read_all(paths: Iterable[str | Path]) -> Samples:
 def raw_values(result: Result) -> tuple[Any, ...]:
     """The raw values of a result, in the order in which they were measured."""
     if isinstance(result, EpochTimeResult):
-        return tuple((b.round, b.steps, b.seconds) for b in result.blocks)
+        return tuple((b.process, b.point, b.round, b.steps, b.seconds) for b in result.blocks)
     if isinstance(result, AccuracyResult):
         return tuple(
             (e.epoch, e.train_seconds, e.eval_seconds, e.train_loss, e.test_loss, e.test_accuracy)
