@@ -18,8 +18,9 @@ import jinja2
 
 from resnet_bench.analysis import claims, comparison
 from resnet_bench.analysis.series import Group, groups
+from resnet_bench.analysis.speed import over_training
 from resnet_bench.errors import UserError
-from resnet_bench.render import captions, claims_table, comparison_tables
+from resnet_bench.render import captions, claims_table, comparison_tables, speed_tables
 from resnet_bench.render.captions import dataset_text, setting_text
 from resnet_bench.render.drawing import require_matplotlib
 from resnet_bench.render.figures import figures
@@ -149,6 +150,7 @@ def _group_facts(group: Group) -> Facts:
         "Settings": setting_text(group),
         "Recipe": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in recipe.items()),
         **_networks(group),
+        **_how_times_were_measured(group),
     }
     return Facts(f"{dataset.name} on {captions.cpu_text(group)}", [i for i in items.items() if i[1]])
 
@@ -168,9 +170,15 @@ def _sizes(accuracies: Sequence[AccuracyResult], times: Sequence[EpochTimeResult
         spread = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
         yield f"trained for {spread} epoch{'' if epochs == [1] else 's'} (seed{'s' * (len(accuracies) > 1)} {seeds})"
     if times:
-        blocks = sum(len(r.blocks) for r in times)
-        modes = " and ".join(sorted({r.mode for r in times}))
-        yield f"timed over {blocks} {modes} block{'' if blocks == 1 else 's'}"
+        yield f"timed in {' and '.join(sorted({r.mode for r in times}))} mode"
+
+
+def _how_times_were_measured(group: Group) -> dict[str, str]:
+    """Processes, blocks and points, and how the states of the points were reached; empty without epoch times."""
+    notes = captions.measurement_notes(group)
+    if any(over_training(s) for s in group.series):
+        notes += speed_tables.aged_notes(group) or ["Every state was trained from the first step on."]
+    return {"How times were measured": " ".join(notes)} if notes else {}
 
 
 def _file_facts(samples: Samples) -> Facts:
@@ -250,7 +258,9 @@ def _made_by(file: ResultFile) -> list[str]:
         if isinstance(r, AccuracyResult | EpochTimeResult):
             options = _options(r)
             if isinstance(r, EpochTimeResult) and r.mode == "full":
-                options += f" --epoch-mode full --rounds {len(r.blocks)}"
+                options += f" --epoch-mode full --rounds {len(r.blocks) // max(1, len(r.processes))}"
+            if isinstance(r, EpochTimeResult) and r.processes:
+                options += f" --processes {len(r.processes)}"
             asked.setdefault((options, r.kind), {})[r.architecture] = None
     counted = dict.fromkeys(r.architecture for r in file.of_kind(ParametersResult))
     if counted:
@@ -300,5 +310,6 @@ def _reproduction(files: Sequence[ResultFile], compare_with: Samples | None) -> 
         "In a clone of resnet_bench, with Python 3.10 or later:",
         Commands([*setup, *commands(files, compare_with)]),
         "The same seed, threads and machine give the same accuracies to the last digit; times differ from run to run, "
-        "which is what their intervals are for. How long times are sampled is set by --time-limit and --precision.",
+        "which is what their intervals are for. How many processes measure times is set by --processes, and for how long by "
+        "--time-limit.",
     ]

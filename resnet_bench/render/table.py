@@ -14,6 +14,7 @@ from typing import Literal
 from tabulate import tabulate
 
 Format = Literal["text", "markdown", "latex", "csv", "html"]
+MISSING = "–"  # in a cell: not measured, or not to be told
 TEXT_WIDTH = 100  # characters; a wider table gets column heads of several lines
 FORMATS: tuple[Format, ...] = ("text", "markdown", "latex", "csv")
 
@@ -92,6 +93,14 @@ class Table:
             f"</figcaption>\n<div class=scroll><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n"
             f"</table></div>\n{notes}</figure>"
         )
+
+
+def with_interval(value: float, ends: tuple[float, float] | None) -> str:
+    """`4.10 [3.95, 4.26]`, or the value alone."""
+    if ends is None:
+        return significant(value)
+    low, high = (significant(end, value) for end in ends)
+    return f"{significant(value)} [{low}, {high}]"
 
 
 def significant(value: float, like: float | None = None) -> str:
