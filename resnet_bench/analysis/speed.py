@@ -209,17 +209,19 @@ def least_time(series: Series) -> LeastTime | None:
 
 
 def ratio(base: Mapping[Origin, float], other: Mapping[Origin, float]) -> Ratio | None:
-    """OTHER over BASE, paired by process, or by session where there are several; None where no process measured both."""
-    sides = [replicates((o, side[o]) for o in base if o in other) for side in (base, other)]
-    below, above = sides
+    """OTHER over BASE, paired by process or, where there are several sessions, by session.
+
+    None where no process measured both.
+    """
+    below, above = (replicates((o, side[o]) for o in base if o in other) for side in (base, other))
     if not below or not above:
         return None
     common = [key for key in below.values if key in above.values]
-    pairs = [[side.values[key] for key in common] for side in (below, above)]
     if not common:
         return None
-    logs = [math.log(b / a) for a, b in zip(*pairs, strict=True)]
-    return Ratio(math.exp(fmean(logs)), paired_ratio(*pairs), len(common), below.unit)
+    pairs = [(below.values[key], above.values[key]) for key in common]
+    value = math.exp(fmean(math.log(b / a) for a, b in pairs))
+    return Ratio(value, paired_ratio([a for a, _ in pairs], [b for _, b in pairs]), len(pairs), below.unit)
 
 
 def measured(series: Series) -> list[tuple[Run, EpochTimeResult]]:
@@ -284,7 +286,7 @@ def _updated_share(series: Sequence[Series]) -> float | None:
 
 
 def _plain(timed: Sequence[Series], series: Sequence[Series]) -> list[Series]:
-    """The plain runs of the same networks with the same threads and recipe; empty where one lacks or is itself plain."""
+    """The plain runs of these networks with the same threads and recipe; empty where one lacks or is itself plain."""
     may_differ = ("engine", "pipeline", "workers", "epochs")
     found = []
     for s in series:

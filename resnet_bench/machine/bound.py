@@ -90,10 +90,10 @@ def step_bound(
       matrix products, at the rate of the square matrix product. Batch norm, ReLU, loss and the arithmetic of Adam are
       not counted.
 
-    It is a model and no bound: a step can still be faster, for two reasons. Some of the parameters and moments, up to the size of the L3
-    cache, may stay in the cache from one step to the next, which the calibration does not see. And an engine may
-    compute a convolution in another way than torch, or with fewer operations than its definition has (Winograd). The
-    rates of the convolutions are those at batch size 4, whatever `batch_size` is.
+    It is a model and no bound: a step can still be faster, for two reasons. Some of the parameters and moments, up to
+    the size of the L3 cache, may stay in the cache from one step to the next, which the calibration does not see. And
+    an engine may compute a convolution in another way than torch, or with fewer operations than its definition has
+    (Winograd). The rates of the convolutions are those at batch size 4, whatever `batch_size` is.
 
     Args:
         architecture: the network.

@@ -114,8 +114,11 @@ def draw_replicates(
     if interval := values.interval:
         ends = [[factor * (interval.estimate - interval.low)], [factor * (interval.high - interval.estimate)]]
         mean = factor * interval.estimate
-        place = {"x": mean, "y": at, "xerr": ends} if horizontal else {"x": at, "y": mean, "yerr": ends}
-        axes.errorbar(**place, color=color, capsize=3, fmt="none", zorder=4)
+        style: dict[str, Any] = {"color": color, "capsize": 3, "fmt": "none", "zorder": 4}
+        if horizontal:
+            axes.errorbar(mean, at, xerr=ends, **style)
+        else:
+            axes.errorbar(at, mean, yerr=ends, **style)
 
 
 def draw_published_accuracy(axes: Axes, architecture: str) -> None:

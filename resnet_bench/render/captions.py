@@ -135,8 +135,8 @@ def measured_text(series: Series) -> str:
     if not first.points:
         reach = max(r.warmup_steps + sum(b.steps for b in r.blocks) for r in results)
         return f"{where}; {counted(blocks, 'block')} of steps among the first {reach:,} of the training"
-    steps = steps_text([p.step for p in first.points])
-    return f"{where}; {counted(blocks, 'block')} of steps at {counted(len(first.points), 'point')} of the training ({steps})"
+    points = f"{counted(len(first.points), 'point')} of the training ({steps_text([p.step for p in first.points])})"
+    return f"{where}; {counted(blocks, 'block')} of steps at {points}"
 
 
 def measurement_notes(group: Group) -> list[str]:
@@ -153,11 +153,6 @@ def measurement_notes(group: Group) -> list[str]:
 def no_interval(found: Iterable[tuple[int, Unit]]) -> list[str]:
     """`1 process: no interval.`, for each number of processes or sessions that is too small."""
     return [f"{count_text(*few)}: no interval." for few in dict.fromkeys(found)]
-
-
-def rates_differed(drift: float) -> str:
-    """`rates differed by 46 % between start and end`."""
-    return f"rates differed by {100 * drift:.0f} % between start and end"
 
 
 def count_text(count: int, unit: Unit) -> str:

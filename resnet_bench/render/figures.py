@@ -251,7 +251,10 @@ def _parameters_against_time(group: Group) -> list[Figure]:
         for s, t in timed
     )
     scaled = ", scaled to the images in use" if scale != 1 else ""
-    notes = [f"{_replicates_text(epoch_replicates(s) for s, _ in timed)} Both axes are logarithmic. Hollow: published{scaled}."]
+    notes = [
+        _replicates_text(epoch_replicates(s) for s, _ in timed),
+        f"Both axes are logarithmic. Hollow: published{scaled}.",
+    ]
     if any(s.architecture == "blocks2" for s, _ in timed):
         notes.append("The paper prints no parameter count of blocks2, so its published time has no point here.")
     return [
@@ -298,12 +301,12 @@ def _step_over_training(group: Group) -> list[Figure]:
         for s, course in courses
     )
     counts = dict.fromkeys((len(p.seconds.values), p.seconds.unit) for _, course in courses for p in course)
-    notes = [f"Lines: mean; bands: range over {' and '.join(captions.count_text(*count) for count in counts)} (points)."]
+    notes = [
+        f"Lines: mean; bands: range over {' and '.join(captions.count_text(*count) for count in counts)} (points)."
+    ]
     aged = [captions.name(group, s) for s, course in courses if any(p.aged for p in course)]
     if aged:
-        notes.append(
-            f"Some states of {', '.join(aged)} were aged, not trained; the table of epoch times says which."
-        )
+        notes.append(f"Some states of {', '.join(aged)} were aged, not trained; the table of epoch times says which.")
     return [
         Figure(
             name="step-over-training",
@@ -388,11 +391,7 @@ def _fraction_of_limit(group: Group) -> list[Figure]:
         if (least := least_time(s)) and (step := replicates(step_times(s).items()))
     ]
     bars = [(s, _shares(least, step)) for s, least, step in known if least.stands]
-    left_out = [
-        f"{captions.name(group, s)} ({'a step beat the model' if least.beaten else captions.rates_differed(least.drift)})"
-        for s, least, _ in known
-        if not least.stands
-    ]
+    left_out = [f"{captions.name(group, s)} ({_reason_against(least)})" for s, least, _ in known if not least.stands]
     if not known:
         raise _Lacking("no epoch-time result holds the least time of a step, which needs the machine's calibration")
     if not bars:
@@ -432,6 +431,12 @@ def _fraction_of_limit(group: Group) -> list[Figure]:
             draw=draw,
         )
     ]
+
+
+def _reason_against(least: LeastTime) -> str:
+    if least.beaten:
+        return "a step beat the model"
+    return f"rates differed by {100 * least.drift:.0f} % between start and end"
 
 
 def _shares(least: LeastTime, step: Replicates) -> Replicates:

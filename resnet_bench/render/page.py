@@ -256,12 +256,7 @@ def _made_by(file: ResultFile) -> list[str]:
         if isinstance(r, AccuracyResult) and r.machine is not None:  # only `train` writes it there
             return [f"resnet-bench train {shlex.quote(r.architecture)} {_options(r)} --output {_quoted(file)}"]
         if isinstance(r, AccuracyResult | EpochTimeResult):
-            options = _options(r)
-            if isinstance(r, EpochTimeResult) and r.mode == "full":
-                options += f" --epoch-mode full --rounds {len(r.blocks) // max(1, len(r.processes))}"
-            if isinstance(r, EpochTimeResult) and r.processes:
-                options += f" --processes {len(r.processes)}"
-            asked.setdefault((options, r.kind), {})[r.architecture] = None
+            asked.setdefault((_options(r), r.kind), {})[r.architecture] = None
     counted = dict.fromkeys(r.architecture for r in file.of_kind(ParametersResult))
     if counted:
         options = next((o for (o, _), names in asked.items() if names.keys() == counted.keys()), "")
@@ -269,11 +264,24 @@ def _made_by(file: ResultFile) -> list[str]:
     sessions: dict[tuple[str, str], list[str]] = {}
     for (options, kind), names in asked.items():
         sessions.setdefault((options, ",".join(names)), []).append(f"benchmarks/test_{kind}.py")
-    return [
-        " ".join(["pytest", *tests, "--architectures", shlex.quote(names), *([options] if options else []), save])
-        for save in [f"--benchmark-save={shlex.quote(_stem(file))}"]
-        for (options, names), tests in sessions.items()
-    ]
+    lines = []
+    for (options, networks), tests in sessions.items():
+        timing = _timing_options(file) if "benchmarks/test_epoch_time.py" in tests else ""
+        words = ["pytest", *tests, "--architectures", shlex.quote(networks), options, timing]
+        lines.append(" ".join(filter(None, [*words, f"--benchmark-save={shlex.quote(_stem(file))}"])))
+    return lines
+
+
+def _timing_options(file: ResultFile) -> str:
+    """How the session of a file timed epochs: all of its networks alike."""
+    timed = file.of_kind(EpochTimeResult)
+    modes = {r.mode for r in timed}
+    processes = max((len(r.processes) for r in timed), default=0)
+    options = [f"--processes {processes}"] if processes else []
+    if "full" in modes:
+        epochs = max(len(r.blocks) // max(1, len(r.processes)) for r in timed if r.mode == "full")
+        options += [f"--epoch-mode {'full' if len(modes) == 1 else 'both'} --rounds {max(1, epochs)}"]
+    return " ".join(options)
 
 
 def _options(run: AccuracyResult | EpochTimeResult) -> str:
@@ -310,6 +318,6 @@ def _reproduction(files: Sequence[ResultFile], compare_with: Samples | None) -> 
         "In a clone of resnet_bench, with Python 3.10 or later:",
         Commands([*setup, *commands(files, compare_with)]),
         "The same seed, threads and machine give the same accuracies to the last digit; times differ from run to run, "
-        "which is what their intervals are for. How many processes measure times is set by --processes, and for how long by "
-        "--time-limit.",
+        "which is what their intervals are for. --processes sets how many processes measure times, and --time-limit "
+        "for how long.",
     ]

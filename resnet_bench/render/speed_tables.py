@@ -97,8 +97,8 @@ def aged_notes(group: Group) -> list[str]:
         if steps := [p.step for p in over_training(s) if p.aged]:
             aged.setdefault(steps_text(steps), []).append(captions.name(group, s))
     return [
-        f"aged ({', '.join(names)}): the states {after} were not trained all the way: hidden units that answer no image "
-        "were carried on by the multiplications of idle steps."
+        f"aged ({', '.join(names)}): the states {after} were not trained all the way: hidden units that answer no "
+        "image were carried on by the multiplications of idle steps."
         for after, names in aged.items()
     ]
 
@@ -121,9 +121,9 @@ def _point_notes(courses: Sequence[Course]) -> list[str]:
         return []
     early, late = (steps_text(sorted({steps[i] for steps in ends})) for i in (0, 1))
     return [
-        f"Early and late: an epoch of such steps as those {early} and {late} of training. Mean: over the whole training, "
-        f"as the published minutes are over {paper.EPOCHS} epochs; between two points the time of a step counts as "
-        "changing evenly."
+        f"Early and late: an epoch of such steps as those {early} and {late} of training. Mean: over the whole "
+        f"training, as the published minutes are over {paper.EPOCHS} epochs; between two points the time of a step "
+        "counts as changing evenly."
     ]
 
 
@@ -181,8 +181,8 @@ def _notes(speeds: Sequence[StepSpeed]) -> list[str]:
         notes.append(f"{MISSING} (beaten): a step took less than the model says, so this was no least time here.")
     if any(not t.beaten and not t.stands for t in least):
         notes.append(
-            f"{MISSING} (drift): a rate differed by more than {100 * DRIFT_LIMIT:.0f} % between the calibrations at the "
-            "start and the end, so the rates at which the steps ran are not known."
+            f"{MISSING} (drift): a rate differed by more than {100 * DRIFT_LIMIT:.0f} % between the calibrations at "
+            "the start and the end, so the rates at which the steps ran are not known."
         )
     if any(s.times_as_fast for s in speeds):
         notes.append("Plain: the engine reference on the loader pipeline, as the paper ran.")
@@ -216,8 +216,8 @@ def modes(group: Group) -> Table | None:
         f"{_about(group)} Brackets: 95 % intervals over processes.",
         [
             f"Within {margin}: a test of equivalence; yes where the whole interval of the ratio lies in "
-            f"{1 - MODE_MARGIN:.2f}–{1 + MODE_MARGIN:.2f}, no where all of it lies outside. The same processes measured "
-            "both, and the ratio is paired.",
+            f"{1 - MODE_MARGIN:.2f}–{1 + MODE_MARGIN:.2f}, no where all of it lies outside. The same processes "
+            "measured both, and the ratio is paired.",
             *captions.no_interval(_few(check.ratio for check in checks)),
         ],
     )
@@ -233,8 +233,8 @@ def duration_text(time: EpochDuration | None, divisor: float) -> str:
     """`57.3 [56.0, 58.6]`: an epoch's time with its interval, the time alone for too few processes, `–` for none."""
     if time is None:
         return MISSING
-    few = time.low is None or time.high is None
-    return with_interval(time.seconds / divisor, None if few else (time.low / divisor, time.high / divisor))
+    ends = None if time.low is None or time.high is None else (time.low / divisor, time.high / divisor)
+    return with_interval(time.seconds / divisor, ends)
 
 
 def replicates_text(values: Replicates | None, divisor: float = 1.0) -> str:
