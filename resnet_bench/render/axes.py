@@ -166,11 +166,6 @@ def line_legend(architectures: Sequence[str]) -> Iterator[Any]:
         yield Line2D([], [], color=color, marker=marker, linestyle=line, label=architecture)
 
 
-def minutes_or_seconds(seconds: Sequence[float]) -> tuple[float, str]:
-    """What to divide seconds by and what to call the result: minutes where all measured times are a minute or more."""
-    return (60.0, "min") if min(seconds) >= 60 else (1.0, "s")
-
-
 def scale_time_axis(axes: Axes, values: Sequence[float], log: bool = False) -> None:
     """Start the vertical axis at 0; make it logarithmic where the largest value is over eight times the smallest."""
     positive = [v for v in values if v > 0]

@@ -24,7 +24,6 @@ from resnet_bench.render.axes import (
     draw_replicates,
     line_legend,
     marker_legend,
-    minutes_or_seconds,
     network_style,
     scale_epoch_axis,
     scale_time_axis,
@@ -32,7 +31,7 @@ from resnet_bench.render.axes import (
 )
 from resnet_bench.render.captions import dataset_text, setting_text, steps_text
 from resnet_bench.render.drawing import Figure, require_matplotlib
-from resnet_bench.render.table import significant
+from resnet_bench.render.table import minutes_or_seconds, significant
 from resnet_bench.results.samples import Samples
 
 if TYPE_CHECKING:

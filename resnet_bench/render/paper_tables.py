@@ -18,7 +18,7 @@ from resnet_bench.architectures import millions
 from resnet_bench.render import ablation_table, agreement_table, captions, speed_tables
 from resnet_bench.render.captions import dataset_text, drift_text, machine_text, setting_text
 from resnet_bench.render.speed_tables import duration_text, time_marks
-from resnet_bench.render.table import MISSING, Table, significant
+from resnet_bench.render.table import MISSING, Table, minutes_or_seconds, significant
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import ExplainResult, Interval
 
@@ -78,14 +78,14 @@ def _counts_only(counts: dict[str, dict[int, int]]) -> Table:
 def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
     dataset, series = group.dataset, group.series
     times = [t for s in series if (t := s.epoch_time())]
-    minutes = bool(times) and min(t.seconds for t in times) >= 60
+    divisor, unit = minutes_or_seconds([t.seconds for t in times] or [0.0])
     with_setting = any(captions.label(group, s) for s in series)
     columns = [
         "Network",
         *(["Setting"] if with_setting else []),
         "Parameters",
         "Parameters, published",
-        f"Epoch time ({'min' if minutes else 's'})",
+        f"Epoch time ({unit})",
         "Epoch time (min), published",
         "Step (ms)",
         "Step (ms), from published",
@@ -99,7 +99,7 @@ def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
         [
             s.architecture,
             *([captions.label(group, s)] if with_setting else []),
-            *_measured(s, minutes),
+            *_measured(s, divisor),
             _marks(s, group),
         ]
         for s in series
@@ -107,7 +107,7 @@ def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
     for architecture in in_order([*paper.PUBLISHED, *counts]):
         if all(s.architecture != architecture for s in series):
             count = counts.get(architecture, {}).get(dataset.classes)
-            row = _cells(architecture, f"{count:,}" if count else MISSING, None, None, None, None, minutes)
+            row = _cells(architecture, f"{count:,}" if count else MISSING, None, None, None, None, divisor)
             rows.append([architecture, *([""] if with_setting else []), *row, "" if count else "not measured"])
     order = in_order([*paper.PUBLISHED, *counts])
     rows.sort(key=lambda row: order.index(row[0]))
@@ -115,7 +115,7 @@ def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
     return Table("Summary", columns, rows, caption, _notes(group, times))
 
 
-def _measured(series: Series, minutes: bool) -> list[str]:
+def _measured(series: Series, divisor: float) -> list[str]:
     return _cells(
         series.architecture,
         f"{series.parameters:,}",
@@ -123,7 +123,7 @@ def _measured(series: Series, minutes: bool) -> list[str]:
         series.step_seconds(),
         series.peak_accuracy(),
         series.final_accuracy(),
-        minutes,
+        divisor,
     )
 
 
@@ -134,7 +134,7 @@ def _cells(
     step: float | None,
     peak: Interval | None,
     final: Interval | None,
-    minutes: bool,
+    divisor: float,
 ) -> list[str]:
     """The cells from parameters to final accuracy: each measured value with the published one after it."""
     published = paper.PUBLISHED.get(architecture)
@@ -142,7 +142,7 @@ def _cells(
     return [
         parameters,
         (published and published.parameters) or MISSING,
-        duration_text(epoch, 60 if minutes else 1),
+        duration_text(epoch, divisor),
         f"{published.epoch_minutes:g}" if published else MISSING,
         significant(step * 1e3) if step else MISSING,
         significant(published.epoch_minutes * 60e3 / steps) if published else MISSING,

@@ -20,7 +20,7 @@ from resnet_bench.analysis.speed import (
 )
 from resnet_bench.render import captions
 from resnet_bench.render.captions import dataset_text, group_machine_text, setting_text, steps_text
-from resnet_bench.render.table import MISSING, Table, significant, with_interval
+from resnet_bench.render.table import MISSING, Table, minutes_or_seconds, significant, with_interval
 
 
 def epoch_times(group: Group) -> Table | None:
@@ -28,7 +28,7 @@ def epoch_times(group: Group) -> Table | None:
     found = [(s, course, t) for s in group.series if (course := s.course("epoch")) and (t := s.epoch_time())]
     if not found:
         return None
-    divisor, unit = (60.0, "min") if min(t.seconds for _, _, t in found) >= 60 else (1.0, "s")
+    divisor, unit = minutes_or_seconds([t.seconds for _, _, t in found])
     columns = ["Network", *_setting_head(group), f"Early ({unit})", f"Late ({unit})", f"Mean ({unit})"]
     rows = [
         [

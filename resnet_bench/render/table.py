@@ -9,6 +9,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 from tabulate import tabulate
@@ -101,6 +102,11 @@ def with_interval(value: float, ends: tuple[float, float] | None) -> str:
         return significant(value)
     low, high = (significant(end, value) for end in ends)
     return f"{significant(value)} [{low}, {high}]"
+
+
+def minutes_or_seconds(seconds: Sequence[float]) -> tuple[float, str]:
+    """What to divide seconds by and what to call the result: minutes where most of the times are a minute or more."""
+    return (60.0, "min") if median(seconds) >= 60 else (1.0, "s")
 
 
 def significant(value: float, like: float | None = None) -> str:
