@@ -235,7 +235,7 @@ class Suite:
         """The result with the model of its least step time; without it for an engine that is not float32-equivalent."""
         if not engines.get(result.engine).float32_equivalent:
             return result  # the calibration is in float32 and says nothing about other formats
-        calibration = machine.Calibration.model_validate(self.calibration["start"])
+        calibration = machine.best_rates(*map(machine.Calibration.model_validate, self.calibration.values()))
         bound = machine.step_bound(
             architectures.get(result.architecture), self.recipe.batch_size, calibration, self.dataset.num_classes,
             result.read_parameters, result.updated_parameters,
