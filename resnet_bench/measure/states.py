@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -189,7 +190,7 @@ def missing_steps(
     kept = _Kept(architecture, dataset, recipe, seed, folder)
     missing = [w for w in _wanted(steps, how) if kept.found(w.name) is None]
     trained_steps = sum(stop - start for start, stop in _stretches(missing, kept.trained()))
-    idle = [w.step - w.base for w in missing if w.base is not None]
+    idle = [w.step - w.base for w in missing if w.base is not None and architecture.hidden]
     parameters = architectures.parameter_count(architecture, dataset.num_classes)
     seconds = len(idle) * parameters * AGING_SECONDS_PER_PARAMETER
     if trained_steps:
@@ -506,6 +507,13 @@ def _lock_path(folder: Path) -> Path:
 
 
 def _sha256(path: Path) -> str:
+    stat = path.stat()
+    return _read_sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1000)
+def _read_sha256(path: Path, size: int, changed: int) -> str:
+    """The digest of a file of this size that was changed at this time; a session asks for it several times."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(2**20):
