@@ -65,7 +65,7 @@ def _intervals_text(c: Comparison) -> str:
     if c.in_turn:
         return "measured in turn; intervals over pairs of processes, 95 % for all networks together"
     text = "intervals over processes, or over sessions where a file has several, 95 % for all networks together"
-    if c.speed and c.speed.factor > 1:
+    if c.speed and c.speed.factor > 1 and any(r.time and r.time.interval for r in c.rows):
         percent = f"{100 * (c.speed.factor - 1):.0f} %"
         text += f", wider at both ends by {percent}, by which the machine's own speed differed between its calibrations"
     return text
