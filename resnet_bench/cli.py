@@ -326,8 +326,10 @@ def compare(
 ) -> None:
     """Compare saved results with BASE: epoch times as ratios with intervals, accuracy, and what differs in the set-up.
 
-    A ratio is «faster» or «slower» only where its 95 % interval leaves out 1, and «cannot tell» with fewer than two
-    values. On another machine the verdict is on each network's ratio to the baseline within its machine; the measured
+    A ratio is «faster» or «slower» only where its 95 % interval over processes leaves out 1, and «cannot tell» with
+    fewer than three processes. Intervals of files measured one after the other are wider by what the calibrations say
+    that the machine drifted; resnet-bench duel measures in turn, and its files are compared process by process. On
+    another machine the verdict is on each network's ratio to the baseline within its machine; the measured
     calibrations then say which part of the time follows from the hardware. Runs on other data or with another recipe
     are refused. Exit status: 0; 1 where --fail-if fails; 2 for input that cannot be compared.
 

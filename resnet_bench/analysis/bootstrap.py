@@ -1,4 +1,4 @@
-"""Bootstrapped ratios of mean times, and the difference of two proportions.
+"""Bootstrapped ratios of mean times.
 
 A ratio of means gets a bootstrap interval. The rounds that were measured (or the runs, where there are several) are
 drawn again with replacement. The ends of the interval are the 2.5 % and 97.5 % percentiles of the resampled ratio, on
@@ -7,8 +7,6 @@ Should Know About the Bootstrap", section 4): the resampled variance lacks a fac
 stands in place of Student's t. So their distance from the estimate is multiplied by √(n/(n-1)) · t/z, where t has
 Welch's degrees of freedom. In simulation the 95 % interval then covers the true ratio in 95 to 98 % of cases, from 2
 values a side on (`tests/analysis/test_bootstrap.py`).
-
-Proportions of several runs are treated in the same way: their scatter counts with Student's t (`effective_trials`).
 """
 
 from __future__ import annotations
@@ -21,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from resnet_bench.intervals import wilson
+from resnet_bench.analysis.proportions import effective_trials as effective_trials
+from resnet_bench.analysis.proportions import proportion_difference as proportion_difference
 from resnet_bench.schema import Interval
 
 RESAMPLES = 10_000
@@ -125,38 +124,3 @@ def mean_log(logs: Sequence[LogMean]) -> LogMean:
         for i, share in enumerate(by_source)
     )
     return LogMean(float(np.mean([m.estimate for m in logs])), draws, sources)
-
-
-def proportion_difference(proportion: float, trials: float, base: float, base_trials: float) -> Interval:
-    """`proportion - base` with its interval by Newcombe's hybrid score method (Newcombe 1998, method 10)."""
-    low, high = wilson(proportion, trials)
-    base_low, base_high = wilson(base, base_trials)
-    difference = proportion - base
-    return Interval(
-        estimate=difference,
-        low=difference - math.hypot(proportion - low, base_high - base),
-        high=difference + math.hypot(high - proportion, base - base_low),
-        confidence=CONFIDENCE,
-        method="newcombe",
-    )
-
-
-def effective_trials(proportions: Sequence[float], trials: float) -> float:
-    """How many independent trials several runs with `trials` each are worth, given how far the runs scatter.
-
-    Runs that scatter more than binomial sampling explains count for less: the sum of their trials is divided by the
-    overdispersion (Rao and Scott 1992). Few runs hardly show how far runs scatter, so a normal quantile z would make
-    the interval too short. The trials are therefore also multiplied by (z/t)², which makes it as long as Student's t
-    with `runs - 1` degrees of freedom does (Korn and Graubard 1998). The result is never more than the sum of the
-    trials. A single run does not show how runs scatter and counts in full.
-    """
-    runs = len(proportions)
-    total = float(runs) * trials
-    mean = float(np.mean(proportions))
-    sampling = mean * (1 - mean) / trials
-    if runs < 2 or sampling == 0:
-        return total
-    overdispersion = float(np.var(proportions, ddof=1)) / sampling
-    quantile = 0.5 + CONFIDENCE / 2
-    stretch = float(stats.t.ppf(quantile, runs - 1) / stats.norm.ppf(quantile))
-    return total / max(1.0, overdispersion * stretch**2)

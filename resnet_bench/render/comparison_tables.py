@@ -65,7 +65,7 @@ def _intervals_text(c: Comparison) -> str:
     if c.in_turn:
         return "measured in turn; intervals over pairs of processes, 95 % for all networks together"
     text = "intervals over processes, or over sessions where a file has several, 95 % for all networks together"
-    if c.speed and c.speed.factor > 1:
+    if c.speed and c.speed.factor > 1 and any(r.time and r.time.interval for r in c.rows):
         percent = f"{100 * (c.speed.factor - 1):.0f} %"
         text += f", wider at both ends by {percent}, by which the machine's own speed differed between its calibrations"
     return text
@@ -102,10 +102,11 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
       of `time` are wider at both ends; `seen`, whether calibrations show all of both runs. Null between machines, for
       files of one duel, and without times.
     - `networks`: a list of `architecture`; `engines` [base, other]; `epoch_seconds` [base, other] or null each;
-      `time` and `relative` (each null or `verdict`, `ratio` other/base, `low`, `high`, `method`, `cause`, `text`; `low`
-      to `method` are null for fewer than three processes; `cause` of `cannot tell` is `processes`, for too few, `drift`
-      or `baseline`, else null); `verdict`: that of `relative` across machines, else of `time`; null
-      without times; `explanation` (null or `expected`, `resource`, `unexplained` like `time`, `text`); `parameters`
+      `time` and `relative` (each null or `verdict`, `ratio` other/base, `low`, `high`, `method`, `processes`, `cause`,
+      `text`; `low` to `processes` are null for fewer than three processes; `processes` [base, other] says from how many
+      the interval is; `cause` of `cannot tell` is `processes`, for too few, `drift` or `baseline`, else null);
+      `verdict`: that of `relative` across machines, else of `time`; null without times; `explanation` (null or
+      `expected`, `resource`, `unexplained` like `time`, `text`); `parameters`
       [base, other]; `accuracy` (null or `base`, `other` as fractions of 1, `seeds` [base, other], `epoch`,
       `difference`, `low`, `high`, `method`, `verdict`, `text`); `refused`: reasons, not empty only with `--force`.
     - `geometric_mean`: like `time`; null without times.
@@ -177,6 +178,7 @@ def _ratio_dict(ratio: Ratio | None) -> dict[str, Any] | None:
         "low": i.low if i else None,
         "high": i.high if i else None,
         "method": i.method if i else None,
+        "processes": ratio.processes and list(ratio.processes),
         "cause": ratio.cause,
         "text": ratio_text(ratio),
     }

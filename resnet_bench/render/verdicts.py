@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from resnet_bench.analysis.comparison import AccuracyDifference, Comparison, Explanation, Mark, Missing, Ratio, Role
 from resnet_bench.analysis.drift import SpeedRange
-from resnet_bench.intervals import MIN_PROCESSES
+from resnet_bench.intervals import ENOUGH_PROCESSES, MIN_PROCESSES
 from resnet_bench.render.captions import drift_text
 
 
@@ -91,12 +91,18 @@ def _unseen_text(speed: SpeedRange) -> str:
 
 def _remedies(comparison: Comparison) -> list[str]:
     """What to do where nobody can tell."""
-    causes = {r.cause for row in comparison.rows if (r := row.judged)}
+    judged = [row.judged for row in comparison.rows if row.judged]
+    causes = {ratio.cause for ratio in judged}
     found = []
     if "drift" in causes:
         found.append("to tell in spite of the machine's drift, measure both in turn with resnet-bench duel")
     if "processes" in causes:
         found.append(f"a verdict needs {MIN_PROCESSES} processes of each file: measure with --processes")
+    if any(ratio.doubtful for ratio in judged):
+        found.append(
+            f"verdicts from fewer than {ENOUGH_PROCESSES} processes may be wrong where processes have modes, such as "
+            f"two memory layouts: measure with --processes {ENOUGH_PROCESSES} or more"
+        )
     return found
 
 

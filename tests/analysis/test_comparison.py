@@ -184,6 +184,17 @@ def test_fewer_than_three_processes_cannot_tell(
     assert remarks(comparison)[-1] == "a verdict needs 3 processes of each file: measure with --processes"
 
 
+@pytest.mark.parametrize(("processes", "doubted"), [(3, True), (4, True), (5, False)])
+def test_verdicts_from_fewer_than_five_processes_are_doubted(files: Files, processes: int, doubted: bool) -> None:
+    base, other = (files([in_processes("fc1", s, processes, noise=0.001)]) for s in (10, 20))
+    comparison = compare(base, other)
+    assert verdicts(comparison) == ["slower"]
+    assert comparison.rows[0].time
+    assert comparison.rows[0].time.processes == (processes, processes)
+    found = [r for r in remarks(comparison) if r.startswith("verdicts from fewer than 5 processes may be wrong")]
+    assert len(found) == doubted
+
+
 def test_several_runs_in_a_file_are_as_many_values_as_they_have_processes(files: Files) -> None:
     """A run of version 1 or 2 is of one process."""
     one, three = (
@@ -197,7 +208,7 @@ def test_several_runs_in_a_file_are_as_many_values_as_they_have_processes(files:
 
 def both_modes(seconds: float, seed: int = 0, full_blocks: int = 2) -> list[dict[str, Any]]:
     """What `--epoch-mode both` leaves of fc1: whole epochs, and blocks sampled in their course."""
-    epochs = full([seconds, 1.05 * seconds, 0.95 * seconds][:full_blocks])
+    epochs = full([seconds, 1.05 * seconds, 0.95 * seconds, seconds, seconds][:full_blocks])
     return [{**epochs, "seed": seed}, in_processes("fc1", seconds, process_noise=0.01, seed=seed)]
 
 
@@ -225,7 +236,7 @@ def test_of_files_with_both_modes_the_sampled_blocks_are_compared_and_the_mode_i
 
 @pytest.mark.parametrize("swap", [False, True])
 def test_the_mode_that_both_files_have_is_compared(files: Files, swap: bool) -> None:
-    pair = [files(both_modes(15, full_blocks=3)), files([full([30, 31, 32])])]
+    pair = [files(both_modes(15, full_blocks=5)), files([full([30, 31, 32, 31, 30])])]
     comparison = compare(*(pair[::-1] if swap else pair))
     assert verdicts(comparison) == ["faster" if swap else "slower"]
     side = "other" if swap else "base"

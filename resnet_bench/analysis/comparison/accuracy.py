@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from resnet_bench.analysis.bootstrap import effective_trials, proportion_difference
 from resnet_bench.analysis.comparison.networks import Pair, Role
+from resnet_bench.analysis.proportions import effective_trials, proportion_difference
 from resnet_bench.schema import AccuracyResult, Interval
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from resnet_bench.analysis import ratios
 from resnet_bench.analysis.comparison.networks import Pair
 from resnet_bench.analysis.comparison.turns import Turn
 from resnet_bench.analysis.replicates import measured_in
-from resnet_bench.intervals import MIN_PROCESSES
+from resnet_bench.intervals import ENOUGH_PROCESSES, MIN_PROCESSES
 from resnet_bench.schema import Interval
 
 Verdict = Literal["faster", "slower", "no significant difference", "cannot tell"]
@@ -33,12 +33,21 @@ class Ratio:
         reason: why nobody can tell; empty where the interval gives a verdict.
         cause: the kind of that reason: too few processes, a machine whose speed differed, or no baseline to set the
             network against; None where the interval gives a verdict.
+        processes: the number of values of BASE and of OTHER that the interval is from: processes, or sessions where a
+            file has several; the same number of pairs in a duel.
     """
 
     interval: Interval | None
     estimate: float | None = None
     reason: str = ""
     cause: Cause | None = None
+    processes: tuple[int, int] | None = None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the verdict is from so few processes that it may be one on their modes."""
+        few = self.processes is not None and min(self.processes) < ENOUGH_PROCESSES
+        return few and self.verdict in ("faster", "slower")
 
     @property
     def verdict(self) -> Verdict:
@@ -82,7 +91,7 @@ class TimeRatios:
             return None
         sides = self._sides[base.key + other.key]
         if sides.enough:
-            return self._widened(self._interval(sides, len(self._judged)))
+            return self._widened(self._measured(sides, len(self._judged)))
         estimate = other.seconds / base.seconds if base.seconds and other.seconds else None
         return Ratio(None, estimate, self._too_few(pair), "processes")
 
@@ -105,7 +114,7 @@ class TimeRatios:
             fewest = min(within, key=len)
             reason = f"{measured_in(len(fewest), 'process')} together with {BASELINE}"
             return Ratio(None, None, reason, "processes")
-        return Ratio(self._interval(within, len(self._judged)))
+        return self._measured(within, len(self._judged))
 
     def geometric_mean(self) -> Ratio | None:
         """The mean over the networks that have an interval; None without any."""
@@ -113,7 +122,7 @@ class TimeRatios:
             return None
         every = _Sides(*(ratios.over_networks(side) for side in zip(*self._judged.values(), strict=True)))
         if every.enough:
-            return self._widened(self._interval(every))
+            return self._widened(self._measured(every))
         logs = fmean(math.log(self._interval(sides).estimate) for sides in self._judged.values())
         return Ratio(None, math.exp(logs), f"fewer than {MIN_PROCESSES} processes measured all networks", "processes")
 
@@ -136,6 +145,9 @@ class TimeRatios:
         assert found  # the sides have enough values
         return found
 
+    def _measured(self, sides: _Sides, together: int = 1) -> Ratio:
+        return Ratio(self._interval(sides, together), processes=(len(sides.base), len(sides.other)))
+
     def _too_few(self, pair: Pair) -> str:
         if self._turns:
             turns = len(self._sides[pair.base.key + pair.other.key].base)
@@ -148,15 +160,15 @@ class TimeRatios:
             f"{role} {said[role]}" for role, r in found.items() if r is None or len(r.values) < MIN_PROCESSES
         )
 
-    def _widened(self, measured: Interval) -> Ratio:
-        if self._turns or self._speed_factor == 1:
-            return Ratio(measured)
-        wide = ratios.widened(measured, self._speed_factor)
-        if Ratio(measured).verdict == Ratio(wide).verdict:
-            return Ratio(wide)
+    def _widened(self, measured: Ratio) -> Ratio:
+        if self._turns or self._speed_factor == 1 or measured.interval is None:
+            return measured
+        wide = replace(measured, interval=ratios.widened(measured.interval, self._speed_factor))
+        if wide.verdict == measured.verdict:
+            return wide
         percent = f"{100 * (self._speed_factor - 1):.0f}"
         reason = f"the machine's own speed differed by up to {percent} % between and within the runs"
-        return Ratio(wide, reason=reason, cause="drift")
+        return replace(wide, reason=reason, cause="drift")
 
 
 def _quotients(times: Mapping[str, float], baseline: Mapping[str, float]) -> dict[str, float]:
