@@ -278,6 +278,8 @@ def _timing_options(file: ResultFile) -> str:
     modes = {r.mode for r in timed}
     processes = max((len(r.processes) for r in timed), default=0)
     options = [f"--processes {processes}"] if processes else []
+    if states := {point.state for r in timed for point in r.points}:
+        options.append(f"--states {'aged' if 'aged' in states else 'trained'}")
     if "full" in modes:
         epochs = max(len(r.blocks) // max(1, len(r.processes)) for r in timed if r.mode == "full")
         options += [f"--epoch-mode {'full' if len(modes) == 1 else 'both'} --rounds {max(1, epochs)}"]

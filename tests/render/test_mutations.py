@@ -10,7 +10,7 @@ from resnet_bench.cli import main
 from resnet_bench.errors import UserError
 from resnet_bench.render.drawing import Figure
 from resnet_bench.results import reading
-from tests.handmade import accuracy, calibration, document, epoch_time, machine, parameters
+from tests.handmade import accuracy, calibration, document, epoch_time, in_processes, machine, parameters
 
 VALUES = [None, True, -1, 0, 1, 1e308, -1e308, 10**400, "", "x", [], {}, [[]], float("nan"), float("inf")]
 VALUES += [10**15, 1e9, 1e300, -1e300, "\ud800", "$\\frac$"]  # the largest that are valid; what cannot be drawn
@@ -39,7 +39,12 @@ def mutated(rng, whole):
 
 @pytest.fixture(scope="module")
 def whole():
-    entries = [parameters("baseline"), epoch_time("baseline", 100), epoch_time("fc1", 20), accuracy("fc1", [0.1] * 15)]
+    entries = [
+        parameters("baseline"),
+        in_processes("baseline", 100),
+        epoch_time("fc1", 20),
+        accuracy("fc1", [0.1] * 15),
+    ]
     return document(entries, machine(calibration={"start": calibration(), "end": calibration(memory=30e9)}))
 
 
@@ -67,7 +72,8 @@ def test_no_mutation_of_a_file_is_a_traceback(tmp_path, capsys, whole, seed):
 @pytest.fixture(scope="module")
 def small():
     """Everything that figures are drawn of, no more often than it takes: most mutations then hit something drawn."""
-    entries = [epoch_time("baseline", blocks=2, step_bound_seconds=0.001), epoch_time("fc1", blocks=2)]
+    entries = [in_processes("baseline", processes=3, blocks=1, step_bound_seconds=0.001), epoch_time("fc1", blocks=2)]
+    entries += [in_processes("fc1", processes=3, blocks=1)]
     entries += [accuracy("baseline", [0.1]), accuracy("fc1", [0.1], mixed=True)]
     data = document(entries, machine(calibration={"start": calibration()}))
     data["benchmarks"] = [{"extra_info": b["extra_info"]} for b in data["benchmarks"]]  # nothing else is read

@@ -172,7 +172,8 @@ def test_commands_name_what_decides_the_result(files: tuple[Path, Path]) -> None
     assert lines[0] == (
         "pytest benchmarks/test_parameters.py benchmarks/test_epoch_time.py benchmarks/test_accuracy.py "
         "--architectures baseline,fc1,fc3,blocks2,conv5x5 --dataset cifar100 --engine reference --pipeline loader "
-        "--epochs 15 --batch-size 4 --lr 0.0004 --seed 0 --workers 2 --threads 2 --processes 5 --benchmark-save=run"
+        "--epochs 15 --batch-size 4 --lr 0.0004 --seed 0 --workers 2 --threads 2 --processes 5 --states trained "
+        "--benchmark-save=run"
     )
     assert lines[1].startswith("pytest benchmarks/test_accuracy.py")
     assert "--seed 1" in lines[1]
@@ -195,12 +196,15 @@ def test_a_command_of_whole_epochs_says_so(tmp_path: Path) -> None:
     assert "--epoch-mode full --rounds 3" in page.commands([reading.read(path)])[0]
 
 
-def test_a_command_names_the_processes(tmp_path: Path) -> None:
-    """Of whole epochs, how many each of them timed."""
+def test_a_command_names_processes_and_states(tmp_path: Path) -> None:
+    """Of whole epochs, how many each process timed."""
     entry = samples.in_processes("fc1", processes=4)
     whole = [{**b, "steps": 12_500, "point": 0} for b in entry["blocks"] if not b["point"] and b["round"] < 2]
     path = samples.save(tmp_path / "a.json", [entry])
-    assert "--processes 4" in page.commands([reading.read(path)])[0]
+    assert "--processes 4 --states trained --benchmark-save" in page.commands([reading.read(path)])[0]
+    aged = [{**point, "state": "aged" if point["step"] else "trained"} for point in entry["points"]]
+    path = samples.save(tmp_path / "aged.json", [{**entry, "points": aged}])
+    assert "--processes 4 --states aged --benchmark-save" in page.commands([reading.read(path)])[0]
     path = samples.save(tmp_path / "b.json", [{**entry, "mode": "full", "points": [], "blocks": whole}])
     assert "--processes 4 --epoch-mode full --rounds 2" in page.commands([reading.read(path)])[0]
 
@@ -211,7 +215,7 @@ def test_both_modes_of_a_session_are_one_command(tmp_path: Path) -> None:
     path = samples.save(tmp_path / "both.json", [entry, {**entry, "mode": "full", "points": [], "blocks": whole}])
     line, _ = page.commands([reading.read(path)])
     assert line.startswith("pytest benchmarks/test_epoch_time.py --architectures fc1 ")
-    assert "--processes 4 --epoch-mode both --rounds 1 --benchmark-save=both" in line
+    assert "--processes 4 --states trained --epoch-mode both --rounds 1 --benchmark-save=both" in line
 
 
 def told(tmp_path: Path, *entries: Entry) -> str:
