@@ -131,7 +131,7 @@ def report(samples: Samples, compare_with: Samples | None = None) -> str:
 def _introduction(judged: Table) -> str:
     return (
         "A study trained five small residual networks on CIFAR-100 on a laptop's CPU. This page has what resnet_bench "
-        f"measured of them, beside what the study published. {judged.caption}"
+        f"measured of them, beside what the study published. Its claims: {judged.caption}."
     )
 
 

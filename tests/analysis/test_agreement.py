@@ -1,5 +1,7 @@
 """Accuracy of the engines, on hand-made results."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -63,6 +65,11 @@ def test_a_difference_of_just_the_margin_is_told_wrong_in_at_most_5_percent(wron
     random = np.random.default_rng(7)
     told = [equivalence(list(random.normal(MARGIN, 0.004, 5))).verdict for _ in range(4000)]
     assert told.count(wrong) / len(told) == pytest.approx(0.05, abs=0.012)
+
+
+def test_the_readme_states_the_margin():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"±{100 * MARGIN:g} point»" in " ".join(readme.split())
 
 
 def test_fewer_than_three_seeds_have_no_interval(tmp_path):

@@ -6,6 +6,7 @@ whole life, such as its memory layout, hits all networks that it measures and dr
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -121,7 +122,7 @@ def minutes_are_as_published(times: StepTimes, name: str) -> Question:
 def factor_is_as_published(times: StepTimes, name: str) -> Question:
     """The ratio to the baseline's time is what the two published times, as rounded, allow."""
     for network in (name, "baseline"):
-        full, here = architectures.parameter_count(architectures.get(network), paper.CLASSES), times.parameters[network]
+        full, here = _parameter_count(network), times.parameters[network]
         if abs(here / full - 1) > SIZE_TOLERANCE:
             raise Untestable(
                 f"with {times.dataset.classes} classes {network} has {here:,} parameters instead of {full:,}; measure "
@@ -135,6 +136,11 @@ def factor_is_as_published(times: StepTimes, name: str) -> Question:
         f" (published minutes, as rounded, allow {low:.3f} to {high:.3f}; reproduced within ±{TIME_MARGIN:.0%} of that)"
     )
     return _ratio_question(times, name, ratio, published)
+
+
+@functools.cache
+def _parameter_count(name: str) -> int:
+    return architectures.parameter_count(architectures.get(name), paper.CLASSES)
 
 
 def _published_range(name: str) -> tuple[float, float]:
