@@ -3,6 +3,7 @@
 - `description`: what it is: `describe`.
 - `availability`: whether it is free: `usable_cores`, `load_average`, `other_processes`, `busy_reason`.
 - `calibration`: how fast it is at what training needs: `calibrate`, `Calibration`, `Measurement`, `drift`.
+- `denormals`: what a denormal number costs: `measure_denormals`, `DenormalCosts`.
 - `bound`: how fast a training step can be at these rates: `step_bound`, `Bound`.
 - `system`: how the others ask the operating system.
 
@@ -13,17 +14,20 @@ most of the variance is each benchmark's own.
 from resnet_bench.machine.availability import busy_reason, load_average, other_processes, usable_cores
 from resnet_bench.machine.bound import Bound, step_bound
 from resnet_bench.machine.calibration import Calibration, Measurement, calibrate, drift
+from resnet_bench.machine.denormals import DenormalCosts, measure_denormals
 from resnet_bench.machine.description import describe
 
 __all__ = [
     "Bound",
     "Calibration",
+    "DenormalCosts",
     "Measurement",
     "busy_reason",
     "calibrate",
     "describe",
     "drift",
     "load_average",
+    "measure_denormals",
     "other_processes",
     "step_bound",
     "usable_cores",

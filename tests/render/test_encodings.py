@@ -94,6 +94,8 @@ def test_tables(
     monkeypatch.setattr("resnet_bench.data.datasets.load", lambda *_, **__: None)
     measured = machine.Calibration.model_validate(samples.calibration())
     monkeypatch.setattr(machine, "calibrate", lambda threads=None: measured)
+    costs = machine.DenormalCosts.model_validate(samples.denormal_costs())
+    monkeypatch.setattr(machine, "measure_denormals", lambda threads=None: costs)
     monkeypatch.setattr(machine, "busy_reason", lambda load: "“Something” else runs.")
     description = samples.machine()
     monkeypatch.setattr(machine, "describe", lambda: description)
