@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import pickle
 import signal
 import threading
 import warnings
@@ -67,8 +68,9 @@ class DenormalChild:
     """A child process that answers questions, with denormal numbers kept or flushed to 0.
 
     Flushing needs a process of its own: threads inherit the setting when they start, so that it has to be made before
-    a process's first operation. Parent and child talk over a pipe, which leaves nothing behind however the parent ends,
-    and needs no shared memory, of which containers have little.
+    a process's first operation. Parent and child talk over a pipe, which leaves nothing behind however the parent ends.
+    The pipe carries pickles: what multiprocessing itself sends has its tensors in shared memory, of which containers
+    have little.
     """
 
     def __init__(self, flush: bool, remedy: str = "free memory") -> None:
@@ -96,11 +98,11 @@ class DenormalChild:
 
     def ask(self, question: Any) -> None:
         """Send a question; `answer` returns the answers in the order of the questions."""
-        self._talk(lambda: self._pipe.send(question))
+        self._talk(lambda: self._pipe.send_bytes(pickle.dumps(question)))
 
     def answer(self) -> Any:
         """The next answer; raises it where it is a `UserError`, and one where the process has died."""
-        answer = self._talk(self._pipe.recv)
+        answer = pickle.loads(self._talk(self._pipe.recv_bytes))
         if isinstance(answer, UserError):
             raise answer
         return answer
@@ -128,12 +130,16 @@ def _serve(pipe: Connection, flush: bool) -> None:
     ignore_interrupt()
     tqdm.set_lock(threading.RLock())  # tqdm's own lock is a semaphore, which a terminated process leaves behind
     can = torch.set_flush_denormal(flush)  # before the first operation
+
+    def send(answer: Any) -> None:
+        pipe.send_bytes(pickle.dumps(answer))
+
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
         try:
-            work, arguments = pipe.recv()
+            work, arguments = pickle.loads(pipe.recv_bytes())
             answer = work(*arguments)
-            pipe.send(can or not flush)
+            send(can or not flush)
             while True:
-                pipe.send(answer(pipe.recv()))
+                send(answer(pickle.loads(pipe.recv_bytes())))
         except UserError as error:
-            pipe.send(error)
+            send(error)
