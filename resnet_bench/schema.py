@@ -362,6 +362,10 @@ class Variant(Model):
     optimizer_bytes: NonNegativeCount  # per step, counted from what is read and written; see `measure.ablation`
 
 
+COUNTED_APART = ("idle_steps", "denormal_exp_avg", "zero_exp_avg", "denormal_exp_avg_sq", "zero_exp_avg_sq")
+"""What no version before 3 tells of a state with denormals."""
+
+
 class DenormalState(Model):
     """A state of a training in which hidden units are dead, and what the plain step from it takes.
 
@@ -370,10 +374,10 @@ class DenormalState(Model):
     """
 
     name: Literal["early", "late"]
-    idle_steps: NonNegativeCount | None  # for which the moments of dead units decayed without a gradient
+    idle_steps: NonNegativeCount | None  # for which moments of dead units decayed without a gradient; None: older file
     dead_share: Fraction  # of the first hidden layer's units
     denormal_share: Fraction  # of first and second moments together
-    denormal_exp_avg: Fraction | None  # of the first moments; None in these four: before version 3, not counted apart
+    denormal_exp_avg: Fraction | None  # of the first moments; None in these four: an older file, not counted apart
     zero_exp_avg: Fraction | None
     denormal_exp_avg_sq: Fraction | None  # of the second moments
     zero_exp_avg_sq: Fraction | None
@@ -397,7 +401,7 @@ class DenormalState(Model):
 class ExplainResult(_BaseResult):
     """Where the time of a step goes: from the plain step to the fastest one, one change at a time.
 
-    Files of version 1 and 2 have one state with denormals, an early one, under other keys.
+    Files of version 1 and 2 have one state with denormals, an early one, under other keys: see `results.reading`.
     """
 
     kind: Literal["explain"] = "explain"
@@ -410,21 +414,6 @@ class ExplainResult(_BaseResult):
     variants: tuple[Variant, ...]  # the network's rows, then the counterpart's
     states: tuple[DenormalState, ...]  # early, then late; empty where the network has no hidden layer
     warnings: tuple[str, ...]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_states(cls, data: Any) -> Any:
-        """What a file of version 1 or 2 has, as version 3 has it."""
-        old = ("dead_share", "denormal_share", "denormals")
-        if not isinstance(data, dict) or data.get("schema_version") not in (1, 2) or not set(old) <= set(data):
-            return data
-        if not isinstance(data["denormals"], list | tuple) or len(data["denormals"]) != 2:
-            raise ValueError("the steps with denormals are not two")
-        unknown = ("idle_steps", "denormal_exp_avg", "zero_exp_avg", "denormal_exp_avg_sq", "zero_exp_avg_sq")
-        kept, flushed = data["denormals"]
-        state = {"name": "early", **dict.fromkeys(unknown), "kept": kept, "flushed": flushed}
-        state |= {key: data[key] for key in old[:2]}
-        return {**{key: value for key, value in data.items() if key not in old}, "states": [state]}
 
     @property
     def denormals(self) -> tuple[Variant, ...]:
@@ -440,6 +429,8 @@ class ExplainResult(_BaseResult):
             raise ValueError("a step takes no time")
         if len({state.name for state in self.states}) < len(self.states):
             raise ValueError("two states with denormals have one name")
+        if self.schema_version > 2 and any(getattr(s, key) is None for s in self.states for key in COUNTED_APART):
+            raise ValueError("the shares of denormals are unknown only before version 3")
         if "batch_size" not in self.recipe:
             raise ValueError("the recipe lacks its batch size")
         return self

@@ -13,7 +13,7 @@ from resnet_bench.measure import ablation as explain
 from resnet_bench.measure.epoch_time import EpochTimer, Plan
 from resnet_bench.recipe import Recipe
 from resnet_bench.render import ablation_table as explanation
-from resnet_bench.schema import Block, DenormalState, ExplainResult, Interval, PhaseSeconds, Variant
+from resnet_bench.schema import COUNTED_APART, Block, DenormalState, ExplainResult, Interval, PhaseSeconds, Variant
 from resnet_bench.training.training import Training
 
 SMALL = Architecture("small", "", "", widths=(16,), strides=(2,), hidden=(32,))
@@ -96,9 +96,9 @@ def test_sentences_answer_the_studys_question(dataset):
 
 def test_sentences_say_what_is_denormal_early_and_late_and_which_of_both_moments_costs(dataset):
     assert explanation.denormal_sentences(result(dataset)) == [
-        "Early: 95% of the first hidden layer's units are dead, 1,200 steps after their last gradient. Denormal are 80% "
-        "of Adam's first moments (10% are 0) and 0% of its second moments (10% are 0); a step that keeps them takes "
-        "1.50 [1.50, 1.50] times as long as one that flushes them to 0.",
+        "Early: 95% of the first hidden layer's units are dead, 1,200 steps after their last gradient. Denormal are "
+        "80% of Adam's first moments (10% are 0) and 0% of its second moments (10% are 0); a step that keeps them "
+        "takes 1.50 [1.50, 1.50] times as long as one that flushes them to 0.",
         "Late: 95% of the first hidden layer's units are dead, 187,500 steps after their last gradient. Denormal are "
         "80% of Adam's first moments (10% are 0) and 80% of its second moments (10% are 0); a step that keeps them "
         "takes 3.00 [3.00, 3.00] times as long as one that flushes them to 0; 1.10 [1.10, 1.10] times with only the "
@@ -158,6 +158,28 @@ def test_denormals_have_a_table_of_their_own_with_first_and_second_moments_apart
     ]
     assert [row[-1] for row in table.rows][:3] == ["1.50 [1.50, 1.50]", "", "3.00 [3.00, 3.00]"]
     assert "a machine" in table.caption
+
+
+def test_a_state_of_an_older_file_is_told_without_what_it_does_not_have(dataset):
+    unknown = dict.fromkeys(COUNTED_APART)
+    old = result(dataset).model_copy(update={"states": (state("early", 30, 0.0).model_copy(update=unknown),)})
+    assert explanation.denormal_sentences(old) == [
+        "Early: 95% of the first hidden layer's units are dead. 40% of Adam's moments are denormal numbers; a step "
+        "that keeps them takes 1.50 [1.50, 1.50] times as long as one that flushes them to 0."
+    ]
+    assert explanation.tables(old)[1].rows[0][1:5] == ["–"] * 4
+
+
+def test_a_newer_file_says_what_is_denormal(dataset):
+    entry = result(dataset).model_dump(mode="json")
+    entry["states"][1]["zero_exp_avg_sq"] = None
+    with pytest.raises(ValueError, match="shares"):
+        ExplainResult.model_validate(entry)
+
+
+def test_states_survive_json(dataset):
+    found = result(dataset)
+    assert ExplainResult.model_validate_json(found.model_dump_json()) == found
 
 
 def test_a_network_without_hidden_units_has_no_table_of_denormals(dataset):

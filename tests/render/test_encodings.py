@@ -89,7 +89,7 @@ def as_far_as(encoding: str, text: str) -> str:
 def test_tables(
     command: str, encoding: str, saved: list[str], printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = schema.ExplainResult.model_validate_json(json.dumps(samples.told(explanation())))
+    result = schema.ExplainResult.model_validate_json(json.dumps(explanation()))
     monkeypatch.setattr(explain, "explain", lambda *_, **__: result)
     monkeypatch.setattr("resnet_bench.data.datasets.load", lambda *_, **__: None)
     measured = machine.Calibration.model_validate(samples.calibration())
