@@ -378,10 +378,12 @@ def compare(
     help="Threads of an operation.  [default: torch's choice, one for each core]",
 )
 def measure_machine(format_: str, threads: int | None) -> None:
-    """Describe this machine and measure, in a few seconds, its memory bandwidth and float32 arithmetic rate.
+    """Describe this machine and measure, in half a minute, its memory bandwidth, its float32 arithmetic rate and what
+    denormal numbers cost it.
 
-    Both at the sizes that the networks have, with the spread of the measurement, and what follows from them: the least
-    time that a training step can take here. Measure while nothing else runs.
+    Bandwidth and rate at the sizes that the networks have, with the spread of the measurement, and what follows from
+    them: the least time that a training step can take here. Denormal numbers in an operation and in a step of Adam,
+    which meets them once units of a large hidden layer are idle for long. Measure while nothing else runs.
     """
     import torch
 
@@ -392,12 +394,11 @@ def measure_machine(format_: str, threads: int | None) -> None:
         torch.set_num_threads(threads)  # for the description too
     if busy := machine.busy_reason(machine.load_average()):
         click.echo(f"resnet-bench: warning: {busy}", err=True)
-    calibration = machine.calibrate()
-    description = machine.describe()
+    measured = machine.describe(), machine.calibrate(), machine.measure_denormals()
     if format_ == "json":
-        click.echo(machine_tables.as_json(description, calibration))
+        click.echo(machine_tables.as_json(*measured))
     else:
-        click.echo("\n\n".join(table.render("text") for table in machine_tables.tables(description, calibration)))
+        click.echo("\n\n".join(table.render("text") for table in machine_tables.tables(*measured)))
 
 
 @cli.command("explain")
@@ -416,7 +417,8 @@ def explain_step(
     resnet-bench explain baseline --dataset synthetic --train-images 5000
 
     Takes the step from the paper's plain PyTorch to the engine fast, one change at a time, beside a second network,
-    and says which change dominates and how much of the difference between the two networks is their architecture.
+    and says which change dominates and how much of the difference between the two networks is their architecture. Also
+    which moments of Adam are denormal numbers early and late in the training, and how much longer a step takes by them.
     """
     from resnet_bench import architectures, machine
     from resnet_bench.data import datasets
@@ -439,7 +441,8 @@ def explain_step(
     if format_ == "json":
         click.echo(json.dumps(result.model_dump(mode="json"), indent=2))
     else:
-        click.echo(ablation_table.table(result, machine_text(machine.describe())).render(format_))
+        tables = ablation_table.tables(result, machine_text(machine.describe()))
+        click.echo("\n\n".join(table.render(format_) for table in tables))
 
 
 @readable()

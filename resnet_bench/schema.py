@@ -363,8 +363,47 @@ class Variant(Model):
     optimizer_bytes: NonNegativeCount  # per step, counted from what is read and written; see `measure.ablation`
 
 
+COUNTED_APART = ("idle_steps", "denormal_exp_avg", "zero_exp_avg", "denormal_exp_avg_sq", "zero_exp_avg_sq")
+"""What no version before 3 tells of a state with denormals."""
+
+
+class DenormalState(Model):
+    """A state of a training in which hidden units are dead, and what the plain step from it takes.
+
+    Shares are of all the network's moments. The steps were measured in turn, a block of each in each of several pairs
+    of fresh processes, so that block i of one belongs to block i of another.
+    """
+
+    name: Literal["early", "late"]
+    idle_steps: NonNegativeCount | None  # for which moments of dead units decayed without a gradient; None: older file
+    dead_share: Fraction  # of the first hidden layer's units
+    denormal_share: Fraction  # of first and second moments together
+    denormal_exp_avg: Fraction | None  # of the first moments; None in these four: an older file, not counted apart
+    zero_exp_avg: Fraction | None
+    denormal_exp_avg_sq: Fraction | None  # of the second moments
+    zero_exp_avg_sq: Fraction | None
+    kept: Variant  # denormal numbers are kept, as torch does by itself
+    flushed: Variant | None  # they are flushed to 0; None where the CPU cannot
+    only_exp_avg: Variant | None = None  # kept, but the denormal second moments are set to 0
+    only_exp_avg_sq: Variant | None = None  # kept, but the denormal first moments are set to 0
+
+    @property
+    def steps(self) -> tuple[Variant, ...]:
+        """The steps that were measured."""
+        return tuple(v for v in (self.kept, self.flushed, self.only_exp_avg, self.only_exp_avg_sq) if v)
+
+    @model_validator(mode="after")
+    def _in_turn(self) -> DenormalState:
+        if len({len(v.block_seconds) for v in self.steps}) > 1 or len(self.kept.block_seconds) < 2:
+            raise ValueError("the steps with denormals were not measured in turn, two blocks of each or more")
+        return self
+
+
 class ExplainResult(_BaseResult):
-    """Where the time of a step goes: from the plain step to the fastest one, one change at a time."""
+    """Where the time of a step goes: from the plain step to the fastest one, one change at a time.
+
+    Files of version 1 and 2 have one state with denormals, an early one, under other keys: see `results.reading`.
+    """
 
     kind: Literal["explain"] = "explain"
     counterpart: str  # the network that it is compared with, variant by variant
@@ -374,23 +413,25 @@ class ExplainResult(_BaseResult):
     threads: Count
     workers: NonNegativeCount  # of the plain variant's loader
     variants: tuple[Variant, ...]  # the network's rows, then the counterpart's
-    dead_share: Fraction  # of hidden units that are dead, in the state on which denormals were measured
-    denormal_share: Fraction  # of that state's moments
-    denormals: tuple[Variant, ...]  # on that state: kept, flushed
+    states: tuple[DenormalState, ...]  # early, then late; empty where the network has no hidden layer
     warnings: tuple[str, ...]
+
+    @property
+    def denormals(self) -> tuple[Variant, ...]:
+        """The steps from all states with denormal numbers."""
+        return tuple(v for state in self.states for v in state.steps)
 
     @model_validator(mode="after")
     def _explains(self) -> ExplainResult:
         names = [[v.name for v in self.variants if v.architecture == a] for a in (self.architecture, self.counterpart)]
         if len(names[0]) < 2 or names[0] != names[1]:
             raise ValueError("the variants are not the same two or more of both networks")
-        if len(self.denormals) != 2:
-            raise ValueError("the steps with denormals are not two")
         if any(min((v.step_seconds.estimate, *v.block_seconds)) <= 0 for v in (*self.variants, *self.denormals)):
             raise ValueError("a step takes no time")
-        kept, flushed = (len(v.block_seconds) for v in self.denormals)
-        if kept != flushed or kept < 2:
-            raise ValueError("the steps with denormals were not measured in turn, two blocks of each or more")
+        if len({state.name for state in self.states}) < len(self.states):
+            raise ValueError("two states with denormals have one name")
+        if self.schema_version > 2 and any(getattr(s, key) is None for s in self.states for key in COUNTED_APART):
+            raise ValueError("the shares of denormals are unknown only before version 3")
         if "batch_size" not in self.recipe:
             raise ValueError("the recipe lacks its batch size")
         return self

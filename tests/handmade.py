@@ -49,6 +49,38 @@ def dataset(**overrides: Any) -> dict[str, Any]:
     return {"sha256": digest(json.dumps(info)), **info}
 
 
+def denormal_costs(second: float = 4.0, flushed: float | None = 1.5) -> dict[str, Any]:
+    """What `resnet_bench.machine.measure_denormals()` finds where denormal second moments make steps `second` times as
+    long, and all else costs nothing; `flushed`: where both moments are, and are flushed; None: this CPU cannot flush.
+    """
+    ratios: list[tuple[str, str, bool, float]] = [("square root", "operand", False, 2.0)]
+    for adam in ("default Adam", "foreach Adam", "fused Adam"):
+        ratios += [(adam, "first moments", False, 1.0), (adam, "second moments", False, second)]
+        ratios += [(adam, "both moments", False, second)]
+        if flushed is not None:
+            ratios.append((adam, "both moments", True, flushed))
+    return {
+        "threads": 2,
+        "numbers": 16_384,
+        "parameters": 8_192_000,
+        "seconds": 12.0,
+        "costs": [
+            {
+                "work": work,
+                "denormal": denormal,
+                "flushed": is_flushed,
+                "seconds": 0.02 * ratio,
+                "ordinary_seconds": 0.02,
+                "median": ratio,
+                "low": 0.9 * ratio,
+                "high": 1.1 * ratio,
+                "samples": 9,
+            }
+            for work, denormal, is_flushed, ratio in ratios
+        ],
+    }
+
+
 def calibration(memory: float = 40e9, arithmetic: float = 200e9, threads: int = 2) -> dict[str, Any]:
     """What `resnet_bench.machine.calibrate()` measures where all memory has one bandwidth (bytes/s), all sums one rate.
 

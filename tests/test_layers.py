@@ -17,7 +17,7 @@ STAGES = (
     ("files", "paper", "recipe", "options", "schema", "clock"),
     ("intervals",),
     ("architectures", "reconstruction"),
-    ("compiler",),
+    ("compiler", "child"),
     ("machine",),
     ("identity",),
     ("data",),

@@ -10,14 +10,10 @@ import contextlib
 import importlib
 import multiprocessing
 import shutil
-import signal
 import sys
-import threading
-import warnings
 from collections.abc import Iterator, Sequence
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +22,7 @@ from torch.utils import data
 
 from resnet_bench import machine
 from resnet_bench.architectures import IMAGE_SIZE
+from resnet_bench.child import SHARED_MEMORY, how_it_ended, ignore_interrupt, starting_processes
 from resnet_bench.data import augmentation
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.errors import UserError
@@ -33,9 +30,6 @@ from resnet_bench.recipe import Recipe
 
 PIPELINES = ("loader", "vectorized")
 CHUNK_IMAGES = 256  # about 3 MB of float32: large enough to spread the cost of the calls, small enough for the caches
-
-SHARED_MEMORY = Path("/dev/shm")
-"""Where Linux keeps memory that processes share; containers often have 64 MB of it."""
 
 START_METHOD = "fork" if "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin" else None
 """How worker processes are started. A forked one, as on the paper's Linux, has all imports and images from the start.
@@ -133,49 +127,6 @@ class _AugmentedImages(data.Dataset[tuple[Tensor, int]]):
             self.train.images[index], self.draws[index], self.recipe, self.mean, self.std
         )
         return image, self.labels[index]
-
-
-def ignore_interrupt(*_: object) -> None:
-    """Let Ctrl-C, which reaches child processes too, be answered by their parent alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextlib.contextmanager
-def starting_processes(method: str | None) -> Iterator[None]:
-    """Around the start of child processes by `method`, one of multiprocessing's; None is Python's choice.
-
-    - Ctrl-C waits, and does not reach the children: they inherit that, so that none is hit while it still imports.
-    - torch's handler for the death of a child does not stay. It raises an error wherever the parent is, in the middle
-      of a step too, which would leave a network half updated. A dead worker is found where its batch is waited for.
-    - No warning about the number of workers, as `crowded` says it in a sentence, nor one about forks beside threads.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") and main else None
-    mask = None
-    if hasattr(signal, "pthread_sigmask"):
-        if method != "fork":
-            resource_tracker.ensure_running()  # a process that others need, whose start would unblock the signal
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "This DataLoader will create")
-            warnings.filterwarnings("ignore", r".*use of fork\(\) may lead", DeprecationWarning)
-            yield
-    finally:
-        if handler is not None:
-            signal.signal(signal.SIGCHLD, handler)
-        if mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def how_it_ended(process: BaseProcess) -> str:
-    """`was ended by SIGKILL, as happens where memory runs out`, or `ended with status 1`."""
-    status = process.exitcode or 0
-    if status >= 0:
-        return f"ended with status {status}"
-    name = signal.Signals(-status).name
-    reasons = {"SIGKILL": "memory runs out", "SIGBUS": f"{SHARED_MEMORY} is full"}
-    return f"was ended by {name}" + (f", as happens where {reasons[name]}" if name in reasons else "")
 
 
 def _loader(

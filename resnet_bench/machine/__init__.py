@@ -3,6 +3,7 @@
 - `description`: what it is: `describe`.
 - `availability`: whether it is free: `usable_cores`, `load_average`, `other_processes`, `busy_reason`.
 - `calibration`: how fast it is at what training needs: `calibrate`, `Calibration`, `Measurement`, `drift`.
+- `denormals`: what a denormal number costs: `measure_denormals`, `DenormalCosts`.
 - `bound`: a model of the least time of a training step at these rates: `step_bound`, `best_rates`, `Bound`.
 - `system`: how the others ask the operating system.
 
@@ -13,11 +14,13 @@ most of the variance is each benchmark's own.
 from resnet_bench.machine.availability import busy_reason, load_average, other_processes, usable_cores
 from resnet_bench.machine.bound import Bound, best_rates, step_bound
 from resnet_bench.machine.calibration import Calibration, Measurement, calibrate, drift
+from resnet_bench.machine.denormals import DenormalCosts, measure_denormals
 from resnet_bench.machine.description import describe
 
 __all__ = [
     "Bound",
     "Calibration",
+    "DenormalCosts",
     "Measurement",
     "best_rates",
     "busy_reason",
@@ -25,6 +28,7 @@ __all__ = [
     "describe",
     "drift",
     "load_average",
+    "measure_denormals",
     "other_processes",
     "step_bound",
     "usable_cores",

@@ -1,46 +1,53 @@
 """Why one step is faster than another: from the paper's step to the engine `fast`, one change at a time.
 
 All variants of a network, and of the network it is compared with, train in turn, block by block, so that drift of the
-machine does not change their ratios. What denormal numbers cost is measured in two child processes, also in turn: both
-train from a state that has such numbers, and one of them flushes them to 0. Each needs a process of its own, because
-threads inherit the setting when they start, so that it has to be made before a process's first operation.
+machine does not change their ratios. What denormal numbers cost is measured in pairs of fresh child processes: all
+train from states that have such numbers, and one of each pair flushes them to 0.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import pickle
-import threading
-from collections.abc import Callable, Sequence
+import itertools
+import random
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing.connection import Connection
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from resnet_bench import architectures, identity, machine
+from resnet_bench import architectures, identity, machine, paper
 from resnet_bench.architectures import Architecture
+from resnet_bench.child import DenormalChild
+from resnet_bench.clock import Clock
+from resnet_bench.data import pipelines
 from resnet_bench.data.datasets import Dataset
-from resnet_bench.data.pipelines import crowded, how_it_ended, ignore_interrupt, starting_processes
+from resnet_bench.data.pipelines import Batch, crowded
 from resnet_bench.engines import Engine, fast, reference
 from resnet_bench.engines._features import features, features_backward
-from resnet_bench.errors import UserError
 from resnet_bench.intervals import positive_mean_interval
-from resnet_bench.measure.epoch_time import EpochTimer, measure_in_turn
+from resnet_bench.measure.epoch_time import EpochTimer, _page_faults, measure_in_turn
 from resnet_bench.recipe import Recipe
-from resnet_bench.schema import Block, ExplainResult, PhaseSeconds, Variant
+from resnet_bench.schema import Block, DenormalState, ExplainResult, PhaseSeconds, Variant
 from resnet_bench.training.training import Training, set_deterministic
 
-DEAD_SHARE = 0.5
-"""Share of the first FC layer's hidden units that are turned into dead ReLU units."""
+DEAD_SHARE = 0.95
+"""Share of the first hidden layer's units that are turned into dead ReLU units: somewhat fewer than die in `baseline`
+within 200 steps of the study's recipe (docs/fast-engine.md)."""
 
-STEPS_WITHOUT_GRADIENT = 1200
-"""Steps without a gradient whose effect on Adam's first moments is imitated. Each multiplies them by 0.9, and after
-some 800 they are denormal."""
+EARLY_STEPS = 1200
+"""Steps without a gradient after which, early in the training, first moments are denormal: each multiplies them by 0.9,
+and after some 800 they are. Second moments decay by 0.999 a step and are denormal only after some 67,000."""
+
+PAIRS = 5  # of processes, one that keeps denormals and one that flushes them; each times one block of every state
+MIN_PAIRS = 3
+BATCHES = 8  # different ones that the states are trained on, in turn
+REMEDY = "explain a smaller network or free memory"
+BLOCK_STEPS = 6  # timed, after one that is not; few, because a step with denormals may take seconds
 
 
 FIRST_STEPS = 512
@@ -138,7 +145,8 @@ def explain(
         seed: of weights and augmentation.
         workers: worker processes of the pipeline `loader`.
         threads: torch's threads; None leaves them as they are.
-        time_limit: seconds that the rounds of the variants may take.
+        time_limit: seconds that the rounds of the variants may take; no further pair of processes with denormals beyond
+            the third starts after as many.
 
     Raises:
         UserError: where torch cannot compile, which the last three variants need, or where a child process dies.
@@ -162,7 +170,8 @@ def explain(
         if measurement.training.engine.settling_steps:
             measurement.run(FIRST_STEPS)
     measure_in_turn(measurements, time_limit)
-    share, denormals = _denormals(architecture, dataset, recipe, seed, threads, rounds=8)
+    states = _denormal_states(architecture, dataset, recipe, seed, threads, PAIRS, time_limit)
+    unflushed = "This CPU cannot flush denormal numbers." if any(s.flushed is None for s in states) else None
     return ExplainResult(
         **identity.origin(started_at),
         architecture=architecture.id,
@@ -176,10 +185,8 @@ def explain(
             _variant(a, c.name, c.sentence, m.blocks, round(c.bytes_per_parameter * m.parameters_per_step()[1]))
             for (a, c), m in zip(pairs, measurements, strict=True)
         ),
-        dead_share=DEAD_SHARE,
-        denormal_share=share,
-        denormals=denormals,
-        warnings=tuple(w for w in (busy, crowded("loader", workers)) if w),
+        states=states,
+        warnings=tuple(w for w in (busy, crowded("loader", workers), unflushed) if w),
     )
 
 
@@ -202,119 +209,215 @@ def _variant(architecture: Architecture, name: str, change: str, blocks: Sequenc
 
 # Denormals ----------------------------------------------------------------------------------------------------------
 
+Moments = Literal["exp_avg", "exp_avg_sq"]
+Step = Literal["kept", "flushed", "only_exp_avg", "only_exp_avg_sq"]
 
-def kill_units(engine: Engine) -> float:
-    """Put an engine in the state that dead ReLU units lead to, and return the share of denormals among Adam's moments.
 
-    The first `DEAD_SHARE` of the units of the first FC layer get a bias that no input overcomes. Behind the ReLU their
-    activations, and the gradients of their weights, are exactly 0. Their first moments decay as in so many steps. They
-    never reach 0: float32 rounds, and each gets stuck at a small denormal number.
+def carried_on(exp_avg: Tensor, exp_avg_sq: Tensor, betas: tuple[float, float], steps: int) -> tuple[Tensor, Tensor]:
+    """Adam's moments of weights without a gradient, `steps` steps later.
+
+    Each step multiplies them by a factor and rounds to float32. The product is computed in float64 and rounded once, so
+    that what is still ordinary differs by a few roundings from what the steps give. But what would fall below the
+    number at which rounding keeps it is exactly that number, and what began there or below has stayed.
     """
-    layer = next(m for m in engine.network.fc if isinstance(m, nn.Linear))
-    dead = int(DEAD_SHARE * layer.out_features)
-    with torch.no_grad():
-        layer.bias[:dead] = -1e9
-    state = engine.optimizer_state()
-    index = [p is layer.weight for p in engine.network.parameters()].index(True)
-    moments: Tensor = state["state"][index]["exp_avg"]
-    rows = moments[:dead]
-    for _ in range(STEPS_WITHOUT_GRADIENT):
-        rows.mul_(engine.recipe.betas[0])
-    engine.load_optimizer_state(state)
-    every: list[Tensor] = [s[name] for s in state["state"].values() for name in ("exp_avg", "exp_avg_sq")]
-    denormal = sum(int(((m != 0) & (m.abs() < torch.finfo(m.dtype).tiny)).sum()) for m in every)
-    return denormal / sum(m.numel() for m in every)
+    first, second = (_decayed(m, b, steps) for m, b in zip((exp_avg, exp_avg_sq), betas, strict=True))
+    return first, second
 
 
-class _Child:
-    """A child process that measures steps on a state with denormals, and either flushes these to 0 or keeps them.
+def stuck_at(beta: float) -> int:
+    """The largest n for which `beta` times n units of the smallest denormal float32 rounds to n units again."""
+    factor = float(torch.tensor(beta, dtype=torch.float32))
+    n = int(0.5 / (1 - factor))
+    return n if round(n * factor) == n else n - 1  # both round ties to even
 
-    Parent and child talk over a pipe, which leaves nothing behind however the parent ends. The pipe also carries the
-    images: torch would send them through shared memory, and containers have little of it.
+
+def _decayed(moments: Tensor, beta: float, steps: int) -> Tensor:
+    factor = float(torch.tensor(beta, dtype=torch.float32))
+    stuck = torch.tensor(stuck_at(beta), dtype=torch.int32).view(torch.float32)
+    size = moments.abs()
+    decayed = (size.double() * factor**steps).float()
+    return torch.where(size <= stuck, moments, torch.maximum(decayed, stuck).copysign(moments))
+
+
+@dataclass(frozen=True)
+class _Idle:
+    """How the moments of dead units are set: carried on by so many steps, those of one kind set to 0."""
+
+    steps: int
+    zero: Moments | None = None
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """Of the network's first or second moments, how many are denormal and how many are 0."""
+
+    denormal: float
+    zero: float
+
+
+class _DeadUnits:
+    """Answers `(idle, round)` with a block of plain steps in that state, and the shares of each kind of moments.
+
+    Most units of the first hidden layer get a bias that no input overcomes. Behind the ReLU their activations, and the
+    gradients of all weights into them and out of them, are exactly 0. All states are set in the same memory: where it
+    lies decides how long the same step takes.
+
+    The step uses default Adam, since each of its passes over the moments meets the denormals, and batches that are
+    ready, since augmentation and worker processes would add noise.
     """
 
-    def __init__(self, flush: bool) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, childs_end = context.Pipe()
-        self._process = context.Process(target=_serve, args=(childs_end, flush), daemon=True)
-        with starting_processes("spawn"):
-            self._process.start()
-        childs_end.close()  # then the pipe ends when the process does
+    def __init__(
+        self, architecture: Architecture, classes: int, recipe: Recipe, seed: int, threads: int, batches: list[Batch]
+    ) -> None:
+        set_deterministic(threads)
+        self.engine = reference.Engine(architectures.build(architecture, classes, seed), recipe)
+        self._batches = itertools.cycle(batches)
+        self._train(BATCHES, Clock())  # from here on there are moments
+        into, out_of = [m for m in self.engine.network.fc if isinstance(m, nn.Linear)][:2]
+        dead = _dead_units(into.out_features)
+        with torch.no_grad():
+            into.bias[:dead] = -1e9
+        state = self.engine.optimizer.state
+        rows = [(state[p]["exp_avg"][:dead], state[p]["exp_avg_sq"][:dead]) for p in (into.weight, into.bias)]
+        columns = state[out_of.weight]["exp_avg"][:, :dead], state[out_of.weight]["exp_avg_sq"][:, :dead]
+        self._moments = [*rows, columns]  # views of what the optimiser has
+        self._before = [(first.clone(), second.clone()) for first, second in self._moments]
 
-    def begin(self, build: bytes) -> None:
-        """Have it build the pickled training; `answer` then returns the share of denormals among its moments."""
-        self._talk(lambda: self._pipe.send_bytes(build))
+    def __call__(self, question: tuple[_Idle, int]) -> tuple[Block, dict[Moments, _Shares]]:
+        idle, round_ = question
+        self.set(idle)
+        shares = self.shares()
+        self._train(1, Clock())
+        clock = Clock()
+        faults_before, begun = _page_faults(), time.perf_counter()
+        self._train(BLOCK_STEPS, clock)
+        seconds = time.perf_counter() - begun
+        block = Block(
+            round=round_,
+            steps=BLOCK_STEPS,
+            seconds=seconds,
+            phases=PhaseSeconds(**clock.seconds),
+            page_faults=_page_faults() - faults_before,
+        )
+        return block, shares
 
-    def measure(self, round_: int) -> Block:
-        self._talk(lambda: self._pipe.send(round_))
-        block: Block = self.answer()
-        return block
+    def set(self, idle: _Idle) -> None:
+        """Set the moments of the dead units."""
+        for moments, before in zip(self._moments, self._before, strict=True):
+            carried = carried_on(*before, self.engine.recipe.betas, idle.steps)
+            for kind, target, value in zip(("exp_avg", "exp_avg_sq"), moments, carried, strict=True):
+                if kind == idle.zero:
+                    target.zero_()
+                else:
+                    target.copy_(value)
 
-    def answer(self) -> Any:
-        """The next object that it sends; raises it where it is a `UserError`."""
-        answer = self._talk(self._pipe.recv)
-        if isinstance(answer, UserError):
-            raise answer
-        return answer
+    def shares(self) -> dict[Moments, _Shares]:
+        """Counted over all parameters."""
+        kinds: tuple[Moments, ...] = ("exp_avg", "exp_avg_sq")
+        return {kind: _counted([s[kind] for s in self.engine.optimizer.state.values()]) for kind in kinds}
 
-    def close(self) -> None:
-        self._process.terminate()
-        self._process.join()
-
-    def _talk(self, exchange: Callable[[], Any]) -> Any:
-        """Send or receive; `UserError` where the process has died."""
-        try:
-            return exchange()
-        except (EOFError, ConnectionError):
-            self._process.join(timeout=10)
-            raise UserError(
-                f"The process that measures denormal numbers {how_it_ended(self._process)}; explain a smaller network "
-                "or free memory."
-            ) from None
-
-
-def _serve(pipe: Connection, flush: bool) -> None:
-    """Answer until the parent ends: to the pickled training with the share of denormals, to each round with a block."""
-    ignore_interrupt()
-    tqdm.set_lock(threading.RLock())  # tqdm's own lock is a semaphore, which a terminated process leaves behind
-    # This comes before the first operation: the threads of torch's pool inherit the setting when they start.
-    torch.set_flush_denormal(flush)
-    with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
-        try:
-            measured = EpochTimer(pickle.loads(pipe.recv_bytes()))
-            pipe.send(kill_units(measured.training.engine))
-            while True:
-                pipe.send(measured.measure(pipe.recv()))
-        except UserError as error:
-            pipe.send(error)
+    def _train(self, steps: int, clock: Clock) -> None:
+        clock.start()
+        for batch in itertools.islice(self._batches, steps):
+            self.engine.step(*batch, clock)
 
 
-def _denormals(
-    architecture: Architecture, dataset: Dataset, recipe: Recipe, seed: int, threads: int, rounds: int
-) -> tuple[float, tuple[Variant, ...]]:
-    """The share of denormals in the state, and the step's times where they are kept and where they are flushed.
+def _dead_units(units: int) -> int:
+    return int(DEAD_SHARE * units)
 
-    The step uses default Adam, since each of its passes over the moments meets the denormals, and no worker processes,
-    since these would add noise.
+
+def _counted(moments: Sequence[Tensor]) -> _Shares:
+    every = sum(m.numel() for m in moments)
+    zero = sum(int((m == 0).sum()) for m in moments)
+    small = sum(int((m.abs() < torch.finfo(m.dtype).tiny).sum()) for m in moments)
+    return _Shares(denormal=(small - zero) / every, zero=zero / every)
+
+
+def _denormal_states(
+    architecture: Architecture,
+    dataset: Dataset,
+    recipe: Recipe,
+    seed: int,
+    threads: int,
+    pairs: int,
+    time_limit: float,
+) -> tuple[DenormalState, ...]:
+    """The shares of denormals in each state, and the step's times; nothing for a network without a hidden layer.
+
+    `late` is the end of the study's training: so many epochs over so many images.
     """
-    plain = next(c for c in CHANGES if c.engine is reference.Engine and c.pipeline == "vectorized")
-    build = partial(
-        Training, architecture, dataset, recipe, engine=plain.engine, pipeline=plain.pipeline, seed=seed,
-        threads=threads,
-    )  # fmt: skip
-    with contextlib.ExitStack() as stack:
-        children = [stack.enter_context(contextlib.closing(_Child(flush))) for flush in (False, True)]
-        pickled = pickle.dumps(build)
-        for child in children:
-            child.begin(pickled)
-        share, _ = [child.answer() for child in children]
-        blocks: list[list[Block]] = [[], []]
-        for round_ in range(rounds):
-            for child, measured in zip(children, blocks, strict=True):
-                measured.append(child.measure(round_))
-    bytes_ = plain.bytes_per_parameter * architectures.parameter_count(architecture, dataset.num_classes)
-    names = [
-        ("denormals kept", f"{plain.name} on a state with dead units, as torch runs by itself"),
-        ("denormals flushed", "torch.set_flush_denormal(True)"),
-    ]
-    return share, tuple(_variant(architecture, n, c, b, bytes_) for (n, c), b in zip(names, blocks, strict=True))
+    if not architecture.hidden:
+        return ()
+    late = paper.EPOCHS * -(-paper.TRAIN_IMAGES // recipe.batch_size)
+    tasks: dict[tuple[Literal["early", "late"], Step], _Idle] = {
+        ("early", "kept"): _Idle(EARLY_STEPS),
+        ("early", "flushed"): _Idle(EARLY_STEPS),
+        ("late", "kept"): _Idle(late),
+        ("late", "flushed"): _Idle(late),
+        ("late", "only_exp_avg"): _Idle(late, zero="exp_avg_sq"),
+        ("late", "only_exp_avg_sq"): _Idle(late, zero="exp_avg"),
+    }
+    batches = list(itertools.islice(pipelines.batches("vectorized", dataset, recipe, seed, 1), BATCHES))
+    blocks: dict[tuple[str, Step], list[Block]] = {task: [] for task in tasks}
+    shares: dict[str, dict[Moments, _Shares]] = {}
+    draws, begun = random.Random(seed), time.perf_counter()
+    for pair in tqdm(range(pairs), "denormals", unit=" pairs of processes", disable=None, leave=False):
+        if pair >= MIN_PAIRS and time.perf_counter() - begun > time_limit:
+            break
+        with contextlib.ExitStack() as stack:
+            children = {
+                flush: stack.enter_context(contextlib.closing(DenormalChild(flush, REMEDY))) for flush in (False, True)
+            }
+            for child in children.values():
+                child.prepare(_DeadUnits, architecture, dataset.num_classes, recipe, seed, threads, batches)
+            able = {flush: child.ready() for flush, child in children.items()}
+            for (state, step), idle in draws.sample(list(tasks.items()), len(tasks)):
+                if not able[step == "flushed"]:
+                    continue
+                child = children[step == "flushed"]
+                child.ask((idle, pair))
+                block, counted = child.answer()
+                blocks[state, step].append(block)
+                if step == "kept":
+                    shares[state] = counted
+    return tuple(
+        _state(architecture, dataset.num_classes, state, tasks[state, "kept"].steps, shares[state], blocks)
+        for state in ("early", "late")
+    )
+
+
+def _state(
+    architecture: Architecture,
+    classes: int,
+    name: Literal["early", "late"],
+    idle_steps: int,
+    shares: dict[Moments, _Shares],
+    blocks: dict[tuple[str, Step], list[Block]],
+) -> DenormalState:
+    bytes_ = CHANGES[0].bytes_per_parameter * architectures.parameter_count(architecture, classes)
+    changes: dict[Step, tuple[str, str]] = {
+        "kept": ("denormals kept", "as torch runs by itself"),
+        "flushed": ("denormals flushed", "torch.set_flush_denormal(True)"),
+        "only_exp_avg": ("only first moments denormal", "second moments of dead units set to 0"),
+        "only_exp_avg_sq": ("only second moments denormal", "first moments of dead units set to 0"),
+    }
+    steps = {
+        step: _variant(architecture, f"{name}: {text}", change, blocks[name, step], bytes_)
+        for step, (text, change) in changes.items()
+        if blocks.get((name, step))
+    }
+    first, second = shares["exp_avg"], shares["exp_avg_sq"]
+    return DenormalState(
+        name=name,
+        idle_steps=idle_steps,
+        dead_share=_dead_units(architecture.hidden[0]) / architecture.hidden[0],
+        denormal_share=(first.denormal + second.denormal) / 2,
+        denormal_exp_avg=first.denormal,
+        zero_exp_avg=first.zero,
+        denormal_exp_avg_sq=second.denormal,
+        zero_exp_avg_sq=second.zero,
+        kept=steps["kept"],
+        flushed=steps.get("flushed"),
+        only_exp_avg=steps.get("only_exp_avg"),
+        only_exp_avg_sq=steps.get("only_exp_avg_sq"),
+    )

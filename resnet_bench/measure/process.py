@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resnet_bench import architectures, identity
+from resnet_bench.child import ignore_interrupt
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
-from resnet_bench.data.pipelines import ignore_interrupt
 from resnet_bench.errors import UserError
 from resnet_bench.measure import states
 from resnet_bench.measure.epoch_time import EpochTimer

@@ -40,9 +40,10 @@ def tables(samples: Samples) -> list[Table]:
     found = groups(samples)
     summaries = [_summary(g, counts) for g in found] if found else [_counts_only(counts)] if counts else []
     explained = [
-        ablation_table.table(run.result, machine_text(run.machine))
+        table
         for run in samples.runs
         if isinstance(run.result, ExplainResult)
+        for table in ablation_table.tables(run.result, machine_text(run.machine))
     ]
     others = [table for group in found for make in TABLES if (table := make(group))]
     return [*(_paper_table(number, counts) for number in paper.TABLES), *summaries, *others, *explained]

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from resnet_bench.errors import UserError
-from resnet_bench.schema import KINDS, READABLE_VERSIONS, Result
+from resnet_bench.schema import COUNTED_APART, KINDS, READABLE_VERSIONS, Result
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
 
@@ -91,6 +91,8 @@ def _checked(path: Path, entry: Any) -> Result:
         )
     if version == 1:
         entry = _with_unknowns(entry)
+    if version in (1, 2) and entry.get("kind") == "explain":
+        entry = _with_states(entry)
     try:
         return _RESULT.validate_json(json.dumps(entry), strict=True)
     except ValidationError as error:
@@ -108,3 +110,14 @@ def _with_unknowns(entry: dict[str, Any]) -> dict[str, Any]:
             epochs = [e | {"stretches": None} if isinstance(e, dict) else e for e in entry["epochs"]]
             entry = {**entry, "epochs": epochs}
     return {**unknown, **entry}
+
+
+def _with_states(entry: dict[str, Any]) -> dict[str, Any]:
+    """An `explain` of version 1 or 2, its one state with denormals under the keys of version 3."""
+    old = ("dead_share", "denormal_share", "denormals")
+    if not isinstance(entry.get("denormals"), list) or len(entry["denormals"]) != 2 or not set(old) <= set(entry):
+        return entry  # which the schema refuses
+    kept, flushed = entry["denormals"]
+    state = {"name": "early", **dict.fromkeys(COUNTED_APART), "kept": kept, "flushed": flushed}
+    state |= {key: entry[key] for key in ("dead_share", "denormal_share")}
+    return {**{key: value for key, value in entry.items() if key not in old}, "states": [state]}

@@ -188,31 +188,6 @@ def test_a_mistake_in_the_code_of_a_worker_keeps_its_traceback(dataset, monkeypa
         collect(dataset, "loader", workers=1)
 
 
-def end(how):
-    if how == 1:
-        sys.exit(how)
-    if how != signal.SIGKILL:
-        signal.signal(how, signal.SIG_DFL)  # pytest's handler would print where it came from
-    os.kill(os.getpid(), how)
-
-
-@needs_fork
-@pytest.mark.parametrize(
-    ("how", "said"),
-    [
-        (signal.SIGKILL, "was ended by SIGKILL, as happens where memory runs out"),
-        (signal.SIGBUS, "was ended by SIGBUS, as happens where /dev/shm is full"),
-        (signal.SIGTERM, "was ended by SIGTERM"),
-        (1, "ended with status 1"),
-    ],
-)
-def test_how_a_process_ended(how, said):
-    process = multiprocessing.get_context("fork").Process(target=end, args=(how,))
-    process.start()
-    process.join()
-    assert pipelines.how_it_ended(process) == said
-
-
 @pytest.mark.parametrize(
     ("batch_size", "images", "needed"),
     [(4, 50_000, 5 * 4 * 12_296), (400, 50_000, 5 * 400 * 12_296), (400, 500, 500 * 12_296), (4, None, 20 * 12_296)],

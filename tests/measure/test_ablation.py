@@ -1,20 +1,19 @@
+import itertools
 import math
-import multiprocessing
 import shutil
-import sys
-from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import torch
 
 from resnet_bench.architectures import Architecture, build
 from resnet_bench.clock import NoClock
-from resnet_bench.errors import UserError
+from resnet_bench.data import pipelines
+from resnet_bench.machine.denormals import STUCK_FIRST, STUCK_SECOND
 from resnet_bench.measure import ablation as explain
 from resnet_bench.measure.epoch_time import EpochTimer, Plan
 from resnet_bench.recipe import Recipe
 from resnet_bench.render import ablation_table as explanation
-from resnet_bench.schema import Block, ExplainResult, Interval, PhaseSeconds, Variant
+from resnet_bench.schema import COUNTED_APART, Block, DenormalState, ExplainResult, Interval, PhaseSeconds, Variant
 from resnet_bench.training.training import Training
 
 SMALL = Architecture("small", "", "", widths=(16,), strides=(2,), hidden=(32,))
@@ -32,6 +31,24 @@ def variant(architecture, name, milliseconds, optimizer=1.0, optimizer_bytes=1_0
         phases=PhaseSeconds(data=0, forward=0, backward=0, optimizer=optimizer / 1e3),
         page_faults=12,
         optimizer_bytes=optimizer_bytes,
+    )
+
+
+def state(name, kept, second, flushed=20, only=()):
+    """Milliseconds of a step kept, flushed, and with only the first and only the second moments denormal."""
+    found = dict(zip(("only_exp_avg", "only_exp_avg_sq"), only, strict=False))
+    return DenormalState(
+        name=name,
+        idle_steps=1200 if name == "early" else 187_500,
+        dead_share=0.95,
+        denormal_share=(0.8 + second) / 2,
+        denormal_exp_avg=0.8,
+        zero_exp_avg=0.1,
+        denormal_exp_avg_sq=second,
+        zero_exp_avg_sq=0.1,
+        kept=variant("baseline", f"{name}: denormals kept", kept),
+        flushed=variant("baseline", f"{name}: denormals flushed", flushed) if flushed else None,
+        **{key: variant("baseline", f"{name}: {key}", ms) for key, ms in found.items()},
     )
 
 
@@ -53,9 +70,7 @@ def result(dataset):
         threads=2,
         workers=2,
         variants=(*rows, *others),
-        dead_share=0.5,
-        denormal_share=0.25,
-        denormals=(variant("baseline", "denormals kept", 30), variant("baseline", "denormals flushed", 20)),
+        states=(state("early", 30, second=0.0), state("late", 60, second=0.8, only=(22, 56))),
         warnings=(),
     )
 
@@ -77,16 +92,34 @@ def test_sentences_answer_the_studys_question(dataset):
         in text
     )
     assert "and 2.00, which is left in the fastest step" in text
-    assert "takes 1.50 [1.50, 1.50] times as long as one that flushes them to 0." in text
+
+
+def test_sentences_say_what_is_denormal_early_and_late_and_which_of_both_moments_costs(dataset):
+    assert explanation.denormal_sentences(result(dataset)) == [
+        "Early: 95% of the first hidden layer's units are dead, 1,200 steps after their last gradient. Denormal are "
+        "80% of Adam's first moments (10% are 0) and 0% of its second moments (10% are 0); a step that keeps them "
+        "takes 1.50 [1.50, 1.50] times as long as one that flushes them to 0.",
+        "Late: 95% of the first hidden layer's units are dead, 187,500 steps after their last gradient. Denormal are "
+        "80% of Adam's first moments (10% are 0) and 80% of its second moments (10% are 0); a step that keeps them "
+        "takes 3.00 [3.00, 3.00] times as long as one that flushes them to 0; 1.10 [1.10, 1.10] times with only the "
+        "first moments denormal and 2.80 [2.80, 2.80] times with only the second moments denormal.",
+    ]
 
 
 def test_a_cost_of_denormals_that_may_be_none_is_said_to_be(dataset):
     """Worked out by hand: ratios 1.2 and 0.9 have mean 1.05 and standard error 0.15; 12.71 × 0.15 / 1.05 = 1.815."""
-    kept = variant("baseline", "denormals kept", 10).model_copy(update={"block_seconds": (0.012, 0.018)})
-    flushed = variant("baseline", "denormals flushed", 10).model_copy(update={"block_seconds": (0.010, 0.020)})
-    text = explanation.sentences(result(dataset).model_copy(update={"denormals": (kept, flushed)}))[-1]
+    kept = variant("baseline", "early: denormals kept", 10).model_copy(update={"block_seconds": (0.012, 0.018)})
+    flushed = variant("baseline", "early: denormals flushed", 10).model_copy(update={"block_seconds": (0.010, 0.020)})
+    early = state("early", 10, 0.0).model_copy(update={"kept": kept, "flushed": flushed})
+    (text,) = explanation.denormal_sentences(result(dataset).model_copy(update={"states": (early,)}))
     assert "takes 1.05 [0.17, 6.45] times as long" in text
     assert text.endswith("which does not tell the two apart.")
+
+
+def test_a_cpu_that_cannot_flush_has_shares_and_no_ratio(dataset):
+    found = result(dataset).model_copy(update={"states": (state("late", 60, 0.8, flushed=None, only=(22, 56)),)})
+    assert explanation.denormal_sentences(found)[0].endswith("(10% are 0); this CPU cannot flush them to 0.")
+    assert [row[-1] for row in explanation.tables(found)[1].rows] == ["", "", ""]
 
 
 def test_interval_of_a_step_is_of_a_positive_time():
@@ -106,11 +139,53 @@ def test_sentences_where_nothing_is_saved(dataset):
 
 
 def test_table_has_a_row_for_every_variant(dataset):
-    table = explanation.table(result(dataset), "a machine")
-    assert len(table.rows) == 14
+    table, _ = explanation.tables(result(dataset), "a machine")
+    assert len(table.rows) == 12
     assert table.rows[2][:4] == ["baseline", "fused Adam", "20.00 [18.00, 22.00]", "+30.00"]
     assert table.rows[0][3] == ""
     assert "a machine" in table.caption
+
+
+def test_denormals_have_a_table_of_their_own_with_first_and_second_moments_apart(dataset):
+    _, table = explanation.tables(result(dataset), "a machine")
+    assert [row[:7] for row in table.rows] == [
+        ["early", "80%", "10%", "0%", "10%", "denormals kept", "30.00 [27.00, 33.00]"],
+        ["early", "80%", "10%", "0%", "10%", "denormals flushed", "20.00 [18.00, 22.00]"],
+        ["late", "80%", "10%", "80%", "10%", "denormals kept", "60.00 [54.00, 66.00]"],
+        ["late", "80%", "10%", "80%", "10%", "denormals flushed", "20.00 [18.00, 22.00]"],
+        ["late", "80%", "10%", "80%", "10%", "only_exp_avg", "22.00 [19.80, 24.20]"],
+        ["late", "80%", "10%", "80%", "10%", "only_exp_avg_sq", "56.00 [50.40, 61.60]"],
+    ]
+    assert [row[-1] for row in table.rows][:3] == ["1.50 [1.50, 1.50]", "", "3.00 [3.00, 3.00]"]
+    assert "a machine" in table.caption
+
+
+def test_a_state_of_an_older_file_is_told_without_what_it_does_not_have(dataset):
+    unknown = dict.fromkeys(COUNTED_APART)
+    old = result(dataset).model_copy(update={"states": (state("early", 30, 0.0).model_copy(update=unknown),)})
+    assert explanation.denormal_sentences(old) == [
+        "Early: 95% of the first hidden layer's units are dead. 40% of Adam's moments are denormal numbers; a step "
+        "that keeps them takes 1.50 [1.50, 1.50] times as long as one that flushes them to 0."
+    ]
+    assert explanation.tables(old)[1].rows[0][1:5] == ["–"] * 4
+
+
+def test_a_newer_file_says_what_is_denormal(dataset):
+    entry = result(dataset).model_dump(mode="json")
+    entry["states"][1]["zero_exp_avg_sq"] = None
+    with pytest.raises(ValueError, match="shares"):
+        ExplainResult.model_validate(entry)
+
+
+def test_states_survive_json(dataset):
+    found = result(dataset)
+    assert ExplainResult.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_network_without_hidden_units_has_no_table_of_denormals(dataset):
+    assert len(explanation.tables(result(dataset).model_copy(update={"states": ()}))) == 1
+    no_hidden = Architecture("none", "", "", widths=(16,), strides=(2,), hidden=())
+    assert explain._denormal_states(no_hidden, dataset, Recipe(), 0, 1, 2, 60) == ()
 
 
 def test_counterpart():
@@ -133,56 +208,97 @@ def test_every_variant_computes_the_same_step(dataset, change):
     assert losses(change.engine, change.pipeline) == pytest.approx(expected, rel=1e-4)
 
 
-def test_dead_units_leave_denormals_that_stay(dataset):
-    """The state has them, real steps train on it, and afterwards they are still there."""
-    training = Training(SMALL, dataset, Recipe(), engine=explain.FusedAdam, pipeline="vectorized")
-    for _ in range(5):
-        training.train_step()
-    share = explain.kill_units(training.engine)
-    assert 0.1 < share <= 0.25  # half of the first FC layer's first moments, less the zeros
-    for _ in range(5):
-        assert training.train_step() is not None
-    moments = training.engine.optimizer.state[training.engine.network.fc[0].weight]["exp_avg"]
-    tiny = torch.finfo(torch.float32).tiny
-    assert int(((moments != 0) & (moments.abs() < tiny)).sum()) > 0.9 * share * sum(
-        2 * p.numel() for p in training.engine.network.parameters()
-    )
+# --- states with denormals
 
 
-def _flush(flush):
-    torch.set_flush_denormal(flush)
-    torch.set_num_threads(2)
+def repeated(moments, beta, steps):
+    moments = moments.clone()
+    for _ in range(steps):
+        moments.mul_(beta)
+    return moments
 
 
-def _surviving_denormals():
-    x = torch.full((1 << 20,), 1e-40)  # large enough that both threads work on it
-    return int((x * 1.0 != 0).sum())
+def test_where_moments_get_stuck():
+    """As `resnet-bench machine` takes them; a tie rounds to the even number."""
+    assert (explain.stuck_at(0.9), explain.stuck_at(0.999)) == (STUCK_FIRST, STUCK_SECOND)
+    assert (explain.stuck_at(0.5), explain.stuck_at(0.75), explain.stuck_at(0.0)) == (0, 2, 0)
 
 
-@pytest.mark.parametrize("flush", [False, True])
-def test_flushing_reaches_every_thread(flush):
-    """Set before the first operation of a process, it holds in the threads that torch starts later."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=_flush, initargs=(flush,)) as pool:
-        survivors = pool.submit(_surviving_denormals).result()
-    if flush and survivors == 1 << 20:
-        pytest.skip("this CPU cannot flush denormals")
-    assert survivors == (0 if flush else 1 << 20)
+def test_moments_carried_on_end_where_as_many_multiplications_end():
+    units = torch.arange(0, 1200, dtype=torch.int32).view(torch.float32)
+    numbers = torch.cat([units, -units, torch.tensor([1e-40, -1e-40, 1e-39, 0.0])])
+    first, second = explain.carried_on(numbers, numbers, (0.9, 0.999), 10_000)
+    assert torch.equal(first, repeated(numbers, 0.9, 10_000))
+    assert torch.equal(second, repeated(numbers, 0.999, 10_000))
+    assert second.view(torch.int32)[[300, 1199]].tolist() == [300, STUCK_SECOND]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
-def test_a_child_that_was_killed_is_one_sentence():
-    child = explain._Child(flush=False)
-    child._process.kill()
-    with pytest.raises(UserError) as error:
-        child.answer()
-    assert str(error.value) == (
-        "The process that measures denormal numbers was ended by SIGKILL, as happens where memory runs out; explain a "
-        "smaller network or free memory."
-    )
-    with pytest.raises(UserError):
-        child.begin(bytes(1_000_000))
-    child.close()
+def test_moments_that_stay_ordinary_are_carried_on_up_to_rounding():
+    numbers = torch.logspace(-12, -3, 50) * torch.tensor([1.0, -1.0]).repeat(25)
+    first, second = explain.carried_on(numbers, numbers, (0.9, 0.999), 300)
+    torch.testing.assert_close(first, repeated(numbers, 0.9, 300), rtol=1e-5, atol=0)
+    torch.testing.assert_close(second, repeated(numbers, 0.999, 300), rtol=1e-5, atol=0)
+
+
+def test_no_step_leaves_moments_as_they_are():
+    numbers = torch.tensor([1.0, 1e-40, -1e-45, 0.0])
+    for carried in explain.carried_on(numbers, numbers, (0.9, 0.999), 0):
+        assert torch.equal(carried, numbers)
+
+
+@pytest.fixture
+def dead_units(dataset):
+    batches = list(itertools.islice(pipelines.batches("vectorized", dataset, Recipe(), 0, 1), 8))
+    return explain._DeadUnits(SMALL, dataset.num_classes, Recipe(), 0, torch.get_num_threads(), batches)
+
+
+def test_early_the_first_moments_of_dead_units_are_denormal_and_late_both(dead_units):
+    """But for those that are 0, which never had a gradient."""
+    dead_units.set(explain._Idle(explain.EARLY_STEPS))
+    early = dead_units.shares()
+    dead_units.set(explain._Idle(187_500))
+    late = dead_units.shares()
+    assert 0.5 < early["exp_avg"].denormal < explain.DEAD_SHARE
+    assert early["exp_avg_sq"].denormal == 0
+    assert early["exp_avg"] == late["exp_avg"]
+    assert late["exp_avg_sq"].denormal == pytest.approx(late["exp_avg"].denormal, rel=0.05)
+    dead_units.set(explain._Idle(187_500, zero="exp_avg"))
+    only_second = dead_units.shares()
+    assert only_second["exp_avg"].denormal == 0
+    assert only_second["exp_avg_sq"] == late["exp_avg_sq"]
+    dead_units.set(explain._Idle(187_500, zero="exp_avg_sq"))
+    only_first = dead_units.shares()
+    assert only_first["exp_avg_sq"].denormal == 0
+    assert only_first["exp_avg"] == late["exp_avg"]
+
+
+def test_steps_leave_a_late_state_as_it_is(dead_units):
+    """Real steps train on it: the gradients of dead units are exactly 0, in and out, and rounding keeps the moments."""
+    late = explain._Idle(187_500)
+    dead_units.set(late)
+    before = [(first.clone(), second.clone()) for first, second in dead_units._moments]
+    block, shares = dead_units((late, 3))
+    assert (block.round, block.steps) == (3, explain.BLOCK_STEPS)
+    assert dead_units.shares()["exp_avg_sq"].denormal == pytest.approx(shares["exp_avg_sq"].denormal)
+    for kept, now in zip(before, dead_units._moments, strict=True):
+        assert torch.equal(kept[0], now[0])
+        assert torch.equal(kept[1], now[1])
+
+
+def test_states_are_measured_in_pairs_of_processes(dataset):
+    early, late = explain._denormal_states(SMALL, dataset, Recipe(), 0, 1, 2, 60)
+    assert (early.name, early.idle_steps, late.name, late.idle_steps) == ("early", 1200, "late", 15 * 12_500)
+    assert early.dead_share == late.dead_share == 30 / 32
+    assert (early.only_exp_avg, early.only_exp_avg_sq) == (None, None)
+    assert late.only_exp_avg
+    assert late.only_exp_avg_sq
+    assert [v.name for v in late.steps if "flushed" not in v.name] == [
+        "late: denormals kept",
+        "late: only first moments denormal",
+        "late: only second moments denormal",
+    ]
+    assert {len(v.block_seconds) for v in (*early.steps, *late.steps)} == {2}
+    assert early.denormal_exp_avg_sq == 0 < late.denormal_exp_avg_sq
 
 
 def test_optimizer_traffic_is_counted_by_array():

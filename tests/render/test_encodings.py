@@ -89,11 +89,13 @@ def as_far_as(encoding: str, text: str) -> str:
 def test_tables(
     command: str, encoding: str, saved: list[str], printed: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = schema.ExplainResult.model_validate_json(json.dumps(samples.told(explanation())))
+    result = schema.ExplainResult.model_validate_json(json.dumps(explanation()))
     monkeypatch.setattr(explain, "explain", lambda *_, **__: result)
     monkeypatch.setattr("resnet_bench.data.datasets.load", lambda *_, **__: None)
     measured = machine.Calibration.model_validate(samples.calibration())
     monkeypatch.setattr(machine, "calibrate", lambda threads=None: measured)
+    costs = machine.DenormalCosts.model_validate(samples.denormal_costs())
+    monkeypatch.setattr(machine, "measure_denormals", lambda threads=None: costs)
     monkeypatch.setattr(machine, "busy_reason", lambda load: "“Something” else runs.")
     description = samples.machine()
     monkeypatch.setattr(machine, "describe", lambda: description)

@@ -26,6 +26,7 @@ from resnet_bench.render import page
 from resnet_bench.render.page import Commands, Facts, Picture, Section
 from resnet_bench.render.table import Table
 from resnet_bench.results import reading
+from resnet_bench.schema import ExplainResult
 from tests import handmade as samples
 
 Entry = dict[str, Any]
@@ -49,13 +50,31 @@ def explanation() -> Entry:
         "kind": "explain",
         "architecture": "fc1",
         "counterpart": "fc3",
-        **{key: run[key] for key in ("schema_version", "dataset", "recipe", "seed", "threads", "workers")},
+        **{key: run[key] for key in ("dataset", "recipe", "seed", "threads", "workers")},
+        "schema_version": 3,
+        "process": "a" * 16,
+        "started_at": "2026-01-02T03:04:05+00:00",
         "variants": rows,
-        "dead_share": 0.5,
-        "denormal_share": 0.25,
-        "denormals": rows[:2],
+        "states": [denormal_state()],
         "warnings": [],
     }
+
+
+def denormal_state(**overrides: Any) -> Entry:
+    shares = ("dead_share", "denormal_share", "denormal_exp_avg", "zero_exp_avg", "denormal_exp_avg_sq")
+    state = {"name": "early", "idle_steps": 1200, **dict.fromkeys(shares, 0.5), "zero_exp_avg_sq": 0.25}
+    steps = {"kept": variant("fc1", "early: denormals kept", 10), "flushed": variant("fc1", "early: flushed", 5)}
+    return {**state, **steps, **overrides}
+
+
+def old_explanation(version: int) -> Entry:
+    """The same as version 1 or 2 has it, with one state, whose moments were not counted apart."""
+    entry = explanation()
+    (state,) = entry.pop("states")
+    old = {"dead_share": 0.5, "denormal_share": 0.25, "denormals": [state["kept"], state["flushed"]]}
+    if version == 1:
+        del entry["process"], entry["started_at"]
+    return {**entry, **old, "schema_version": version}
 
 
 def variant(architecture: str, name: str, milliseconds: float) -> Entry:
@@ -297,10 +316,12 @@ def test_where_no_file_can_be_compared_the_reasons_are_the_error(files: tuple[Pa
         ({"variants": []}, "not the same two"),
         ({"counterpart": "blocks2"}, "not the same two"),
         ({"variants": explanation()["variants"][:3]}, "not the same two"),
-        ({"denormals": explanation()["denormals"][:1]}, "are not two"),
         ({"recipe": {}}, "batch size"),
-        ({"denormals": [{**v, "block_seconds": [1]} for v in explanation()["denormals"]]}, "in turn"),
-        ({"denormals": [variant("fc1", "kept", 10), variant("fc1", "flushed", 0)]}, "no time"),
+        ({"states": [denormal_state(kept={**variant("fc1", "kept", 10), "block_seconds": [0.01]})]}, "in turn"),
+        ({"states": [denormal_state(flushed=variant("fc1", "flushed", 0))]}, "no time"),
+        ({"states": [denormal_state(), denormal_state()]}, "one name"),
+        ({"states": [denormal_state(zero_exp_avg=None)]}, "only before version 3"),
+        ({"denormals": []}, "denormals: extra inputs"),
     ],
 )
 def test_half_an_explanation_is_one_sentence(tmp_path: Path, change: Entry, reason: str) -> None:
@@ -308,6 +329,27 @@ def test_half_an_explanation_is_one_sentence(tmp_path: Path, change: Entry, reas
     assert page.report(samples.together([reading.read(path)]))
     with pytest.raises(UserError, match=reason):
         reading.read(samples.save(path, [{**explanation(), **change}]))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_explanation_has_one_early_state_whose_moments_were_not_counted_apart(
+    tmp_path: Path, version: int
+) -> None:
+    file = reading.read(samples.save(tmp_path / "explained.json", [old_explanation(version)]))
+    (result,) = file.results
+    assert isinstance(result, ExplainResult)
+    (state,) = result.states
+    assert (state.name, state.dead_share, state.denormal_share, state.idle_steps) == ("early", 0.5, 0.25, None)
+    assert (state.denormal_exp_avg, state.zero_exp_avg, state.denormal_exp_avg_sq) == (None, None, None)
+    assert [v.step_seconds.estimate for v in result.denormals] == [0.01, 0.005]
+    assert "25% of Adam" in page.report(samples.together([file]))
+
+
+@pytest.mark.parametrize("denormals", [[], [variant("fc1", "kept", 10)], None])
+def test_an_older_explanation_without_both_steps_is_one_sentence(tmp_path: Path, denormals: Any) -> None:
+    entry = {**old_explanation(2), "denormals": denormals}
+    with pytest.raises(UserError, match=r"does not follow the schema at explain\.states: field required"):
+        reading.read(samples.save(tmp_path / "explained.json", [entry]))
 
 
 def test_resumed_trainings_are_no_obstacle(tmp_path: Path) -> None:
