@@ -8,6 +8,26 @@ from statistics import NormalDist
 
 from resnet_bench.schema import Interval
 
+MIN_PROCESSES = 3
+"""Fewer processes than this have no interval. The quantile for two is 12.7: such an interval says nothing, and whether
+the scatter of two values is that of more cannot be seen."""
+
+
+def over_processes(values: Sequence[float]) -> Interval | None:
+    """Mean of one positive value from each process, with its 95 % interval; None for fewer than `MIN_PROCESSES`.
+
+    The model is the nested one-way random-effects model (Montgomery, "Design and Analysis of Experiments", nested
+    designs; for times of programs Georges, Buytaert and Eeckhout 2007, and Kalibera and Jones 2013, "Rigorous
+    Benchmarking in Reasonable Time"): block b of process p takes exp(m + a_p + e_pb), where a_p is what the process
+    keeps for its whole life, such as its memory layout, and e_pb is what differs from block to block, however that is
+    correlated within the process. Every process has as many blocks, so its mean is all that its blocks tell about m,
+    and the means of the processes are independent: the interval is over them. pyperf replicates processes so too.
+
+    It assumes that the processes are drawn from what a user will meet, independently of one another, and that the
+    machine does not drift from process to process. It says nothing about other days or machines.
+    """
+    return positive_mean_interval(values) if len(values) >= MIN_PROCESSES else None
+
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """Mean of independent values, at least two, and its two-sided Student-t interval: for what may be negative."""

@@ -16,14 +16,16 @@ from resnet_bench import options
 
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
-        "engine": "fast", "epochs": 2, "train_images": 500, "test_images": 500, "time_limit": 17.0,
-        "overhead_rounds": 4,
+        "engine": "fast", "epochs": 2, "train_images": 500, "test_images": 500, "time_limit": 60.0,
+        "processes": 3, "states": "aged", "overhead_rounds": 4,
     },
     "standard": {
         "epochs": 5, "train_images": 10_000, "test_images": 2000, "time_limit": 300.0, "explain": "baseline",
-        "overhead_rounds": 12,
+        "processes": 5, "states": "aged", "overhead_rounds": 12,
     },
-    "paper": {"time_limit": 1800.0, "explain": "baseline", "overhead_rounds": 24},
+    "paper": {
+        "time_limit": 1800.0, "explain": "baseline", "processes": 10, "states": "trained", "overhead_rounds": 24,
+    },
 }  # fmt: skip
 """Options that a profile leaves out have the paper's values (`resnet_bench.options`). A given option wins over both."""
 
@@ -61,15 +63,26 @@ def _options() -> Iterator[tuple[str, dict[str, Any]]]:
         {
             "choices": ["sampled", "full", "both"],
             "default": "sampled",
-            "help": "sampled extrapolates an epoch's time from blocks of steps; full times whole epochs; both measures "
-            "blocks in the course of whole epochs, to hold one against the other.  [default: sampled]",
+            "help": "sampled times blocks of steps at points all over the training; full times whole epochs from its "
+            "beginning; both measures blocks in the course of whole epochs, to hold one against the other.  "
+            "[default: sampled]",
         },
     )
-    precision = "sampled stops at ± this many percent.  [default: 3]"
-    yield "precision", {"type": float, "default": 3.0, "help": precision}
-    yield "time-limit", {"type": float, "help": "sampled stops after this many seconds.  [default: the profile's]"}
-    rounds = "Epochs that full and both time of each network.  [default: 2]"
-    yield "rounds", {"type": int, "default": 2, "help": rounds}
+    processes = "Fresh processes that measure epoch time; an interval needs 3.  [default: the profile's]"
+    yield "processes", {"type": int, "help": processes}
+    limit = "Seconds for all processes that sample; decides how many blocks they time.  [default: the profile's]"
+    yield "time-limit", {"type": float, "help": limit}
+    yield (
+        "states",
+        {
+            "choices": ["trained", "aged"],
+            "help": "How later points of the training are reached, once, before anything is timed: trained to the end, "
+            "or trained to the first thousand steps and from there idle hidden units carried on.  "
+            "[default: the profile's]",
+        },
+    )
+    rounds = "Epochs that full and both time of each network in each process.  [default: 1]"
+    yield "rounds", {"type": int, "default": 1, "help": rounds}
 
 
 def _destination(name: str) -> str:

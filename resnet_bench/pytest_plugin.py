@@ -70,8 +70,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "architecture" in metafunc.fixturenames:
         metafunc.parametrize("architecture", settings.architectures)
     if "mode" in metafunc.fixturenames:
-        pairs = [(engine, mode) for engine in settings.engines for mode in settings.plans]
-        ids = [engine if len(settings.plans) == 1 else f"{engine}-{mode}" for engine, mode in pairs]
+        pairs = [(engine, mode) for engine in settings.engines for mode in settings.modes]
+        ids = [engine if len(settings.modes) == 1 else f"{engine}-{mode}" for engine, mode in pairs]
         metafunc.parametrize(("engine", "mode"), pairs, ids=ids)
     elif "engine" in metafunc.fixturenames:
         metafunc.parametrize("engine", settings.engines)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
@@ -293,12 +294,12 @@ class EpochTimeResult(_TrainingResult):
     @property
     def step_phases(self) -> dict[str, float]:
         """Mean seconds per step of each phase, over the training and all processes; zeros without blocks."""
+        return {p: self.mean_per_step(attrgetter(f"phases.{p}")) for p in PhaseSeconds.model_fields}
+
+    def mean_per_step(self, value: Callable[[Block], float]) -> float:
+        """The mean of a block's value over its steps, over the training and all processes; 0 without blocks."""
         processes = self.process_blocks.values()
-
-        def mean(phase: str) -> float:
-            return sum(self._mean(own, lambda b: float(getattr(b.phases, phase))) for own in processes)
-
-        return {p: mean(p) / max(1, len(processes)) for p in PhaseSeconds.model_fields}
+        return sum(self._mean(own, value) for own in processes) / max(1, len(processes))
 
     @property
     def point_step_times(self) -> dict[int, dict[int, float]]:

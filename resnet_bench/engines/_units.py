@@ -57,8 +57,8 @@ RESTING_SHARE = 0.75
 """Smallest share of a layer's units that may rest. With fewer, one walk through the memory of all units takes less time
 than many short walks through the memory of some."""
 
-SETTLING_STEPS = 8 * PERIOD
-"""Steps of a training with the study's recipe after which nearly all units rest that ever will."""
+SETTLING_STEPS = PERIOD
+"""Steps after a state was loaded until the units that can rest do: a state does not say which of them did."""
 
 WORTH_RESTING = 2**20
 """Elements of a hidden layer's weight from which its units may rest. A smaller weight and its moments (12 MB) stay in a

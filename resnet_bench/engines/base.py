@@ -28,7 +28,7 @@ class Engine(ABC):
             do its accuracies count as the paper's, and its times stand beside the machine's float32 rates.
         needs_compiler: whether it compiles C++ code, which needs a compiler on the machine.
         compile_seconds: time spent compiling so far; 0 for an engine that compiles nothing.
-        settling_steps: steps of a training after which a step takes as long as most of the others will.
+        settling_steps: steps after a state was loaded until a step takes as long as in a training without that break.
         read_parameters: parameters that the last step's forward pass read; a quarter of one where it read 8 bits of it.
         updated_parameters: parameters that the last step's update went over, with their moments.
     """

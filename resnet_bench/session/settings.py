@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -12,7 +12,7 @@ from resnet_bench.architectures import ARCHITECTURES
 from resnet_bench.data.pipelines import require_workers
 from resnet_bench.engines import fast
 from resnet_bench.errors import UserError
-from resnet_bench.measure.epoch_time import Plan
+from resnet_bench.measure.processes import Plan
 from resnet_bench.pytest_options import PROFILES
 from resnet_bench.recipe import Recipe
 from resnet_bench.session.terminal import shown
@@ -29,8 +29,9 @@ class Settings:
         explained: names of the networks whose step is taken apart.
         values: of `options.RUN_OPTIONS`, by name.
         recipe: made of `values`.
-        plans: how epoch time is measured, by mode.
-        time_limit: seconds after which measuring stops, whatever the precision.
+        plan: how epoch time is measured.
+        modes: those of it, `sampled`, `full` or both.
+        states: how the states of later points are made, `trained` or `aged`.
         overhead_rounds: rounds of the benchmark of the harness's own cost.
         notes: sentences about what is left out, for the session's header.
     """
@@ -41,8 +42,9 @@ class Settings:
     explained: list[str]
     values: dict[str, Any]
     recipe: Recipe
-    plans: dict[str, Plan]
-    time_limit: float
+    plan: Plan
+    modes: tuple[Literal["sampled", "full"], ...]
+    states: Literal["trained", "aged"]
     overhead_rounds: int
     notes: tuple[str, ...]
 
@@ -64,9 +66,11 @@ class Settings:
         for option in options.RUN_OPTIONS:
             given = config.getoption(f"resnet_{option.name}")
             values[option.name] = given if given is not None else profile.get(option.name, option.default)
-        given = config.getoption("resnet_time_limit")
-        time_limit = profile["time_limit"] if given is None else given
-        recipe, plans = options.recipe(values), _plans(config, time_limit)
+        asked = {name: config.getoption(f"resnet_{name}") for name in ("time_limit", "processes", "states")}
+        measuring = {name: profile[name] if given is None else given for name, given in asked.items()}
+        mode, epochs = config.getoption("resnet_epoch_mode"), config.getoption("resnet_rounds")
+        recipe = options.recipe(values)
+        plan = Plan(mode, measuring["processes"], measuring["time_limit"], epochs)
         notes: list[str] = []
         with shown(config):  # engines may print a warning about the folder for compiled code
             used = _usable(_names(values["engine"]), config.getoption("resnet_engine") is not None, notes)
@@ -75,8 +79,9 @@ class Settings:
         if "loader" in pipelines or explained:  # the plain step that is explained uses the loader
             require_workers(recipe, values["workers"], values["train_images"])
         return cls(
-            name, networks, used, explained, values, recipe, plans, time_limit, profile["overhead_rounds"], tuple(notes)
-        )
+            name, networks, used, explained, values, recipe, plan, plan.modes, measuring["states"],
+            profile["overhead_rounds"], tuple(notes),
+        )  # fmt: skip
 
 
 def _usable(names: list[str], asked: bool, notes: list[str]) -> list[str]:
@@ -109,11 +114,3 @@ def _explainable(names: list[str], asked: bool, notes: list[str]) -> list[str]:
 def _names(text: str | None) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()] if text else []
 
-
-def _plans(config: pytest.Config, time_limit: float) -> dict[str, Plan]:
-    asked, precision = config.getoption("resnet_epoch_mode"), config.getoption("resnet_precision") / 100
-    plans = {
-        "full": Plan("full", max_rounds=config.getoption("resnet_rounds")),
-        "sampled": Plan("sampled", precision=precision, time_limit=time_limit),
-    }
-    return plans if asked == "both" else {asked: plans[asked]}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import collections
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,11 +16,15 @@ from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.sources import SPLITS
 from resnet_bench.errors import UserError
-from resnet_bench.measure.epoch_time import EpochTimer, StoppedBy, measure_both, measure_interleaved
+from resnet_bench.data.pipelines import steps_per_epoch
+from resnet_bench.measure import process, states
+from resnet_bench.measure.points import training_points
+from resnet_bench.measure.process import Data, Order, Place, Report
+from resnet_bench.measure.processes import joined, measure
 from resnet_bench.results.journal import Journal
 from resnet_bench.results.reading import ResultFile
 from resnet_bench.results.samples import Samples
-from resnet_bench.schema import EpochTimeResult, Result
+from resnet_bench.schema import EpochTimeResult, Point, Result
 from resnet_bench.session import checks, items
 from resnet_bench.session.items import Case
 from resnet_bench.session.replay import hand_over
@@ -79,8 +84,13 @@ class Suite:
                 train_images=v["train_images"],
                 test_images=v["test_images"],
                 seed=v["seed"],
-                at_most=[s for s in SPLITS if self.config.getoption(f"resnet_{s}_images") is None],
+                at_most=self._at_most,
             )
+
+    @property
+    def _at_most(self) -> list[str]:
+        """The splits of which the data set may have fewer images than the profile says."""
+        return [s for s in SPLITS if self.config.getoption(f"resnet_{s}_images") is None]
 
     @cached_property
     def machine_info(self) -> dict[str, Any]:
@@ -129,9 +139,9 @@ class Suite:
             self.journal.add(name, group, result, seconds)
 
     def epoch_time(self, request: pytest.FixtureRequest, case: Case) -> tuple[EpochTimeResult, list[float]]:
-        """The epoch time of a case, and the estimate of it from each block, in seconds.
+        """The epoch time of a case, and the estimate of it from each process, in seconds.
 
-        The first call measures all cases of the session, interleaved.
+        Each value is a process's. The first call measures all cases of the session, interleaved.
         """
         if self._epoch_times is None:
             with user_errors(), self.shown():
@@ -141,39 +151,92 @@ class Suite:
         return self._epoch_times[case]
 
     def _measure_epoch_times(self, names: dict[Case, str]) -> dict[Case, tuple[EpochTimeResult, list[float]]]:
-        self.dataset.info()  # load the images now, outside of what is timed
+        self._check_modes(names)
+        started_at, plan = identity.now(), self.settings.plan
         warnings = [w for w in (machine.busy_reason(self.load_before),) if w]
-        pairs = [(case, case._replace(mode="sampled")) for case in names if case.mode == "full"]
-        if len(self.settings.plans) > 1 and {case for pair in pairs for case in pair} != set(names):
-            raise UserError("--epoch-mode both needs the two tests of each network; select by network, not by mode.")
-        measurements = {
-            case: EpochTimer(partial(self.training, case), self.settings.plans[case.mode]) for case in names
-        }
+        order = self._order(names)
         self.calibrate("start")  # only once the options are known to be right
-        calibration = machine.Calibration.model_validate(self.calibration["start"])
 
-        def result(case: Case, stopped_by: StoppedBy | None = None) -> EpochTimeResult:
-            architecture, classes = architectures.get(case.architecture), self.dataset.num_classes
-            bound = None  # the calibration is in float32 and says nothing about other formats
-            if engines.get(case.engine).float32_equivalent:
-                parameters, batch_size = measurements[case].parameters_per_step(), self.recipe.batch_size
-                bound = machine.step_bound(architecture, batch_size, calibration, classes, *parameters).seconds
-            return measurements[case].result(stopped_by, warnings, bound, self.load_before)
+        def results(reports: Sequence[Report], complete: bool = False) -> dict[Case, EpochTimeResult]:
+            return {
+                case: joined(
+                    reports, i, order, complete=complete, origin=identity.origin(started_at), warnings=warnings,
+                    load_averages=(self.load_before, machine.load_average()),
+                )
+                for i, case in enumerate(names)
+            }  # fmt: skip
 
-        def write_down() -> None:
-            for case, name in names.items():
-                self.journal.add(name, "epoch time", result(case), measurements[case].epoch_seconds())
+        def write_down(reports: Sequence[Report]) -> None:
+            for case, result in results(reports).items():
+                self.journal.add(names[case], "epoch time", result, list(result.epoch_times.values()))
 
-        stopped_by: StoppedBy
-        if len(self.settings.plans) > 1:
-            both = [(measurements[full], measurements[sampled]) for full, sampled in pairs]
-            stopped_by = measure_both(both, self.settings.plans["full"].max_rounds, write_down)
-        else:
-            (plan,) = self.settings.plans.values()
-            stopped_by = measure_interleaved(list(measurements.values()), plan, write_down)
+        reports = measure(order, plan, self.values["seed"], write_down)
         if busy := machine.busy_reason():
             warnings.append(busy.replace("at the start", "at the end"))
-        return {case: (result(case, stopped_by), measurements[case].epoch_seconds()) for case in names}
+        self.calibrate("end")
+        return {
+            case: (self._with_bound(result), list(result.epoch_times.values()))
+            for case, result in results(reports, complete=True).items()
+        }
+
+    def _check_modes(self, names: Iterable[Case]) -> None:
+        """Raise `UserError` where whole epochs are asked for without the sampled ones, or the other way round."""
+        by_network: dict[tuple[str, str], int] = collections.Counter((c.architecture, c.engine) for c in names)
+        if any(count < len(self.settings.modes) for count in by_network.values()):
+            raise UserError("--epoch-mode both needs the two tests of each network; select by network, not by mode.")
+
+    def _order(self, names: Iterable[Case]) -> Order:
+        """What each process measures; prepares the states of the points."""
+        v = self.values
+        settings = {key: v[key] for key in ("seed", "pipeline", "workers", "threads")}
+        return Order(
+            dataset=Data(
+                name=v["dataset"], train_images=v["train_images"], test_images=v["test_images"],
+                at_most=tuple(self._at_most), sha256=self.dataset.sha256,
+            ),
+            recipe=self.recipe.as_dict(),
+            cases=tuple(process.Case(**case._asdict()) for case in names),
+            places=self._places({case.architecture for case in names}) if "sampled" in self.settings.modes else {},
+            rounds=None,
+            seconds=0,
+            epochs=self.settings.plan.epochs,
+            process=0,
+            draw=0,
+            **settings,
+        )  # fmt: skip
+
+    def _places(self, networks: Collection[str]) -> dict[str, tuple[Place, ...]]:
+        """The points of the training with their states, which are prepared now where they are not kept from before."""
+        plan, per_epoch = self.settings.plan, steps_per_epoch(self.dataset, self.recipe)
+        points = training_points(plan.epochs if plan.mode == "both" else self.recipe.epochs, per_epoch)
+        found = {}
+        for name in sorted(networks):
+            prepared = states.prepare(
+                architectures.get(name), self.dataset, self.recipe, list(points), how=self.settings.states,
+                seed=self.values["seed"], threads=self.values["threads"],
+            )  # fmt: skip
+            found[name] = tuple(
+                Place(
+                    point=Point(
+                        step=state.step, weight=points[state.step], state=state.how, live_share=state.live_share,
+                        denormal_exp_avg=state.denormal_exp_avg, denormal_exp_avg_sq=state.denormal_exp_avg_sq,
+                    ),
+                    path=str(state.path) if state.path else None,
+                )
+                for state in prepared
+            )  # fmt: skip
+        return found
+
+    def _with_bound(self, result: EpochTimeResult) -> EpochTimeResult:
+        """The result with the model of its least step time; without it for an engine that is not float32-equivalent."""
+        if not engines.get(result.engine).float32_equivalent:
+            return result  # the calibration is in float32 and says nothing about other formats
+        calibration = machine.Calibration.model_validate(self.calibration["start"])
+        bound = machine.step_bound(
+            architectures.get(result.architecture), self.recipe.batch_size, calibration, self.dataset.num_classes,
+            result.read_parameters, result.updated_parameters,
+        )  # fmt: skip
+        return result.model_copy(update={"step_bound_seconds": bound.seconds})
 
     def accuracy(self, request: pytest.FixtureRequest, case: Case) -> Training:
         """The finished training of a case. The first call trains all cases of the session, interleaved by epoch."""

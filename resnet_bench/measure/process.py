@@ -1,0 +1,307 @@
+"""One fresh process that measures epoch times: `python -m resnet_bench.measure.process`.
+
+It reads an `Order` as JSON from standard input and writes events to standard output, one JSON object a line:
+
+- `{"event": "progress", "done": N, "total": M}` after every block;
+- `{"event": "report", ...}`, a `Report`, at the end;
+- `{"event": "error", "message": "..."}` in place of the report, for a mistake of the user's: one sentence.
+
+Each process has its own memory layout, allocator state and thread placement, which stay for as long as it lives. That is
+why the networks are measured in several of them (`resnet_bench.measure.processes`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from resnet_bench import architectures, identity
+from resnet_bench.data import datasets
+from resnet_bench.data.datasets import Dataset
+from resnet_bench.data.pipelines import ignore_interrupt
+from resnet_bench.errors import UserError
+from resnet_bench.measure import states
+from resnet_bench.measure.epoch_time import EpochTimer
+from resnet_bench.measure.states import State
+from resnet_bench.recipe import Recipe
+from resnet_bench.schema import Block, Model, NonNegativeCount, Point, Seconds
+from resnet_bench.training.training import Training
+
+MAX_ROUNDS = 20
+"""Most blocks that a process times at a point. More would make its mean hardly better: processes differ more."""
+
+PIECES = 24
+"""Pieces of a whole epoch, where sampled blocks are measured between them. Each is short against the minutes in which a
+machine drifts."""
+
+
+class Case(Model):
+    """What is measured: a network with an engine in one mode."""
+
+    architecture: str
+    engine: str
+    mode: Literal["sampled", "full"]
+
+
+class Data(Model):
+    """The images: the arguments of `datasets.load`, and the digest that the images must have."""
+
+    name: str
+    train_images: int | None
+    test_images: int | None
+    at_most: tuple[str, ...] = ()
+    sha256: str
+
+
+class Place(Model):
+    """A point of the training, and the file with the training's state there."""
+
+    point: Point
+    path: str | None  # None: the training's beginning
+
+
+class Order(Model):
+    """What a process is to measure."""
+
+    dataset: Data
+    recipe: dict[str, Any]  # `Recipe.as_dict()`
+    seed: int
+    pipeline: str | None
+    workers: int
+    threads: int | None
+    cases: tuple[Case, ...]
+    places: dict[str, tuple[Place, ...]]  # of each architecture, by rising step; the same number for all
+    rounds: int | None  # blocks at each point; None: as many as fit into `seconds`, at least one
+    seconds: float  # that the process may take
+    process: int  # index of this process among those of the measurement
+    epochs: int  # whole epochs that the mode `full` times
+    draw: int  # decides the order in which networks and points are measured
+
+
+class CaseReport(Model):
+    """What a process measured of one case."""
+
+    info: dict[str, Any]  # `Training.run_info()`
+    steps_per_epoch: int
+    startup_seconds: Seconds
+    peak_memory_bytes: NonNegativeCount | None
+    warmup_steps: NonNegativeCount
+    blocks: tuple[Block, ...]
+
+
+class Report(Model):
+    """What a process measured."""
+
+    event: Literal["report"] = "report"
+    process: str
+    started_at: str
+    machine: dict[str, Any]  # `identity.describe()`
+    rounds: int
+    seconds: Seconds  # from its start to its end
+    cases: tuple[CaseReport, ...]  # in the order of `Order.cases`
+
+
+# Measuring ----------------------------------------------------------------------------------------------------------
+
+
+def measure(order: Order, send: Callable[[dict[str, Any]], None], begun: float) -> Report:
+    """Measure what the order says.
+
+    Args:
+        order: what to measure.
+        send: called with each event.
+        begun: `time.perf_counter()` when the process began.
+
+    Raises:
+        UserError: where this machine cannot do it, or the images are not those of the order.
+    """
+    started_at, draw = identity.now(), random.Random(order.draw)
+    dataset, recipe = _dataset(order.dataset, order.seed), Recipe(**order.recipe)
+    timers = [
+        EpochTimer(
+            partial(
+                Training, architectures.get(case.architecture), dataset, recipe, engine=case.engine, seed=order.seed,
+                pipeline=order.pipeline, workers=order.workers, threads=order.threads,
+            ),
+            case.mode,
+            order.process,
+        )
+        for case in order.cases
+    ]  # fmt: skip
+    places = [order.places.get(case.architecture, ()) for case in order.cases]
+    modes = {case.mode for case in order.cases}
+    rounds = order.rounds or 1
+    if modes == {"sampled"}:
+        rounds = order.rounds or _rounds_that_fit(timers, places, order.seconds - (time.perf_counter() - begun))
+        _sampled(timers, places, rounds, draw, send)
+    elif modes == {"full"}:
+        _full(timers, order.epochs, draw, send)
+    else:
+        pairs = {(c.architecture, c.engine): i for i, c in enumerate(order.cases) if c.mode == "sampled"}
+        both = [
+            (timers[i], timers[sampled], places[sampled])
+            for i, c in enumerate(order.cases)
+            if c.mode == "full" and (sampled := pairs[c.architecture, c.engine]) is not None
+        ]
+        _both(both, order.epochs, draw, send)
+    return Report(
+        process=identity.PROCESS,
+        started_at=started_at,
+        machine=identity.describe(),
+        rounds=rounds,
+        seconds=time.perf_counter() - begun,
+        cases=tuple(map(_case_report, timers)),
+    )
+
+
+def _dataset(wanted: Data, seed: int) -> Dataset:
+    dataset = datasets.load(
+        wanted.name,
+        train_images=wanted.train_images,
+        test_images=wanted.test_images,
+        seed=seed,
+        at_most=wanted.at_most,
+    )
+    if dataset.sha256 != wanted.sha256:
+        raise UserError(f"The images of {wanted.name} changed during the measurement; measure again.")
+    return dataset
+
+
+def _rounds_that_fit(timers: Sequence[EpochTimer], places: Sequence[Sequence[Place]], seconds: float) -> int:
+    """How many rounds fit into the time. It is found from blocks that do not count, before any that does.
+
+    The number depends on how long a block takes, and not on how blocks scatter: a measurement that stops when its
+    interval looks narrow has too narrow intervals.
+    """
+    round_seconds = arriving_seconds = 0.0
+    for timer, own in zip(timers, places, strict=True):
+        begun = time.perf_counter()
+        _go_to(timer, own[-1])
+        arriving_seconds += len(own) * (time.perf_counter() - begun)
+        begun = time.perf_counter()
+        timer.measure(0)
+        round_seconds += len(own) * (time.perf_counter() - begun)
+        timer.warmup_steps += timer.blocks.pop().steps
+    left = seconds - arriving_seconds * (1 + 1 / len(places[0])) - round_seconds / len(places[0])
+    return max(1, min(MAX_ROUNDS, int(left / round_seconds)))
+
+
+def _go_to(timer: EpochTimer, place: Place) -> None:
+    """Load the state of a point, and settle unless the point is the training's beginning."""
+    states.load(timer.training, _state(place))
+    if place.point.step:
+        timer.settle()
+
+
+def _state(place: Place) -> State:
+    point = place.point
+    return State(
+        step=point.step, path=Path(place.path) if place.path else None, how=point.state, live_share=point.live_share,
+        denormal_exp_avg=point.denormal_exp_avg, denormal_exp_avg_sq=point.denormal_exp_avg_sq,
+    )  # fmt: skip
+
+
+def _sampled(
+    timers: Sequence[EpochTimer],
+    places: Sequence[Sequence[Place]],
+    rounds: int,
+    draw: random.Random,
+    send: Callable[[dict[str, Any]], None],
+) -> None:
+    """At each point, in an order that is drawn, `rounds` rounds: a block of every network, in an order drawn anew."""
+    total, done = sum(map(len, places)) * rounds, 0
+    points = list(range(len(places[0])))
+    draw.shuffle(points)
+    for point in points:
+        for timer, own in zip(timers, places, strict=True):
+            _go_to(timer, own[point])
+        for round_ in range(rounds):
+            for timer in draw.sample(timers, len(timers)):
+                timer.measure(round_, point)
+                done += 1
+                send({"event": "progress", "done": done, "total": total})
+
+
+def _full(
+    timers: Sequence[EpochTimer], epochs: int, draw: random.Random, send: Callable[[dict[str, Any]], None]
+) -> None:
+    """Whole epochs from the training's beginning, of all networks in turn."""
+    total, done = epochs * len(timers), 0
+    for epoch in range(epochs):
+        for timer in draw.sample(timers, len(timers)):
+            timer.measure(epoch)
+            done += 1
+            send({"event": "progress", "done": done, "total": total})
+
+
+def _both(
+    pairs: Sequence[tuple[EpochTimer, EpochTimer, Sequence[Place]]],
+    epochs: int,
+    draw: random.Random,
+    send: Callable[[dict[str, Any]], None],
+) -> None:
+    """Whole epochs and, between their pieces, sampled blocks of the same network, to check the sampling.
+
+    If one mode were measured after the other, the machine's drift in between would appear as a difference between them.
+    In the pipeline `loader`, workers go on while a sampled block is measured, so up to four batches of the next piece
+    are prepared before it is timed.
+    """
+    pieces = [min(PIECES, full.training.steps_per_epoch) for full, _, _ in pairs]
+    total, done = epochs * sum(pieces), 0
+    for epoch in range(epochs):
+        for i in draw.sample(range(len(pairs)), len(pairs)):
+            full, sampled, places = pairs[i]
+
+            def block(sampled: EpochTimer = sampled, places: Sequence[Place] = places) -> None:
+                nonlocal done
+                point, round_ = len(sampled.blocks) % len(places), len(sampled.blocks) // len(places)
+                _go_to(sampled, places[point])
+                sampled.measure(round_, point)
+                done += 1
+                send({"event": "progress", "done": done, "total": total})
+
+            full.measure(epoch, pieces=pieces[i], between=block)
+            while len(sampled.blocks) < len(places):  # an epoch of few steps has few pieces
+                block()
+            block()
+
+
+def _case_report(timer: EpochTimer) -> CaseReport:
+    return CaseReport(
+        info=timer.training.run_info(),
+        steps_per_epoch=timer.training.steps_per_epoch,
+        startup_seconds=timer.startup_seconds,
+        peak_memory_bytes=timer.peak_memory_bytes,
+        warmup_steps=timer.warmup_steps,
+        blocks=tuple(timer.blocks),
+    )
+
+
+def main() -> int:
+    """Read an order, measure, report; the exit status is 2 for a mistake of the user's."""
+    ignore_interrupt()  # the parent answers Ctrl-C and ends this process
+    begun = time.perf_counter()
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no event
+
+    def send(event: dict[str, Any]) -> None:
+        print(json.dumps(event), file=events, flush=True)
+
+    try:
+        order = Order.model_validate_json(sys.stdin.read())
+        send(measure(order, send, begun).model_dump(mode="json"))
+    except UserError as error:
+        send({"event": "error", "message": str(error)})
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

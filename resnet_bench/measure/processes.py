@@ -1,0 +1,270 @@
+"""Epoch times from several fresh processes, one after the other, and how their reports become results.
+
+Model: the logarithm of a block's time is μ + aₚ + e, where aₚ belongs to the process and e to the block. All processes
+time equally many blocks, so the mean of a process says everything that its blocks say about μ. The interval is over the
+processes' means (`resnet_bench.intervals.over_processes`).
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Literal
+
+from pydantic import ValidationError
+from tqdm import tqdm
+
+from resnet_bench import identity
+from resnet_bench.data.pipelines import crowded
+from resnet_bench.errors import UserError
+from resnet_bench.intervals import over_processes
+from resnet_bench.measure.process import CaseReport, Order, Report
+from resnet_bench.schema import Block, EpochTimeResult, MeasuringProcess
+
+COMMAND = (sys.executable, "-m", "resnet_bench.measure.process")
+LAST_LINES = 5  # of what a process printed before it failed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How epoch time is measured; decided before it starts.
+
+    Attributes:
+        mode: `sampled`, `full` or `both`.
+        processes: fresh processes.
+        time_limit: seconds for all of them together, from which the number of `sampled` blocks follows.
+        epochs: whole epochs that `full` and `both` time of each network.
+
+    Raises:
+        UserError: where a number is out of range; the message names the command-line option.
+    """
+
+    mode: Literal["sampled", "full", "both"] = "sampled"
+    processes: int = 5
+    time_limit: float = 120.0
+    epochs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise UserError(f"--rounds is {self.epochs}; give at least 1.")
+        if not 1 <= self.processes <= 1000:
+            raise UserError(f"--processes is {self.processes}; give a number from 1 to 1000.")
+        if not self.time_limit > 0:  # nor NaN
+            raise UserError(f"--time-limit is {self.time_limit:g}; give a number of seconds above 0.")
+
+
+    @property
+    def modes(self) -> tuple[Literal["sampled", "full"], ...]:
+        """The modes in which each network is measured."""
+        return ("full", "sampled") if self.mode == "both" else (self.mode,)
+
+
+def measure(
+    order: Order, plan: Plan, seed: int, after_process: Callable[[Sequence[Report]], None] = lambda reports: None
+) -> list[Report]:
+    """Run the processes, one after the other, with a progress bar.
+
+    The first process finds out how many rounds fit into its share of the time; all others measure as many.
+
+    Args:
+        order: what to measure; `process`, `draw`, `seconds` and `rounds` are filled in here.
+        plan: how many processes, and for how long.
+        seed: decides the order in which each process measures.
+        after_process: called with the reports so far, e.g. to save what is measured.
+
+    Raises:
+        UserError: where a process finds a mistake of the user's or dies.
+    """
+    reports: list[Report] = []
+    draws = random.Random(seed)
+    with tqdm(total=None, desc=f"epoch time ({plan.mode})", unit=" blocks", disable=None, leave=False) as bar:
+        for number in range(plan.processes):
+            bar.set_description(f"epoch time ({plan.mode}), process {number + 1} of {plan.processes}")
+            rounds = reports[0].rounds if reports else None
+            own = order.model_copy(
+                update={
+                    "process": number,
+                    "draw": draws.getrandbits(32),
+                    "seconds": plan.time_limit / plan.processes,
+                    "rounds": rounds,
+                }
+            )
+            before = bar.n
+            for event in events(own.model_dump(mode="json")):
+                if event["event"] == "progress":
+                    bar.total = before + event["total"] * (plan.processes - number)
+                    bar.update(before + event["done"] - bar.n)
+                else:
+                    reports.append(report(event))
+            after_process(reports)
+    return reports
+
+
+def events(
+    order: Mapping[str, Any], command: Sequence[str] = COMMAND, environment: Mapping[str, str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Start a process, give it the order, and yield its events; the last is a report.
+
+    The process ends when the iteration does, also after an exception such as Ctrl-C.
+
+    Args:
+        order: an `Order` as a JSON object.
+        command: the program and its arguments.
+        environment: variables that differ from this process's.
+
+    Raises:
+        UserError: where the process finds a mistake of the user's or dies; then with the last lines that it printed.
+    """
+    variables = {**os.environ, identity.SESSION_VARIABLE: identity.session(), **(environment or {})}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables
+    ) as process:
+        stdin, stdout, stderr = _open(process.stdin), _open(process.stdout), _open(process.stderr)
+        printed: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
+
+        def listen() -> None:
+            for line in stderr:
+                if text := line.decode(errors="replace").rpartition("\r")[2].strip():
+                    printed.append(text)
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        reported = False
+        try:
+            with contextlib.suppress(BrokenPipeError):  # it died at once; its status says so
+                stdin.write(json.dumps(order).encode())
+                stdin.close()
+            for line in stdout:
+                event = _event(line)
+                if event.get("event") == "error":
+                    raise UserError(str(event.get("message")))
+                reported = event.get("event") == "report"
+                yield event
+            status = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+        listener.join(timeout=5)
+        if not reported:
+            raise UserError(f"The process that measures epoch times {_ended(status)}{_said(printed)}")
+
+
+def _open(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None  # it was asked for
+    return pipe
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or "event" not in found:
+        raise UserError(f"The process that measures epoch times wrote no event: {line[:200].decode(errors='replace')}")
+    return found
+
+
+def _ended(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    hint = ", as happens where memory runs out" if status == -9 else ""
+    return f"was ended by signal {-status}{hint}"
+
+
+def _said(lines: Sequence[str]) -> str:
+    return f"; its last line: {lines[-1]}" if lines else "."
+
+
+def report(event: Mapping[str, Any]) -> Report:
+    """The report of a process; `UserError` where it is none, as from another version of this package."""
+    try:
+        return Report.model_validate(event)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"The report of a measuring process is not of this version ({where}: {first['msg']})."
+        ) from None
+
+
+def joined(
+    reports: Sequence[Report],
+    case: int,
+    order: Order,
+    *,
+    complete: bool,
+    origin: Mapping[str, Any],
+    warnings: Sequence[str] = (),
+    step_bound_seconds: float | None = None,
+    load_averages: tuple[float | None, float | None] = (None, None),
+) -> EpochTimeResult:
+    """One result of all processes.
+
+    Args:
+        reports: of the processes so far, at least one.
+        case: index of the case in `order.cases`.
+        order: what they measured.
+        complete: whether all planned processes have reported.
+        origin: `identity.origin` of the process that started them.
+        warnings: sentences that say why the result is doubtful.
+        step_bound_seconds: model of the least time of a step, from `machine.step_bound`.
+        load_averages: over one minute, before and after the measurement.
+    """
+    mode = order.cases[case].mode
+    points = order.places[order.cases[case].architecture] if mode == "sampled" else ()
+    own = [r.cases[case] for r in reports]
+    info = own[0].info
+    crowding = crowded(info["pipeline"], info["workers"])
+    result = EpochTimeResult(
+        **{**info, **origin, "compile_seconds": max(c.info["compile_seconds"] for c in own)},
+        complete=complete,
+        mode=mode,
+        stopped_by="plan" if complete else None,
+        steps_per_epoch=own[0].steps_per_epoch,
+        warmup_steps=sum(c.warmup_steps for c in own),
+        startup_seconds=sum(c.startup_seconds for c in own) / len(own),
+        points=tuple(place.point for place in points),
+        processes=tuple(map(_measuring_process, reports, own)),
+        blocks=tuple(b.model_copy(update={"process": i}) for i, c in enumerate(own) for b in c.blocks),
+        epoch_seconds=None,
+        step_bound_seconds=step_bound_seconds,
+        peak_memory_bytes=max((c.peak_memory_bytes for c in own if c.peak_memory_bytes is not None), default=None),
+        load_average_before=load_averages[0],
+        load_average_after=load_averages[1],
+        warnings=(*warnings, *([crowding] if crowding else [])),
+    )
+    read, updated = parameters_per_step(result)
+    times = list(result.epoch_times.values())
+    known = {"epoch_seconds": over_processes(times), "read_parameters": read, "updated_parameters": updated}
+    return result.model_copy(update=known)
+
+
+def _measuring_process(report: Report, case: CaseReport) -> MeasuringProcess:
+    return MeasuringProcess(
+        process=report.process,
+        started_at=report.started_at,
+        startup_seconds=case.startup_seconds,
+        compile_seconds=case.info["compile_seconds"],
+        peak_memory_bytes=case.peak_memory_bytes,
+    )
+
+
+def parameters_per_step(result: EpochTimeResult) -> tuple[float, float]:
+    """Parameters that a forward pass reads and that an update goes over, mean over the training."""
+    return result.mean_per_step(_read), result.mean_per_step(_updated)
+
+
+def _read(block: Block) -> float:
+    return (block.read_parameters or 0) * block.steps
+
+
+def _updated(block: Block) -> float:
+    return (block.updated_parameters or 0) * block.steps
