@@ -1,1 +1,1 @@
-"""Duels: configurations measured against each other in alternating processes on one machine, so that drift hits all alike."""
+"""Duels: configurations measured against each other in alternating processes, so that drift hits all alike."""

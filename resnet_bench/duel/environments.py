@@ -46,7 +46,7 @@ ENTRY = "resnet_bench/measure/process.py"
 LAST_LINES = 6  # of what a program printed before it failed
 
 COMPLETE = "complete.json"
-DECIDED_BY_TORCH = ("torch", "torchvision")
+DECIDED_BY_TORCH = {canonicalize_name(name) for name in ("torch", "torchvision")}
 """Packages that are not held where a requirement names one of them: they go together."""
 
 _START = "import runpy, sys; sys.path[0] = sys.argv.pop(1); runpy.run_module(sys.argv.pop(1), None, '__main__', True)"
@@ -249,8 +249,8 @@ def interpreter(arm: Arm, code: Code, folder: Path, say: Callable[[str], None]) 
 def _held(requirements: Sequence[str]) -> list[str]:
     """Versions of the packages that the suite needs, as they are here, but for what the requirements decide."""
     named = {canonicalize_name(Requirement(r).name) for r in requirements}
-    if named & set(DECIDED_BY_TORCH):
-        named |= set(DECIDED_BY_TORCH)
+    if named & DECIDED_BY_TORCH:
+        named |= DECIDED_BY_TORCH
     try:
         needed = {canonicalize_name(Requirement(r).name) for r in _required()}
         versions = {name: Version(importlib.metadata.version(name)).public for name in needed - named}

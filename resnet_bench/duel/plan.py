@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from resnet_bench.duel.arms import Arm
 from resnet_bench.errors import UserError
-
-MAX_BLOCK_ROUNDS = 20
-"""Most blocks that a process times at a point of the training. More would make its mean hardly better."""
+from resnet_bench.measure import processes
+from resnet_bench.measure.process import MAX_ROUNDS
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,7 @@ class Settings:
         at_most: names of splits of the data set whose number of images is an upper limit.
         processes: fresh processes of each arm, that is, rounds.
         time_limit: seconds for all processes of one arm together, from which the number of blocks follows.
+        states: how later points of the training are reached.
         accuracy_epochs: epochs that each arm trains each network with each seed; 0 leaves accuracy out.
 
     Raises:
@@ -35,13 +35,11 @@ class Settings:
     at_most: tuple[str, ...]
     processes: int
     time_limit: float
+    states: Literal["trained", "aged"]
     accuracy_epochs: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.processes <= 1000:
-            raise UserError(f"--processes is {self.processes}; give a number from 1 to 1000.")
-        if not self.time_limit > 0:  # nor NaN
-            raise UserError(f"--time-limit is {self.time_limit:g}; give a number of seconds above 0.")
+        processes.Plan(processes=self.processes, time_limit=self.time_limit)  # checks them
         if self.accuracy_epochs < 0:
             raise UserError(f"--accuracy-epochs is {self.accuracy_epochs}; give 0 or more.")
 
@@ -56,7 +54,8 @@ def rounds(arms: Sequence[str], count: int, seed: str) -> list[list[str]]:
     Orders are drawn in pairs, the second the reverse of the first (A B, then B A), so that over two rounds each arm has
     the same mean place: a machine that warms up during a round favours none.
     """
-    draw, found = random.Random(seed), []
+    draw = random.Random(seed)
+    found: list[list[str]] = []
     while len(found) < count:
         order = draw.sample(arms, len(arms))
         found += [order, order[::-1]]
@@ -97,7 +96,7 @@ def block_rounds(pilots: Sequence[Pilot], settings: Settings) -> int:
     """How many blocks a process times at each point: as many as fit into the time limit for the slowest arm."""
     each = settings.time_limit / settings.processes
     fitting = min((each - p.fixed_seconds) / max(p.block_round_seconds, 1e-3) for p in pilots)
-    return max(1, min(MAX_BLOCK_ROUNDS, int(fitting)))
+    return max(1, min(MAX_ROUNDS, int(fitting)))
 
 
 def duration(pilots: Sequence[Pilot], blocks: int, rounds_left: int) -> float:
