@@ -25,6 +25,6 @@ def test_explain(explained: str, suite: Suite, benchmark: Any) -> None:
             seed=v["seed"],
             workers=v["workers"],
             threads=v["threads"],
-            time_limit=suite.settings.time_limit,
+            time_limit=suite.settings.plan.time_limit,
         )
     suite.record(benchmark, result, result.variants[0].block_seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,6 +40,11 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """The recipe as JSON holds it."""
         return {**asdict(self), "betas": list(self.betas)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The recipe that `as_dict` wrote."""
+        return cls(**{**values, "betas": tuple(values["betas"])})
 
     def differences(self, other: Recipe, *, ignore: tuple[str, ...] = ()) -> list[str]:
         """The fields in which two recipes differ, except those in `ignore`: `["lr 0.0004 against 0.001"]`."""

@@ -19,7 +19,7 @@ from resnet_bench.errors import UserError
 
 Metric = Literal["epoch_seconds", "accuracy"]
 METRICS: tuple[Metric, ...] = ("epoch_seconds", "accuracy")
-CheckOutcome = Literal["pass", "fail", "missing"]
+CheckOutcome = Literal["pass", "fail", "cannot tell", "missing"]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,8 @@ def _check_row(threshold: Threshold, row: Row) -> Iterator[Check]:
     if threshold.metric == "epoch_seconds" and row.judged:
         interval = row.judged.interval
         worse = interval is not None and interval.low > 1 + threshold.limit / 100
-        yield Check(threshold, row.architecture, row.judged, "fail" if worse else "pass")
+        judged: CheckOutcome = "cannot tell" if row.judged.verdict == "cannot tell" else "fail" if worse else "pass"
+        yield Check(threshold, row.architecture, row.judged, judged)
     if threshold.metric == "accuracy" and row.accuracy:
         worse = 100 * row.accuracy.interval.high < -threshold.limit
         # Accuracies after the last common epoch do not say where the training that was cut off would have ended.

@@ -63,6 +63,18 @@ def independent_ratio(base: Sequence[float], other: Sequence[float], together: i
     return _interval(fmean(sides[1]) - fmean(sides[0]), total, freedom, "Welch log-t", together)
 
 
+def widened(interval: Interval, factor: float) -> Interval:
+    """The interval with both ends farther from the estimate by this factor, at least 1."""
+    shift = math.log(factor)
+    return interval.model_copy(
+        update={
+            "low": _exp(math.log(interval.low) - shift),
+            "high": _exp(math.log(interval.high) + shift),
+            "method": f"{interval.method}, widened {factor:.3g}×",
+        }
+    )
+
+
 def over_networks(times: Sequence[Mapping[_Process, float]]) -> dict[_Process, float]:
     """{process: geometric mean of its times over the networks}, for the processes that measured all networks.
 

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import fmean, median, quantiles
 from typing import Any, Literal, NamedTuple
 
 from resnet_bench import identity, paper
+from resnet_bench.analysis.ratios import paired_ratio
+from resnet_bench.analysis.replicates import Origin, Replicates, epoch_seconds, origin, replicates
 from resnet_bench.errors import UserError
-from resnet_bench.intervals import mean_interval, positive_mean_interval, wilson_interval
+from resnet_bench.intervals import mean_interval, wilson_interval
 from resnet_bench.results.samples import TRAINED, Pool, Run, Samples, raw_values
-from resnet_bench.schema import AccuracyResult, DatasetInfo, EpochTimeResult, Interval, ParametersResult, PhaseSeconds
+from resnet_bench.schema import (
+    AccuracyResult,
+    Block,
+    DatasetInfo,
+    EpochTimeResult,
+    Interval,
+    ParametersResult,
+    PhaseSeconds,
+)
 
 
 @dataclass(frozen=True)
 class EpochDuration:
-    """How long a training epoch takes.
+    """How long a training epoch takes, the mean over the training.
 
     Attributes:
-        seconds: the mean.
-        low, high: seconds, its 95 % interval; None where there is only one value.
+        seconds: the mean over the processes or, where there are several sessions, over these.
+        low, high: seconds, its 95 % interval; None for fewer than `MIN_PROCESSES` of them.
         source: `sampled`, `full`, or `training` where it is the mean over the epochs of accuracy runs.
         runs: the number of results that it comes from.
         steps: the number of steps that were timed in them.
+        measured: `measured in 3 processes`.
     """
 
     seconds: float
@@ -32,6 +46,68 @@ class EpochDuration:
     source: str
     runs: int
     steps: int
+    measured: str
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long a step, or an epoch of such steps, takes in the course of the training, in seconds.
+
+    Attributes:
+        early, late: at the first and at the last point of the training; None where it has fewer than two points.
+        mean: over the training.
+        early_step, late_step: steps of the training before these points; 0 without points.
+    """
+
+    early: Replicates | None
+    late: Replicates | None
+    mean: Replicates
+    early_step: int
+    late_step: int
+
+
+TREND_LIMIT = 0.05
+"""Relative change between two points of the training that is worth telling."""
+
+Quantity = Literal["step time", "read parameters", "updated parameters"]
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How a quantity changes from the first point of the training to the later point at which it differs most.
+
+    The rule: the quantity changes where, at any later point, the whole interval of the ratio to the first point lies
+    beyond 1 ± `TREND_LIMIT`. The intervals are over processes, paired, and hold for all later points together.
+
+    Attributes:
+        ratio: later over first, at the point named.
+        step: steps of the training before that point.
+        changes: whether it changes, by the rule.
+    """
+
+    quantity: Quantity
+    ratio: Interval
+    step: int
+    changes: bool
+
+
+SPREAD_LIMITS = (0.10, 0.25)
+"""Spread above which times vary much, and very much: the limits of `torch.utils.benchmark`."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far blocks scatter: the interquartile range over the median, of the blocks of all processes.
+
+    Each block counts relative to the median of its point of the training, so that a trend is no spread.
+    """
+
+    relative: float
+
+    @property
+    def level(self) -> Literal["usual", "large", "very large"]:
+        large, very_large = SPREAD_LIMITS
+        return "very large" if self.relative > very_large else "large" if self.relative > large else "usual"
 
 
 @dataclass(frozen=True)
@@ -44,7 +120,8 @@ class Series:
         accuracies: one run for each seed; only complete runs where there are any.
         stopped: the number of runs that are left out of `accuracies` because they stopped early.
         timed_trainings: the runs of `accuracies` whose epoch times compare. A run that was resumed under another
-            setting is left out; where the runs differ in a setting that changes only times, all are.
+            setting or had another one beside it is left out; where the runs differ in a setting that changes only
+            times, all are.
         timed: the runs with epoch-time results.
     """
 
@@ -90,46 +167,104 @@ class Series:
         return tuple(dict.fromkeys(w for r in self.times for w in r.warnings))
 
     def epoch_time(self) -> EpochDuration | None:
-        """From the epoch-time results if there are any, else from the epochs of accuracy runs; None without either.
-
-        Where there are several results, each of them counts as one value: sessions differ by more than blocks do.
-        """
-        measured = in_one_mode([r for r in self.times if r.blocks])
-        if not measured:
-            return self._training_time()
-        values = [list(r.epoch_times.values()) for r in measured]
-        source, steps = measured[0].mode, sum(b.steps for r in measured for b in r.blocks)
-        values_or_means = [sum(v) / len(v) for v in values] if len(values) > 1 else values[0]
-        mean = mean_of(values_or_means, positive_mean_interval)
-        single = len(values) == 1 and len(values[0]) == 1
-        low, high = (None, None) if single else (mean.low, mean.high)
-        return EpochDuration(mean.estimate, low, high, source, len(measured), steps)
-
-    def _training_time(self) -> EpochDuration | None:
-        timed = self.timed_trainings
-        seconds = [e.train_seconds for r in timed for e in r.epochs]
-        if not seconds:
+        """From the epoch-time results if there are any, else from the epochs of accuracy runs; None without either."""
+        measured = self._measured
+        runs: Sequence[tuple[EpochTimeResult | AccuracyResult, str]] = measured or [
+            (r, "") for r in self.timed_trainings
+        ]
+        found = replicates(value for r, session in runs for value in epoch_seconds(r, session))
+        if found is None:
             return None
-        mean = mean_of(seconds, positive_mean_interval)
-        low, high = (mean.low, mean.high) if len(seconds) > 1 else (None, None)
-        steps = len(seconds) * self.steps_per_epoch
-        return EpochDuration(mean.estimate, low, high, "training", len(timed), steps)
+        low, high = (found.interval.low, found.interval.high) if found.interval else (None, None)
+        epochs = sum(len(r.epochs) for r in self.timed_trainings)
+        steps = sum(b.steps for r, _ in measured for b in r.blocks) or self.steps_per_epoch * epochs
+        source = measured[0][0].mode if measured else "training"
+        return EpochDuration(found.mean, low, high, source, len(runs), steps, found.measured)
+
+    @cached_property
+    def _measured(self) -> list[tuple[EpochTimeResult, str]]:
+        """The results that measured one quantity, each with its session."""
+        sessions = {id(run.result): run.session or run.file.sha256 or str(run.file.path) for run in self.timed}
+        return [(r, sessions[id(r)]) for r in in_one_mode([r for r in self.times if r.process_blocks])]
+
+    def course(self, per: Literal["step", "epoch"] = "step") -> Course | None:
+        """Time early, late and in the mean over the training; None without epoch-time results."""
+
+        def at_point(result: EpochTimeResult, step_seconds: float, process: int) -> float:
+            startup = result.processes[process].startup_seconds if result.processes else result.startup_seconds
+            return step_seconds if per == "step" else startup + result.steps_per_epoch * step_seconds
+
+        mean = replicates(
+            (origin(r, session, i), at_point(r, seconds, i))
+            for r, session in self._measured
+            for i, seconds in r.step_times.items()
+        )
+        if mean is None:
+            return None
+        points = self._measured[0][0].points
+        first, last = (
+            replicates(
+                (origin(r, session, i), at_point(r, seconds, i))
+                for r, session in self._measured
+                for i, seconds in r.point_step_times.get(point, {}).items()
+                if i in r.process_blocks
+            )
+            for point in (0, len(points) - 1)
+        )
+        several = len(points) > 1
+        steps = (points[0].step, points[-1].step) if several else (0, 0)
+        return Course(first if several else None, last if several else None, mean, *steps)
+
+    def trends(self) -> list[Trend]:
+        """How step time and parameters read and updated change over the points; without those that cannot be judged."""
+        return [trend for quantity, value in _QUANTITIES.items() if (trend := self._trend(quantity, value))]
+
+    def _trend(self, quantity: Quantity, value: Callable[[Block], float]) -> Trend | None:
+        by_point: dict[int, list[tuple[Origin, float]]] = {}
+        for r, session in self._measured:
+            for b in r.blocks:
+                by_point.setdefault(b.point, []).append((origin(r, session, b.process), value(b)))
+        points = {point: found.values for point, values in by_point.items() if (found := replicates(values))}
+        first = points.pop(0, {})
+        ratios = {}
+        for point, later in points.items():
+            common = sorted(first.keys() & later.keys())
+            if ratio := paired_ratio([first[k] for k in common], [later[k] for k in common], together=len(points)):
+                ratios[point] = ratio
+        if not ratios:
+            return None
+
+        def change(point: int) -> float:
+            """The least change on the logarithmic scale that the interval allows; negative where it holds 1."""
+            return max(math.log(ratios[point].low), -math.log(ratios[point].high))
+
+        most = max(ratios, key=change)
+        changes = ratios[most].low > 1 + TREND_LIMIT or ratios[most].high < 1 - TREND_LIMIT
+        return Trend(quantity, ratios[most], self._measured[0][0].points[most].step, changes)
+
+    def spread(self) -> Spread | None:
+        """How far blocks scatter within the points of the training; None for fewer than four blocks at some point."""
+        at_point: dict[int, list[float]] = {}
+        for r, _ in self._measured:
+            for b in r.blocks:
+                at_point.setdefault(b.point, []).append(b.seconds / b.steps)
+        if min(map(len, at_point.values()), default=0) < 4:
+            return None
+        relative = [value / median(own) for own in at_point.values() for value in own]
+        lower, _, upper = quantiles(relative, n=4, method="inclusive")
+        return Spread((upper - lower) / median(relative))
 
     def step_seconds(self) -> float | None:
-        """Mean seconds of a step: from the blocks of epoch-time results, else an epoch's time over its steps."""
-        blocks = [b for r in in_one_mode([r for r in self.times if r.blocks]) for b in r.blocks]
-        if blocks:
-            return sum(b.seconds for b in blocks) / sum(b.steps for b in blocks)
+        """Mean seconds of a step over the training; without epoch-time results an epoch's time over its steps."""
+        if course := self.course():
+            return course.mean.mean
         time = self.epoch_time()
         return time.seconds / self.steps_per_epoch if time else None
 
     def step_phases(self) -> dict[str, float] | None:
-        """Mean seconds of each phase of a step, over all blocks; None without blocks."""
-        blocks = [b for r in in_one_mode(self.times) for b in r.blocks]
-        steps = sum(b.steps for b in blocks)
-        if not steps:
-            return None
-        return {p: sum(getattr(b.phases, p) for b in blocks) / steps for p in PhaseSeconds.model_fields}
+        """Mean seconds of each phase of a step over the training; None without epoch-time results."""
+        phases = [r.step_phases for r, _ in self._measured]
+        return {p: fmean(own[p] for own in phases) for p in PhaseSeconds.model_fields} if phases else None
 
     def step_bound(self) -> float | None:
         """The least seconds that a step can take on this machine; None where it was not calibrated."""
@@ -153,12 +288,12 @@ class Series:
     def seconds_by_epoch(self) -> list[tuple[int, Interval]]:
         """(epoch, training seconds) for the epochs that all runs in `timed_trainings` reached.
 
-        The interval is over seeds; for one seed its ends are the value.
+        The interval is over the processes that trained; for fewer than three its ends are the mean.
         """
-        timed = self.timed_trainings
-        shared = min((len(r.epochs) for r in timed), default=0)
-        by_epoch = [[r.epochs[i].train_seconds for r in timed] for i in range(shared)]
-        return [(i, mean_of(seconds, positive_mean_interval)) for i, seconds in enumerate(by_epoch, 1)]
+        timed = [epoch_seconds(r, "") for r in self.timed_trainings]
+        by_epoch = enumerate(zip(*timed, strict=False), 1)
+        found = [(epoch, seconds) for epoch, values in by_epoch if (seconds := replicates(values))]
+        return [(epoch, seconds.interval or _without_interval(seconds.mean)) for epoch, seconds in found]
 
 
 class Distinction(NamedTuple):
@@ -256,9 +391,19 @@ MODES: tuple[Literal["sampled", "full"], ...] = ("sampled", "full")
 
 
 def in_one_mode(times: Sequence[EpochTimeResult]) -> list[EpochTimeResult]:
-    """The results of the preferred mode among these. Two modes of one run are not two runs, so only one mode counts."""
+    """The results among these that measured one quantity: in the preferred mode and at the most points of the training.
+
+    Two modes of one run are not two runs. The mean over a training is not that over its first minute, so results
+    of older files, without points, do not count beside newer ones.
+    """
     mode = next((m for m in MODES if any(r.mode == m for r in times)), None)
-    return [r for r in times if r.mode == mode]
+    in_mode = [r for r in times if r.mode == mode]
+    points = max((_points(r) for r in in_mode), key=len, default=())
+    return [r for r in in_mode if _points(r) == points]
+
+
+def _points(result: EpochTimeResult) -> tuple[int, ...]:
+    return tuple(p.step for p in result.points)
 
 
 def in_order(architectures: Iterable[str]) -> list[str]:
@@ -267,11 +412,20 @@ def in_order(architectures: Iterable[str]) -> list[str]:
     return [a for a in paper.PUBLISHED if a in names] + [a for a in names if a not in paper.PUBLISHED]
 
 
-def mean_of(values: Sequence[float], interval: Callable[[Sequence[float]], Interval] = mean_interval) -> Interval:
-    """Mean with its interval, by default Student's t; of one value the interval is the value."""
-    if len(values) == 1:
-        return Interval(estimate=values[0], low=values[0], high=values[0], method="single value")
-    return interval(values)
+_QUANTITIES: dict[Quantity, Callable[[Block], float]] = {
+    "step time": lambda b: b.seconds / b.steps,
+    "read parameters": lambda b: b.read_parameters or 0.0,  # a file that does not tell them has no usable value
+    "updated parameters": lambda b: b.updated_parameters or 0.0,
+}
+
+
+def mean_of(values: Sequence[float]) -> Interval:
+    """Mean with its interval by Student's t; of one value the interval is the value."""
+    return mean_interval(values) if len(values) > 1 else _without_interval(values[0])
+
+
+def _without_interval(value: float) -> Interval:
+    return Interval(estimate=value, low=value, high=value, method="none")
 
 
 def _accuracy(runs: Sequence[tuple[AccuracyResult, float]]) -> Interval | None:
@@ -321,7 +475,7 @@ def _series_in(pool: Pool) -> Iterable[Series]:
             setting={**setting_with(times or chosen), "epochs": epochs},
             accuracies=tuple(map(_training, chosen)),
             stopped=stopped,
-            timed_trainings=tuple(r for run in comparable if not (r := _training(run)).mixed),
+            timed_trainings=tuple(r for run in comparable if (r := _training(run)).epoch_times),
             timed=times,
         )
     for times_left in left.values():

@@ -217,7 +217,29 @@ def update_units(
     gradient = outer_product(units[:, rows], columns)
     after, m, v = adam(before, exp_avg[rows], exp_avg_sq[rows], gradient, correction, betas, eps)
     weight[rows], exp_avg[rows], exp_avg_sq[rows] = after, m, v
-    return ((after != before) | ((after.abs() < smallest) & (m != 0))).any(1)
+    return may_move(before, after, m, smallest).any(1)
+
+
+def may_move(before: Tensor, after: Tensor, exp_avg: Tensor, smallest: Tensor) -> Tensor:
+    """Which weights moved in a step, or may still move if their gradient is 0 from now on; see `UnitWeight`.
+
+    Args:
+        before, after: the weights before and after the step.
+        exp_avg: their first moments after it.
+        smallest: `smallest_at_rest`.
+    """
+    return (after != before) | ((after.abs() < smallest) & (exp_avg != 0))
+
+
+def smallest_at_rest(lr: float, betas: tuple[float, float], eps: float) -> Tensor:
+    """The magnitude from which no weight is moved by a denormal first moment: float32, a scalar; see `UnitWeight`."""
+    largest_change = 2 * lr / (1 - betas[0]) * torch.finfo(torch.float32).tiny / eps if eps else math.inf
+    return torch.tensor(2.0**25 * largest_change)  # at w, float32 numbers are at least |w| · 2⁻²⁴ apart
+
+
+def changes_shrink(betas: tuple[float, float], step: int) -> bool:
+    """Whether each idle step from this one on changes weights less than the step before; see `UnitWeight`."""
+    return betas[0] * math.sqrt((1 + 1 / step) / betas[1]) < 0.99  # and not 1, because of rounding
 
 
 def decay(moment: Tensor, rows: Tensor, factors: Tensor) -> None:
@@ -275,8 +297,7 @@ class UnitWeight:
     ) -> None:
         self.weight, self.exp_avg, self.exp_avg_sq = weight, exp_avg, exp_avg_sq
         self.betas, self.eps = betas, eps
-        largest_change = 2 * lr / (1 - betas[0]) * torch.finfo(torch.float32).tiny / eps if eps else math.inf
-        self.smallest = torch.tensor(2.0**25 * largest_change)  # at w, float32 numbers are at least |w| · 2⁻²⁴ apart
+        self.smallest = smallest_at_rest(lr, betas, eps)
         self.resting = torch.zeros(len(weight), dtype=torch.bool)
         self.settled = torch.zeros_like(self.resting)
         self.pending = 0
@@ -333,7 +354,7 @@ class UnitWeight:
         moved = [self._update_units(rows, gradient, correction, functions) for rows in chunks(awake)]
         if step % PERIOD == 0:
             self.catch_up(functions)
-            if moved and self.betas[0] * math.sqrt((1 + 1 / step) / self.betas[1]) < 0.99:
+            if moved and changes_shrink(self.betas, step):
                 idle = torch.ones_like(self.resting)
                 idle[live] = False
                 self._rest(awake[idle[awake] & ~torch.cat(moved)])

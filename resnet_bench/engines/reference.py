@@ -36,4 +36,15 @@ class Engine(base.Engine):
         return self.optimizer.state_dict()
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
+        """Copy into the moments that are there: how long a step takes depends on where they lie in memory."""
+        own = dict(self.optimizer.state)
+        if not state["state"]:
+            for entry in own.values():
+                for tensor in entry.values():
+                    tensor.zero_()
+            return
         self.optimizer.load_state_dict(state)
+        for p, entry in self.optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                place = own[p][name] if p in own else torch.zeros_like(p, memory_format=torch.preserve_format)
+                entry[name] = place.copy_(entry[name])

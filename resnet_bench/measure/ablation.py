@@ -30,7 +30,7 @@ from resnet_bench.engines import Engine, fast, reference
 from resnet_bench.engines._features import features, features_backward
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import positive_mean_interval
-from resnet_bench.measure.epoch_time import EpochTimer, Plan, measure_interleaved
+from resnet_bench.measure.epoch_time import EpochTimer, measure_in_turn
 from resnet_bench.recipe import Recipe
 from resnet_bench.schema import Block, ExplainResult, PhaseSeconds, Variant
 from resnet_bench.training.training import Training, set_deterministic
@@ -41,6 +41,10 @@ DEAD_SHARE = 0.5
 STEPS_WITHOUT_GRADIENT = 1200
 """Steps without a gradient whose effect on Adam's first moments is imitated. Each multiplies them by 0.9, and after
 some 800 they are denormal."""
+
+
+FIRST_STEPS = 512
+"""Steps that engines which leave idle units out train before they are timed: by then nearly all rest that ever will."""
 
 
 class FusedAdam(reference.Engine):
@@ -134,7 +138,7 @@ def explain(
         seed: of weights and augmentation.
         workers: worker processes of the pipeline `loader`.
         threads: torch's threads; None leaves them as they are.
-        time_limit: seconds after which no further round of the variants starts.
+        time_limit: seconds that the rounds of the variants may take.
 
     Raises:
         UserError: where torch cannot compile, which the last three variants need, or where a child process dies.
@@ -143,7 +147,6 @@ def explain(
     fast.Engine.require()
     threads = set_deterministic(threads)
     busy = machine.busy_reason()
-    plan = Plan(precision=0.02, time_limit=time_limit)
     other = counterpart(architecture)
     pairs = [(a, change) for a in (architecture, other) for change in CHANGES]
     measurements = [
@@ -151,12 +154,14 @@ def explain(
             partial(
                 Training, a, dataset, recipe, engine=c.engine, pipeline=c.pipeline, seed=seed, workers=workers,
                 threads=threads,
-            ),
-            plan,
+            )
         )
         for a, c in pairs
     ]  # fmt: skip
-    measure_interleaved(measurements, plan)
+    for measurement in measurements:
+        if measurement.training.engine.settling_steps:
+            measurement.run(FIRST_STEPS)
+    measure_in_turn(measurements, time_limit)
     share, denormals = _denormals(architecture, dataset, recipe, seed, threads, rounds=8)
     return ExplainResult(
         **identity.origin(started_at),
@@ -276,7 +281,7 @@ def _serve(pipe: Connection, flush: bool) -> None:
     torch.set_flush_denormal(flush)
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has ended
         try:
-            measured = EpochTimer(pickle.loads(pipe.recv_bytes()), Plan())
+            measured = EpochTimer(pickle.loads(pipe.recv_bytes()))
             pipe.send(kill_units(measured.training.engine))
             while True:
                 pipe.send(measured.measure(pipe.recv()))

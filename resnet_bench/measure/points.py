@@ -7,6 +7,7 @@ changes, and then after the epochs 1, 3, 6, 10 and 15 of the paper's recipe, or 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from resnet_bench.recipe import Recipe
@@ -32,6 +33,6 @@ def training_points(epochs: int, steps_per_epoch: int) -> dict[int, float]:
 
 
 def _trapezoidal(steps: Sequence[int]) -> list[float]:
-    gaps = [b - a for a, b in zip(steps, steps[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(steps)]
     halves = [a + b for a, b in zip([0, *gaps], [*gaps, 0], strict=True)]
     return [half / 2 / (steps[-1] - steps[0]) for half in halves]

@@ -6,8 +6,8 @@ It reads an `Order` as JSON from standard input and writes events to standard ou
 - `{"event": "report", ...}`, a `Report`, at the end;
 - `{"event": "error", "message": "..."}` in place of the report, for a mistake of the user's: one sentence.
 
-Each process has its own memory layout, allocator state and thread placement, which stay for as long as it lives. That is
-why the networks are measured in several of them (`resnet_bench.measure.processes`).
+Each process has its own memory layout, allocator state and thread placement, which stay for as long as it lives. So the
+networks are measured in several of them (`resnet_bench.measure.processes`).
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def measure(order: Order, send: Callable[[dict[str, Any]], None], begun: float) 
         UserError: where this machine cannot do it, or the images are not those of the order.
     """
     started_at, draw = identity.now(), random.Random(order.draw)
-    dataset, recipe = _dataset(order.dataset, order.seed), Recipe(**order.recipe)
+    dataset, recipe = _dataset(order.dataset, order.seed), Recipe.from_dict(order.recipe)
     timers = [
         EpochTimer(
             partial(

@@ -60,7 +60,6 @@ class Plan:
         if not self.time_limit > 0:  # nor NaN
             raise UserError(f"--time-limit is {self.time_limit:g}; give a number of seconds above 0.")
 
-
     @property
     def modes(self) -> tuple[Literal["sampled", "full"], ...]:
         """The modes in which each network is measured."""

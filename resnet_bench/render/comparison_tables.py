@@ -18,8 +18,7 @@ def tables(comparison: Comparison) -> list[Table]:
     c = comparison
     caption = (
         f"base: {c.base.path.name} ({machine_text(c.base.machine)}); other: {c.other.path.name} "
-        f"({machine_text(c.other.machine)}). Time: ratio of mean epoch times; intervals by bootstrap over blocks (over "
-        "runs where a file has several), 95 % for all networks together; they hold for these runs, not for other days. "
+        f"({machine_text(c.other.machine)}). Time: ratio of the times of an epoch; {_intervals_text(c)}. "
     )
     several = len({r.engines for r in c.rows}) > 1
     columns = {
@@ -61,6 +60,17 @@ def tables(comparison: Comparison) -> list[Table]:
     return found
 
 
+def _intervals_text(c: Comparison) -> str:
+    """How the intervals of times were made."""
+    if c.in_turn:
+        return "measured in turn; intervals over pairs of processes, 95 % for all networks together"
+    text = "intervals over processes, or over sessions where a file has several, 95 % for all networks together"
+    if c.speed and c.speed.factor > 1:
+        percent = f"{100 * (c.speed.factor - 1):.0f} %"
+        text += f", wider at both ends by {percent}, by which the machine's own speed differed between its calibrations"
+    return text
+
+
 def _other_conditions(c: Comparison, several_engines: bool) -> Table:
     """What may be said although hardware or threads differ."""
     columns = {"network": [_row_name(r, several_engines) for r in c.rows]}
@@ -87,16 +97,21 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
 
     - `base`, `other`: `path`, `datetime`, `machine` (one line).
     - `same_machine`: true where verdicts are on `time`; else they are on `relative`.
+    - `in_turn`: true for the files of one duel, whose processes are paired.
+    - `speed`: how far the machine's own speed differed: `factor`, its fastest over its slowest, by which the intervals
+      of `time` are wider at both ends; `seen`, whether calibrations show all of both runs. Null between machines, for
+      files of one duel, and without times.
     - `networks`: a list of `architecture`; `engines` [base, other]; `epoch_seconds` [base, other] or null each;
-      `time` and `relative` (each null or `verdict`, `ratio` other/base, `low`, `high`, `method`, `text`; the numbers
-      null where the verdict is `cannot tell`); `verdict`: that of `relative` across machines, else of `time`; null
+      `time` and `relative` (each null or `verdict`, `ratio` other/base, `low`, `high`, `method`, `cause`, `text`; `low`
+      to `method` are null for fewer than three processes; `cause` of `cannot tell` is `processes`, for too few, `drift`
+      or `baseline`, else null); `verdict`: that of `relative` across machines, else of `time`; null
       without times; `explanation` (null or `expected`, `resource`, `unexplained` like `time`, `text`); `parameters`
       [base, other]; `accuracy` (null or `base`, `other` as fractions of 1, `seeds` [base, other], `epoch`,
       `difference`, `low`, `high`, `method`, `verdict`, `text`); `refused`: reasons, not empty only with `--force`.
     - `geometric_mean`: like `time`; null without times.
     - `missing`: a list of `architecture`, `engine`, `metric` (null where the network is missing), `file` that lacks it.
     - `differences`: a list of `key`, `base`, `other`, the likeliest causes of a difference in time first.
-    - `notes`: drift, busy machine, runs that stopped early, results that were left out.
+    - `notes`: drift, busy machine, runs that stopped early, results that were left out, what to do to be able to tell.
     """
     c = comparison
     return {
@@ -105,6 +120,8 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
             for side, f in (("base", c.base), ("other", c.other))
         },
         "same_machine": c.same_machine,
+        "in_turn": c.in_turn,
+        "speed": c.speed and {"factor": c.speed.factor, "seen": c.speed.seen},
         "networks": [_row_dict(row) for row in c.rows],
         "geometric_mean": _ratio_dict(c.geometric_mean),
         "missing": [
@@ -160,6 +177,7 @@ def _ratio_dict(ratio: Ratio | None) -> dict[str, Any] | None:
         "low": i.low if i else None,
         "high": i.high if i else None,
         "method": i.method if i else None,
+        "cause": ratio.cause,
         "text": ratio_text(ratio),
     }
 

@@ -14,18 +14,23 @@ from resnet_bench.wording import short
 
 def thresholds(checks: Sequence[Check], *, allow_missing: bool) -> Table:
     """One row for each threshold and network."""
-    names = {"pass": "passes", "fail": "FAILS", "missing": "missing, allowed" if allow_missing else "FAILS: missing"}
+    names = {
+        "pass": "passes",
+        "fail": "FAILS",
+        "cannot tell": "passes: cannot tell",
+        "missing": "missing, allowed" if allow_missing else "FAILS: missing",
+    }
     rows = [[str(c.threshold), short(c.network), _found_text(c), names[c.outcome]] for c in checks]
     return Table(
         "Thresholds",
         ["threshold", "network", "found", "result"],
         rows,
-        "A network fails where its whole interval lies beyond the threshold.",
+        "A network fails where its whole interval lies beyond the threshold; where nobody can tell, it passes.",
     )
 
 
 def as_dicts(checks: Sequence[Check]) -> list[dict[str, Any]]:
-    """A list of `threshold`, `architecture`, `found` (in words), `outcome` (`pass`, `fail`, `missing`)."""
+    """A list of `threshold`, `architecture`, `found` (words), `outcome`: `pass`, `fail`, `cannot tell`, `missing`."""
     return [
         {"threshold": str(c.threshold), "architecture": c.network, "found": _found_text(c), "outcome": c.outcome}
         for c in checks

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from resnet_bench.analysis.comparison import AccuracyDifference, Comparison, Explanation, Mark, Missing, Ratio, Role
+from resnet_bench.analysis.drift import SpeedRange
+from resnet_bench.intervals import MIN_PROCESSES
 from resnet_bench.render.captions import drift_text
 
 
 def ratio_text(ratio: Ratio) -> str:
-    """`1.42× faster [1.31, 1.54]`, `no significant difference (ratio 1.23 [1.00, 1.50])` or `cannot tell (…)`."""
-    if ratio.interval is None:
-        number = "" if ratio.estimate is None else f"; ratio {ratio.estimate:.2f}"
-        return f"cannot tell ({ratio.reason}{number})"
-    low, high = ratio.interval.low, ratio.interval.high
-    if ratio.verdict == "no significant difference":
-        return f"no significant difference (ratio {ratio.interval.estimate:.2f} [{low:.2f}, {high:.2f}])"
+    """`1.42× faster [1.31, 1.54]`, `no significant difference (ratio 1.23 [1.00, 1.50])` or `cannot tell: …`."""
+    i = ratio.interval
+    if i is None:
+        number = "" if ratio.estimate is None else f" (ratio {ratio.estimate:.2f})"
+        return f"cannot tell: {ratio.reason}{number}"
+    low, high = i.low, i.high
     if ratio.verdict == "faster":
         low, high = 1 / high, 1 / low
-    return f"{_factor(ratio.interval.estimate)} {ratio.verdict} [{low:.2f}, {high:.2f}]"
+    elif ratio.verdict != "slower":
+        said = f"cannot tell: {ratio.reason}" if ratio.cause else ratio.verdict
+        return f"{said} (ratio {i.estimate:.2f} [{low:.2f}, {high:.2f}])"
+    return f"{_factor(i.estimate)} {ratio.verdict} [{low:.2f}, {high:.2f}]"
 
 
 def explanation_text(explanation: Explanation, time: Ratio) -> str:
@@ -60,14 +64,40 @@ def missing_text(missing: Missing) -> str:
 
 
 def remarks(comparison: Comparison) -> list[str]:
-    """Drift and doubts of BASE, then of OTHER; then what the comparison leaves out."""
-    roles: tuple[Role, ...] = ("base", "other")
+    """Drift and doubts of BASE, then of OTHER; what of the drift cannot be seen; what the comparison leaves out."""
     found = []
-    for role, drift in zip(roles, comparison.drifts, strict=True):
+    for role, drift in zip(_ROLES, comparison.drifts, strict=True):
         if drift:
             found.append(f"{role} drifted: between start and end of the run, {drift_text(drift)}")
         found += [_mark_text(mark) for mark in comparison.doubts if mark.file == role]
-    return found + [_mark_text(mark) for mark in comparison.omissions]
+    judged = any(row.judged and row.judged.interval for row in comparison.rows)
+    if judged and comparison.speed and not comparison.speed.seen:
+        found.append(_unseen_text(comparison.speed))
+    return found + [_mark_text(mark) for mark in comparison.omissions] + _remedies(comparison)
+
+
+_ROLES: tuple[Role, ...] = ("base", "other")
+
+
+def _unseen_text(speed: SpeedRange) -> str:
+    if not speed.missing:
+        return "calibrations do not compare: what the machine drifted from base to other cannot be seen"
+    parts = []
+    for run, role in enumerate(_ROLES):
+        if when := [when for i, when in speed.missing if i == run]:
+            parts.append(f"{role} has no calibration at its {' and '.join(when)}")
+    return f"{' and '.join(parts)}: what the machine drifted cannot be seen, and no interval allows for it"
+
+
+def _remedies(comparison: Comparison) -> list[str]:
+    """What to do where nobody can tell."""
+    causes = {r.cause for row in comparison.rows if (r := row.judged)}
+    found = []
+    if "drift" in causes:
+        found.append("to tell in spite of the machine's drift, measure both in turn with resnet-bench duel")
+    if "processes" in causes:
+        found.append(f"a verdict needs {MIN_PROCESSES} processes of each file: measure with --processes")
+    return found
 
 
 def _mark_text(mark: Mark) -> str:

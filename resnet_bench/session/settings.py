@@ -113,4 +113,3 @@ def _explainable(names: list[str], asked: bool, notes: list[str]) -> list[str]:
 
 def _names(text: str | None) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()] if text else []
-

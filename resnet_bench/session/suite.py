@@ -14,9 +14,9 @@ import pytest
 from resnet_bench import architectures, engines, identity, machine
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
+from resnet_bench.data.pipelines import steps_per_epoch
 from resnet_bench.data.sources import SPLITS
 from resnet_bench.errors import UserError
-from resnet_bench.data.pipelines import steps_per_epoch
 from resnet_bench.measure import process, states
 from resnet_bench.measure.points import training_points
 from resnet_bench.measure.process import Data, Order, Place, Report
@@ -191,7 +191,7 @@ class Suite:
         settings = {key: v[key] for key in ("seed", "pipeline", "workers", "threads")}
         return Order(
             dataset=Data(
-                name=v["dataset"], train_images=v["train_images"], test_images=v["test_images"],
+                name=self.dataset.name if v["dataset"] == "auto" else v["dataset"], train_images=v["train_images"], test_images=v["test_images"],
                 at_most=tuple(self._at_most), sha256=self.dataset.sha256,
             ),
             recipe=self.recipe.as_dict(),

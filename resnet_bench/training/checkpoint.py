@@ -66,7 +66,10 @@ class Checkpoint:
         path: the file.
     """
 
-    def __init__(self, folder: Path, architecture: Architecture, dataset: Dataset, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self, folder: Path, architecture: Architecture, dataset: Dataset, recipe: Recipe, seed: int,
+        file: str = CHECKPOINT_FILE,
+    ) -> None:  # fmt: skip
         """Make the folder unless it is there.
 
         Raises:
@@ -74,7 +77,7 @@ class Checkpoint:
         """
         make_folder(folder, _OPTION)
         self.folder = folder
-        self.path = folder / CHECKPOINT_FILE
+        self.path = folder / file
         self._epochs = recipe.epochs
         self._identity = {
             "architecture": architecture.id,

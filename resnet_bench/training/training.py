@@ -147,7 +147,7 @@ class Training:
         self._epoch_stretches: set[int] = set()  # which stretches the epoch in progress was trained in
         if self._checkpoint is not None:
             if (state := self._checkpoint.load()) is not None:
-                self._resume(state)
+                self.restore(state)
             if len(self.results) < recipe.epochs:
                 self._checkpoint.require_writable()
 
@@ -215,7 +215,7 @@ class Training:
 
     def run_epoch(self, progress: bool = True) -> EpochResult:
         """Train the rest of the epoch in progress, evaluate, and write a checkpoint."""
-        with _deferred_interrupt() as interrupted, self._progress_bar(progress) as bar:
+        with deferred_interrupt() as interrupted, self._progress_bar(progress) as bar:
             begun = saved = shown = time.perf_counter()
             while (loss := self._saving_step(begun)) is not None:
                 now = time.perf_counter()
@@ -359,28 +359,36 @@ class Training:
 
     # Checkpoints ------------------------------------------------------------------------------------------------
 
+    def state(self) -> TrainingState:
+        """All that another `Training` with the same arguments needs to go on from here, with any engine.
+
+        Raises:
+            UserError: for weights that are not finite.
+        """
+        if not all(bool(p.isfinite().all()) for p in self.engine.network.parameters()):
+            raise self._diverged(f"weights are not finite after step {self.step} of epoch {self.epoch}")
+        return TrainingState(
+            network=self.engine.network.state_dict(),
+            optimizer=self.engine.optimizer_state(),
+            epoch=self.epoch,
+            step=self.step,
+            loss_sum=self._loss_sum,
+            images=self._images,
+            seconds=self._seconds,
+            phases=self.clock.seconds,
+            epoch_stretches=self._epoch_stretches,
+            results=self.results,
+            stretches=list(self.stretches),
+        )
+
     def _save(self) -> None:
         """Write the checkpoint, unless it would hold weights that are not finite."""
         assert self._checkpoint is not None
-        if not all(bool(p.isfinite().all()) for p in self.engine.network.parameters()):
-            raise self._diverged(f"weights are not finite after step {self.step} of epoch {self.epoch}")
-        self._checkpoint.save(
-            TrainingState(
-                network=self.engine.network.state_dict(),
-                optimizer=self.engine.optimizer_state(),
-                epoch=self.epoch,
-                step=self.step,
-                loss_sum=self._loss_sum,
-                images=self._images,
-                seconds=self._seconds,
-                phases=self.clock.seconds,
-                epoch_stretches=self._epoch_stretches,
-                results=self.results,
-                stretches=list(self.stretches),
-            )
-        )
+        self._checkpoint.save(self.state())
 
-    def _resume(self, state: TrainingState) -> None:
+    def restore(self, state: TrainingState) -> None:
+        """Go on from this state. Weights and moments are copied into the tensors that are there."""
+        self._batches = None
         self.engine.network.load_state_dict(state.network)
         self.engine.load_optimizer_state(state.optimizer)
         self.epoch, self.step = state.epoch, state.step
@@ -398,7 +406,7 @@ def _alike(stretches: Sequence[Stretch], settings: Sequence[str]) -> bool:
 
 
 @contextlib.contextmanager
-def _deferred_interrupt() -> Iterator[threading.Event]:
+def deferred_interrupt() -> Iterator[threading.Event]:
     """Have the first Ctrl-C only set the event, so that it interrupts no step; the second interrupts as usual."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():

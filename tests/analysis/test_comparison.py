@@ -16,11 +16,12 @@ import pytest
 from resnet_bench.analysis import comparison, gate
 from resnet_bench.analysis.comparison import Comparison, Ratio
 from resnet_bench.analysis.differences import differences
+from resnet_bench.analysis.ratios import independent_ratio, paired_ratio
 from resnet_bench.cli import main
 from resnet_bench.errors import UserError
 from resnet_bench.identity import same_machine
 from resnet_bench.recipe import Recipe
-from resnet_bench.render import comparison_tables
+from resnet_bench.render import comparison_tables, gate_table
 from resnet_bench.render.comparison_tables import difference_texts
 from resnet_bench.render.verdicts import accuracy_text, explanation_text, missing_text, ratio_text, remarks
 from resnet_bench.results import reading
@@ -31,14 +32,17 @@ from tests.handmade import (
     digest,
     document,
     epoch_time,
+    in_processes,
     machine,
     parameters,
     save,
     together,
+    told,
 )
 
 SECONDS = {"baseline": 60.0, "fc1": 15.0, "fc3": 120.0, "blocks2": 118.0, "conv5x5": 13.0}
 XEON = {"model": "Xeon", "physical_cores": 4, "logical_cores": 8, "isa": ["avx2", "avx512f"]}
+STEADY = {"start": calibration(), "end": calibration()}
 Files = Callable[..., reading.ResultFile]
 
 
@@ -48,18 +52,21 @@ def compare(base: reading.ResultFile, other: reading.ResultFile, **options: Any)
 
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
-    """Save results as a file and read it: `files(entries, machine=None)`."""
+    """Save results as a file and read it: `files(entries, machine=machine(calibration=STEADY))`."""
     number = iter(range(10**6))
 
-    def make(entries: list[dict[str, Any]], machine: dict[str, Any] | None = None) -> reading.ResultFile:
+    steady = machine(calibration=STEADY)
+
+    def make(entries: list[dict[str, Any]], machine: dict[str, Any] = steady) -> reading.ResultFile:
         return reading.read(save(tmp_path / f"{next(number)}.json", entries, machine))
 
     return make
 
 
 def five(scale: float = 1.0, seed: int = 0, noise: float = 0.03, **more: Any) -> list[dict[str, Any]]:
-    """Epoch times of the five networks."""
-    return [epoch_time(n, s * scale, noise=noise, seed=seed, **more) for n, s in SECONDS.items()]
+    """Epoch times of the five networks in ten processes, which scatter with `noise`."""
+    options = {"processes": 10, "process_noise": noise, "noise": 0, "blocks": 1, **more}
+    return [in_processes(n, s * scale, seed=seed, **options) for n, s in SECONDS.items()]
 
 
 def run(*args: object) -> int:
@@ -93,7 +100,7 @@ def test_two_files_of_one_distribution_show_no_significant_difference(files: Fil
 def test_one_network_of_one_distribution_shows_no_significant_difference(files: Files) -> None:
     quiet = 0
     for trial in range(100):
-        base, other = (files([epoch_time("fc1", noise=0.03, blocks=5, seed=2 * trial + i)]) for i in (0, 1))
+        base, other = (files([in_processes("fc1", process_noise=0.03, seed=2 * trial + i)]) for i in (0, 1))
         quiet += verdicts(compare(base, other)) == ["no significant difference"]
     assert quiet >= 93
 
@@ -119,47 +126,86 @@ def test_ratios_are_said_in_words_with_their_interval(files: Files) -> None:
 
 
 def test_geometric_mean_is_that_of_the_networks_ratios(files: Files) -> None:
-    exact = [epoch_time("baseline", 10, noise=0), epoch_time("fc1", 10, noise=0)]
-    other = [epoch_time("baseline", 20, noise=0), epoch_time("fc1", 80, noise=0)]
+    exact = [in_processes("baseline", 10, noise=0), in_processes("fc1", 10, noise=0)]
+    other = [in_processes("baseline", 20, noise=0), in_processes("fc1", 80, noise=0)]
     mean = compare(files(exact), files(other)).geometric_mean
     assert mean
     assert mean.interval
     assert mean.interval.estimate == pytest.approx(4)
 
 
-def test_one_value_against_one_value_cannot_tell(files: Files) -> None:
-    base, other = (files([epoch_time("fc1", s, blocks=1)]) for s in (10, 20))
-    row = compare(base, other).rows[0]
-    assert row.time
-    assert row.time.verdict == "cannot tell"
-    assert ratio_text(row.time).startswith("cannot tell (one value against one value; ratio 2")
+def test_networks_of_one_process_do_not_make_up_for_few_processes(files: Files) -> None:
+    """A process that is slow is slow for all its networks, so their mean scatters as each of them does."""
+    slow_and_quick = [10.0, 11.0, 12.0]
+    names = list(SECONDS)
+    base = files([in_processes(n, slow_and_quick, noise=0) for n in names])
+    other = files([in_processes(n, [1.05 * s for s in slow_and_quick], noise=0) for n in names])
+    found = compare(base, other)
+    assert found.geometric_mean
+    assert found.geometric_mean.interval
+    assert found.geometric_mean.interval == independent_ratio(slow_and_quick, [1.05 * s for s in slow_and_quick])
+    assert found.geometric_mean.verdict == "no significant difference"
 
 
-@pytest.mark.parametrize("blocks", [0, 1])
-def test_too_few_values_in_one_file_cannot_tell(files: Files, blocks: int) -> None:
-    comparison = compare(files([epoch_time("fc1")]), files([epoch_time("fc1", blocks=blocks)]))
-    assert verdicts(comparison) == ["cannot tell"]
+def test_networks_that_no_process_measured_together_have_no_geometric_mean_with_an_interval(files: Files) -> None:
+    def apart(scale: float) -> reading.ResultFile:
+        return files([in_processes("fc1", scale, noise=0), in_processes("fc3", scale, noise=0, process="b" * 16)])
+
+    mean = in_words(compare(apart(10), apart(20)).geometric_mean)
+    assert mean == "cannot tell: fewer than 3 processes measured all networks (ratio 2.00)"
+
+
+ONE, TWO, FIVE = (
+    epoch_time("fc1", 10, noise=0, blocks=50),
+    in_processes("fc1", 20, processes=2, noise=0),
+    in_processes("fc1", 20, noise=0),
+)
+"""One process with many blocks, as a file of version 1 has it; two; five."""
+
+
+@pytest.mark.parametrize(
+    ("base", "other", "said"),
+    [
+        (ONE, ONE, "measured in 1 process (ratio 1.00)"),
+        (TWO, TWO, "measured in 2 processes (ratio 1.00)"),
+        (ONE, FIVE, "base measured in 1 process (ratio 2.00)"),
+        (FIVE, TWO, "other measured in 2 processes (ratio 1.00)"),
+        (ONE, TWO, "base measured in 1 process and other measured in 2 processes (ratio 2.00)"),
+        (FIVE, epoch_time("fc1", blocks=0), "other has no usable time"),
+    ],
+)
+def test_fewer_than_three_processes_cannot_tell(
+    files: Files, base: dict[str, Any], other: dict[str, Any], said: str
+) -> None:
+    """However many blocks there are; the values are shown."""
+    comparison = compare(files([base]), files([other]))
+    assert in_words(comparison.rows[0].time) == f"cannot tell: {said}"
     assert comparison.geometric_mean is None
+    assert remarks(comparison)[-1] == "a verdict needs 3 processes of each file: measure with --processes"
 
 
-def test_several_runs_in_a_file_are_judged_by_how_the_runs_scatter(files: Files) -> None:
-    """Blocks that agree within each run do not make up for runs that do not."""
-    base = files([epoch_time("fc1", s, noise=0.001, seed=i) for i, s in enumerate((50, 60, 70))])
-    other = files([epoch_time("fc1", s, noise=0.001, seed=i) for i, s in enumerate((55, 65, 75))])
-    assert verdicts(compare(base, other)) == ["no significant difference"]
-    steady = [[epoch_time("fc1", s + 0.1 * i, noise=0.001, seed=i) for i in range(3)] for s in (60, 65)]
-    assert verdicts(compare(files(steady[0]), files(steady[1]))) == ["slower"]
+def test_several_runs_in_a_file_are_as_many_values_as_they_have_processes(files: Files) -> None:
+    """A run of version 1 or 2 is of one process."""
+    one, three = (
+        files([{**told(epoch_time("fc1", 60, seed=i), process * 16)} for i, process in enumerate(processes)])
+        for processes in ("aaa", "abc")
+    )
+    base = files([in_processes("fc1", 50, process_noise=0.001)])
+    assert in_words(compare(base, one).rows[0].time) == "cannot tell: other measured in 1 process (ratio 1.20)"
+    assert verdicts(compare(base, three)) == ["slower"]
 
 
 def both_modes(seconds: float, seed: int = 0, full_blocks: int = 2) -> list[dict[str, Any]]:
     """What `--epoch-mode both` leaves of fc1: whole epochs, and blocks sampled in their course."""
     epochs = full([seconds, 1.05 * seconds, 0.95 * seconds][:full_blocks])
-    return [{**epochs, "seed": seed}, epoch_time("fc1", seconds, seed=seed)]
+    return [{**epochs, "seed": seed}, in_processes("fc1", seconds, process_noise=0.01, seed=seed)]
 
 
 def full(epochs: list[float]) -> dict[str, Any]:
-    """Whole epochs of fc1 of these lengths."""
-    entry = epoch_time("fc1", blocks=len(epochs), mode="full")
+    """Whole epochs of fc1 of these lengths, each in a process of its own."""
+    entry = in_processes("fc1", epochs, blocks=1, mode="full")
+    entry["points"] = []
+    entry["blocks"] = [b for b in entry["blocks"] if b["point"] == 0]
     for block, seconds in zip(entry["blocks"], epochs, strict=True):
         block.update(steps=entry["steps_per_epoch"], seconds=seconds)
     return entry
@@ -172,9 +218,9 @@ def test_of_files_with_both_modes_the_sampled_blocks_are_compared_and_the_mode_i
     comparison = compare(reading.read(base), reading.read(other))
     assert verdicts(comparison) == ["slower"]
     mark = "fc1: epoch times of mode sampled are compared, those of mode full left out"
-    assert remarks(comparison) == [f"base, {mark}", f"other, {mark}"]
+    assert remarks(comparison)[1:] == [f"base, {mark}", f"other, {mark}"]
     assert f"† base, {mark}" in comparison_tables.tables(comparison)[0].render("text")
-    assert run(base, other, "--fail-if", "epoch_seconds:5%") == 1
+    assert run(base, other, "--fail-if", "epoch_seconds:3%") == 1
 
 
 @pytest.mark.parametrize("swap", [False, True])
@@ -199,12 +245,12 @@ def test_several_runs_in_both_modes_are_as_many_runs_in_one(files: Files) -> Non
 
 def test_a_result_that_a_file_holds_twice_is_one_run(files: Files) -> None:
     """Two copies would be two runs that agree to the last figure."""
-    once, twice = files([epoch_time("fc1", seed=1)]), files([epoch_time("fc1", seed=1)] * 2)
-    base = files([epoch_time("fc1")])
+    once, twice = files([in_processes("fc1", seed=1)]), files([in_processes("fc1", seed=1)] * 2)
+    base = files([in_processes("fc1")])
     assert compare(base, twice).rows == compare(base, once).rows
 
 
-def test_files_of_train_are_compared_by_their_epochs(tmp_path: Path) -> None:
+def test_files_of_train_show_their_times_but_are_of_one_process(tmp_path: Path) -> None:
     """`train --output` has no blocks; its epochs' times and its accuracy are what it has."""
     paths = []
     for i, factor in enumerate((1.0, 2.0)):
@@ -213,7 +259,23 @@ def test_files_of_train_are_compared_by_their_epochs(tmp_path: Path) -> None:
             epoch["train_seconds"] *= factor * noise
         paths.append(tmp_path / f"{i}.json")
         paths[i].write_text(json.dumps(entry))
-    assert verdicts(compare(*map(reading.read, paths))) == ["slower"]
+    row = compare(*map(reading.read, paths)).rows[0]
+    assert row.seconds == pytest.approx((60, 120))
+    assert in_words(row.time) == "cannot tell: measured in 1 process (ratio 2.00)"
+
+
+def test_trainings_in_three_processes_are_compared(files: Files) -> None:
+    base, other = (
+        files([told(trained(s + 0.1 * i, seed=i), process * 16) for i, process in enumerate("abc")]) for s in (60, 66)
+    )
+    assert verdicts(compare(base, other)) == ["slower"]
+
+
+def trained(seconds: float, seed: int) -> dict[str, Any]:
+    """A training of three epochs that took so long each."""
+    entry = accuracy("fc1", [0.1, 0.2, 0.3], seed=seed)
+    entry["epochs"] = [{**e, "train_seconds": seconds} for e in entry["epochs"]]
+    return entry
 
 
 def test_engines_are_compared_like_with_like_where_files_share_one(files: Files) -> None:
@@ -236,6 +298,139 @@ def test_networks_that_only_one_file_has_are_listed(files: Files) -> None:
     text = comparison_tables.tables(compare(base, other))[0].render("text")
     for line in ("fc1 (reference) is not in other", "conv5x5-same (reference) is not in base"):
         assert line in text
+
+
+# Drift between two runs of one machine -------------------------------------------------------------------------------
+
+
+def calibrated(start: float, end: float, **more: Any) -> dict[str, Any]:
+    """A machine whose calibrations found these multiples of its usual speed."""
+    rates = {when: calibration(40e9 * f, 200e9 * f) for when, f in (("start", start), ("end", end))}
+    return machine(calibration=rates, **more)
+
+
+def test_intervals_widen_at_both_ends_by_what_the_machine_drifted(files: Files) -> None:
+    base = files(five(), calibrated(1, 1.05))
+    steady, drifted = files(five(1.5, seed=1), calibrated(1, 1)), files(five(1.5, seed=1), calibrated(0.9, 1))
+    narrow, wide = (
+        compare(files(five(), calibrated(1, 1)), steady).rows[0].time,
+        compare(base, drifted).rows[0].time,
+    )
+    assert narrow
+    assert narrow.interval
+    assert wide
+    assert wide.interval
+    assert wide.interval.estimate == narrow.interval.estimate
+    factor = 1.05 / 0.9
+    assert wide.interval.low == pytest.approx(narrow.interval.low / factor)
+    assert wide.interval.high == pytest.approx(narrow.interval.high * factor)
+    assert wide.verdict == "slower"
+    caption = comparison_tables.tables(compare(base, drifted))[0].caption
+    assert "wider at both ends by 17 %, by which the machine's own speed differed" in caption
+
+
+def test_a_difference_that_the_machines_drift_explains_cannot_be_told(tmp_path: Path) -> None:
+    """Also by a gate, which does not fail and says why."""
+    base = save(tmp_path / "base.json", five(), calibrated(1.4, 1.3))
+    other = save(tmp_path / "other.json", five(1.3, seed=1), calibrated(1.2, 1))
+    comparison = compare(reading.read(base), reading.read(other))
+    assert verdicts(comparison) == ["cannot tell"] * 5
+    text = in_words(comparison.rows[0].time)
+    said = "cannot tell: the machine's own speed differed by up to 40 % between and within the runs (ratio 1."
+    assert text.startswith(said)
+    assert comparison.geometric_mean
+    assert comparison.geometric_mean.verdict == "cannot tell"
+    remedy = "to tell in spite of the machine's drift, measure both in turn with resnet-bench duel"
+    assert remarks(comparison)[-1] == remedy
+    checks = gate.check(comparison, [gate.Threshold.parse("epoch_seconds:5%")])
+    assert {c.outcome for c in checks} == {"cannot tell"}
+    assert "passes: cannot tell" in gate_table.thresholds(checks, allow_missing=False).render("text")
+    assert run(base, other, "--fail-if", "epoch_seconds:5%") == 0
+
+
+def test_no_significant_difference_stays_one_when_the_interval_widens(files: Files) -> None:
+    comparison = compare(files(five(), calibrated(1, 1)), files(five(seed=5), calibrated(1, 1.4)))
+    assert set(verdicts(comparison)) == {"no significant difference"}
+
+
+def test_drift_that_cannot_be_seen_is_said_and_does_not_widen(files: Files) -> None:
+    base = files(five(), machine(calibration={"start": calibration()}))
+    comparison = compare(base, files(five(1.5, seed=1)))
+    assert set(verdicts(comparison)) == {"slower"}
+    assert remarks(comparison) == [
+        "base has no calibration at its end: what the machine drifted cannot be seen, and no interval allows for it"
+    ]
+    assert as_json(comparison)["speed"] == {"factor": pytest.approx(1), "seen": False}
+
+
+def test_calibrations_with_other_threads_show_no_drift_between_the_runs(files: Files) -> None:
+    one = {when: calibration(20e9, 100e9, threads=1) for when in ("start", "end")}
+    comparison = compare(files(five(threads=1), machine(calibration=one)), files(five(0.5, seed=1)))
+    assert set(verdicts(comparison)) == {"faster"}
+    assert "calibrations do not compare: what the machine drifted from base to other cannot be seen" in remarks(
+        comparison
+    )
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(comparison_tables.as_dict(comparison), allow_nan=False))
+    return found
+
+
+# Files of one duel ---------------------------------------------------------------------------------------------------
+
+
+def arm(name: str, pairs: list[list[int]], **more: Any) -> dict[str, Any]:
+    return calibrated(1, 1.5, duel={"id": "d" * 16, "arm": name, "arms": ["old", "new"], "pairs": pairs, **more})
+
+
+def test_processes_that_ran_in_turn_are_paired(files: Files) -> None:
+    """The machine becomes three times slower in the course of the duel, and the new arm is 10 % slower all along."""
+    old, new = [10.0, 15.0, 20.0, 30.0], [33.0, 22.0, 16.5, 11.0]
+    pairs = [[0, 3], [1, 2], [2, 1], [3, 0]]
+    base = files([in_processes(n, old, noise=0) for n in ("fc1", "fc3")], arm("old", pairs))
+    other = files([in_processes(n, new, noise=0) for n in ("fc1", "fc3")], arm("new", pairs))
+    comparison = compare(base, other)
+    assert comparison.in_turn
+    assert [in_words(row.time) for row in comparison.rows] == ["1.10× slower [1.10, 1.10]"] * 2
+    assert in_words(comparison.geometric_mean) == "1.10× slower [1.10, 1.10]"
+    assert in_words(compare(other, base).rows[0].time) == "1.10× faster [1.10, 1.10]"
+    assert "measured in turn; intervals over pairs of processes" in comparison_tables.tables(comparison)[0].caption
+    assert (as_json(comparison)["in_turn"], as_json(comparison)["speed"]) == (True, None)
+
+
+def test_pairs_have_the_interval_of_their_ratios(files: Files) -> None:
+    old, new, pairs = [10.0, 15.0, 20.0], [11.0, 16.0, 23.0], [[i, i] for i in range(3)]
+    base = files([in_processes("fc1", old, noise=0)], arm("old", pairs))
+    other = files([in_processes("fc1", new, noise=0)], arm("new", pairs))
+    found, expected = compare(base, other).rows[0].time, paired_ratio(old, new)
+    assert found
+    assert found.interval
+    assert expected
+    for end in ("low", "estimate", "high"):
+        assert getattr(found.interval, end) == pytest.approx(getattr(expected, end))
+
+
+def test_a_turn_in_which_one_arm_failed_is_left_out(files: Files) -> None:
+    pairs = [[0, 0], [1, 1], [2]]
+    base = files([in_processes("fc1", [10, 10, 10], noise=0)], arm("old", pairs))
+    other = files([in_processes("fc1", [12, 12], noise=0)], arm("new", pairs))
+    assert in_words(compare(base, other).rows[0].time) == "cannot tell: measured in 2 pairs of processes (ratio 1.20)"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        arm("new", [[0, 0], [1, 1], [2, 2]], id="e" * 16),
+        arm("newest", [[0, 0], [1, 1], [2, 2]]),
+        arm("new", [[0, 0], [1, 1]]),
+        machine(calibration=STEADY, duel="d" * 16),
+        machine(calibration=STEADY),
+    ],
+)
+def test_files_that_are_not_of_one_duel_are_not_paired(files: Files, other: dict[str, Any]) -> None:
+    base = files(five(), arm("old", [[0, 0], [1, 1], [2, 2]]))
+    assert not compare(base, files(five(), other)).in_turn
 
 
 # Accuracy and parameters ---------------------------------------------------------------------------------------------
@@ -294,7 +489,7 @@ def test_a_training_that_both_files_hold_counts_once(files: Files, swap: bool) -
     assert found.seeds == (2, 2)
     assert found.interval.estimate == pytest.approx(-0.03 if swap else 0.03)
     side = "base" if swap else "other"
-    assert remarks(comparison) == [f"{side}, fc1: trainings that both files hold are left out here"]
+    assert remarks(comparison)[0] == f"{side}, fc1: trainings that both files hold are left out here"
 
 
 def test_a_file_against_itself_has_the_same_accuracy(files: Files) -> None:
@@ -320,6 +515,7 @@ def test_files_with_parameters_alone_are_compared_by_them(files: Files) -> None:
 
 # What may not be compared --------------------------------------------------------------------------------------------
 
+POINT = in_processes("fc1", 1)["points"][0]
 SMALL = dataset(subset=True, train_images=2000)
 REFUSED = {
     "SHA-256": {"dataset": dataset(sha256=digest("others"))},
@@ -327,6 +523,9 @@ REFUSED = {
     "subset size: 50000 against 2000 training images": {"dataset": SMALL},
     "recipe: lr 0.0004 against 0.01": {"recipe": Recipe(lr=0.01).as_dict()},
     "epoch time measured sampled against full": {"mode": "full"},
+    "epoch time measured after 0, 100000 steps against 0, 200 steps": {
+        "points": [{**POINT, "step": step} for step in (0, 200)]
+    },
 }
 
 
@@ -421,7 +620,7 @@ def test_what_the_calibration_does_not_predict_is_unexplained(files: Files) -> N
 def test_verdicts_across_machines_rest_on_ratios_within_each_machine(files: Files) -> None:
     """All networks twice as fast and fc1 four times: only fc1 got faster, whatever the calibrations say."""
     base = files(five(), machine(calibration={"start": calibration()}))
-    entries = [epoch_time(n, s / (4 if n == "fc1" else 2), noise=0.03, seed=1) for n, s in SECONDS.items()]
+    entries = [in_processes(n, s / (4 if n == "fc1" else 2), 10, noise=0.03, seed=1) for n, s in SECONDS.items()]
     for rates in ((80e9, 400e9), (1e9, 1e9)):
         comparison = compare(base, files(entries, other_machine(*rates)))
         assert not comparison.same_machine
@@ -436,9 +635,10 @@ def test_verdicts_across_machines_rest_on_ratios_within_each_machine(files: File
 
 
 def test_drift_that_hits_all_networks_alike_leaves_verdicts_across_machines_alone(files: Files) -> None:
-    """The machine slows down by half during the run; interleaved rounds keep the ratios."""
+    """The machine slows down by half from process to process; each process keeps its ratios."""
     drift = [1 + 0.05 * i for i in range(10)]
-    comparison = compare(files(five(noise=0.01)), files(five(noise=0.01, seed=1, drift=drift), machine(cpu=XEON)))
+    drifted = [in_processes(n, [s * d for d in drift], noise=0.01, seed=1) for n, s in SECONDS.items()]
+    comparison = compare(files(five(noise=0.01)), files(drifted, machine(cpu=XEON)))
     for row in comparison.rows[1:]:
         assert row.relative
         assert row.relative.interval
@@ -623,7 +823,7 @@ def test_a_slower_machine_fails_nothing(tmp_path: Path) -> None:
     """Everything three times slower on other hardware; only a network slower against its baseline fails."""
     base, other = save(tmp_path / "a.json", five()), save(tmp_path / "b.json", five(3, seed=1), machine(cpu=XEON))
     assert run(base, other, "--fail-if", "epoch_seconds:5%") == 0
-    worse = [epoch_time(n, 3 * s * (1.5 if n == "fc1" else 1), noise=0.03, seed=1) for n, s in SECONDS.items()]
+    worse = [in_processes(n, 3 * s * (1.5 if n == "fc1" else 1), 10, noise=0.03, seed=1) for n, s in SECONDS.items()]
     assert run(base, save(tmp_path / "c.json", worse, machine(cpu=XEON)), "--fail-if", "epoch_seconds:5%") == 1
 
 
@@ -840,12 +1040,12 @@ def test_truncated_files_exit_2_with_one_sentence(
         assert len(captured.err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 4, "1", None])
 def test_another_schema_version_is_refused_by_name(
     tmp_path: Path, version: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = save(tmp_path / "good.json", five())
-    bad = save(tmp_path / "bad.json", five(schema_version=version))
+    bad = save(tmp_path / "bad.json", [{**entry, "schema_version": version} for entry in five()])
     assert run(good, bad) == 2
     assert "schema" in capsys.readouterr().err
 

@@ -12,10 +12,30 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 
 SERVER = """
-import contextlib, io, json, os, signal, sys
+import contextlib, io, json, os, secrets, signal, sys
 import pytest, resnet_bench.measure.ablation, resnet_bench.render.paper_tables, torchvision
+from resnet_bench import identity
+from resnet_bench.errors import UserError
+from resnet_bench.measure import process, processes
 with contextlib.redirect_stdout(io.StringIO()):
     pytest.main(["--help"])  # imports pytest's plugins
+
+def forked(order):
+    """In place of `processes.events`: the measuring process is forked, so that it need not import torch again."""
+    (events, end), pid = os.pipe(), os.fork()
+    if not pid:
+        identity.PROCESS = secrets.token_hex(8)
+        sys.stdin, sys.stdout = io.StringIO(json.dumps(order)), open(end, "w")
+        os._exit(process.main())
+    os.close(end)
+    with open(events) as lines:
+        for event in map(json.loads, lines):
+            if event["event"] == "error":
+                raise UserError(event["message"])
+            yield event
+    os.waitpid(pid, 0)
+
+processes.events = forked
 for line in sys.stdin:
     output, folder, environment, arguments = json.loads(line)
     child = os.fork()

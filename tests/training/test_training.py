@@ -276,7 +276,7 @@ def test_run_whose_worker_was_killed_goes_on_to_the_same_weights(dataset, expect
 
 def test_second_interrupt_is_not_held_back():
     """The first Ctrl-C waits for the end of the step; the second, for a hanging one, interrupts at once."""
-    with training._deferred_interrupt() as interrupted:
+    with training.deferred_interrupt() as interrupted:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupted.wait(5)
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012 (the signal arrives at the next bytecode)

@@ -13,8 +13,9 @@ from resnet_bench.analysis.comparison.marks import Mark, doubts, omissions
 from resnet_bench.analysis.comparison.networks import Network, Pair, Role, counted_once, in_one_mode, networks, paired
 from resnet_bench.analysis.comparison.refusals import listed, reasons_against
 from resnet_bench.analysis.comparison.times import Ratio, TimeRatios
+from resnet_bench.analysis.comparison.turns import turns
 from resnet_bench.analysis.differences import Difference, differences
-from resnet_bench.analysis.drift import calibration, drift_during_run
+from resnet_bench.analysis.drift import SpeedRange, calibration, drift_during_run, speed_range
 from resnet_bench.errors import UserError
 from resnet_bench.results.reading import ResultFile
 from resnet_bench.results.samples import Samples
@@ -79,7 +80,10 @@ class Comparison:
         geometric_mean: of the ratios of time over the networks; None where no network has one.
         missing: networks and quantities that only one file has.
         differences: of settings, software and hardware, those that most often explain a difference in time first.
+        in_turn: whether both files are of one duel, so that their processes are paired.
         drifts: how the machine drifted while BASE and while OTHER was measured, as `drift_during_run` says it.
+        speed: how far the speed of the machine differed within and between the two; None between machines, in a duel,
+            and where no times are compared.
         doubts: warnings of the runs, runs that stopped early and the like.
         omissions: what the files hold and the comparison does not use.
     """
@@ -91,18 +95,19 @@ class Comparison:
     geometric_mean: Ratio | None
     missing: tuple[Missing, ...]
     differences: tuple[Difference, ...]
+    in_turn: bool
     drifts: tuple[dict[str, float], dict[str, float]]
+    speed: SpeedRange | None
     doubts: tuple[Mark, ...]
     omissions: tuple[Mark, ...]
 
 
-def compare(base_samples: Samples, other_samples: Samples, *, force: bool = False, seed: int = 0) -> Comparison:
+def compare(base_samples: Samples, other_samples: Samples, *, force: bool = False) -> Comparison:
     """Compare two files.
 
     Args:
         base_samples, other_samples: each of one file.
         force: compare also what should not be compared, with the reason in the row.
-        seed: of the resampling; the same files and seed give the same intervals.
 
     Raises:
         UserError: the files have no network in common. Without `force` also: data set, subset size, recipe or mode of
@@ -132,7 +137,10 @@ def compare(base_samples: Samples, other_samples: Samples, *, force: bool = Fals
     explained = not (same_machine and same_threads)
     calibrations = (calibration(base.machine, "start"), calibration(other.machine, "start")) if explained else None
 
-    ratios = TimeRatios(pairs, seed)
+    in_turn = turns(base.machine, other.machine)
+    timed = any(pair.base.times and pair.other.times for pair in pairs)
+    speed = speed_range(base.machine, other.machine) if timed and same_machine and not in_turn else None
+    ratios = TimeRatios(pairs, in_turn, speed.factor if speed else 1.0)
     rows = []
     for pair, refused in zip(pairs, reasons, strict=True):
         time = ratios.ratio(pair)
@@ -158,7 +166,9 @@ def compare(base_samples: Samples, other_samples: Samples, *, force: bool = Fals
         missing=_missing(base_networks, other_networks, held),
         # The threads of each machine's description say again what the runs' settings say.
         differences=(*settings, *(d for d in machines if same_threads or d.key != "threads.intraop")),
+        in_turn=bool(in_turn),
         drifts=(drift_during_run(base.machine), drift_during_run(other.machine)),
+        speed=speed,
         doubts=(*doubts("base", base_samples), *doubts("other", other_samples)),
         omissions=tuple(omissions(held, pairs)),
     )

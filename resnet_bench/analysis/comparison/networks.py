@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
+from resnet_bench.analysis.replicates import Replicates, epoch_seconds, origin, replicates
 from resnet_bench.analysis.series import MODES, in_order, parameter_counts
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import AccuracyResult, EpochTimeResult
@@ -21,6 +20,9 @@ Key = tuple[str, str]
 
 SETTINGS = ("threads", "pipeline", "workers")
 """Settings of a run. Runs that differ in one of them are not samples of one quantity."""
+
+_SESSION = ""
+"""Of all epoch-time results of a file: one session writes one file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,22 +61,23 @@ class Network:
         return replace(self, times=tuple(r for r in self.times if not isinstance(r, EpochTimeResult) or r.mode == mode))
 
     @functools.cached_property
-    def values(self) -> dict[int, float]:
-        """Seconds of an epoch by round, or by run where there are several runs.
+    def replicates(self) -> Replicates | None:
+        """The independent values of its epoch time; None without usable ones."""
+        return replicates(value for r in self.times for value in epoch_seconds(r, _SESSION))
 
-        A damaged file may hold times of 0 or times whose ratios overflow; these are left out.
-        """
-        runs = [r.epoch_times for r in self.times]
-        if len(runs) > 1:
-            values = {i: float(np.mean(list(run.values()))) for i, run in enumerate(runs) if run}
-        else:
-            values = {i: seconds for run in runs for i, seconds in run.items()}
-        return {i: seconds for i, seconds in values.items() if 1e-100 < seconds < 1e100}
+    @property
+    def by_index(self) -> dict[int, float]:
+        """{index of a process: seconds of an epoch}; empty unless one result holds all of them."""
+        result, usable = self.times[0] if len(self.times) == 1 else None, self.replicates
+        if not isinstance(result, EpochTimeResult) or not usable:
+            return {}
+        where = {i: origin(result, _SESSION, i).process for i in range(len(result.processes))}
+        return {i: usable.values[process] for i, process in where.items() if process in usable.values}
 
     @property
     def seconds(self) -> float | None:
-        """Mean of `values`; None without any."""
-        return float(np.mean(list(self.values.values()))) if self.values else None
+        """Mean of an epoch; None without usable times."""
+        return self.replicates.mean if self.replicates else None
 
 
 class Pair(NamedTuple):

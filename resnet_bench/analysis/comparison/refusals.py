@@ -22,7 +22,19 @@ def reasons_against(pair: Pair) -> tuple[str, ...]:
     reasons += _different(base.trainings, other.trainings)
     if base.modes and other.modes and not base.modes & other.modes:
         reasons.append(f"epoch time measured {' and '.join(base.modes)} against {' and '.join(other.modes)}")
+    base_points, other_points = _points(base.times), _points(other.times)
+    if base_points and other_points and base_points != other_points:
+        reasons.append(f"epoch time measured after {_steps(base_points)} against {_steps(other_points)}")
     return tuple(dict.fromkeys(reasons))
+
+
+def _points(runs: Runs) -> set[tuple[int, ...]]:
+    """The steps before the points at which the runs were timed; without older files, which do not tell any."""
+    return {tuple(p.step for p in r.points) for r in runs if isinstance(r, EpochTimeResult) and r.points}
+
+
+def _steps(points: set[tuple[int, ...]]) -> str:
+    return " and ".join(short(f"{', '.join(map(str, steps))} steps", 60) for steps in sorted(points))
 
 
 def listed(pairs: Sequence[Pair], reasons: Sequence[Sequence[str]]) -> str:
@@ -73,6 +85,8 @@ def _mixed(role: Role, runs: Runs) -> list[str]:
         values = sorted({getattr(r, what) for r in runs})
         if len(values) > 1:
             reasons.append(f"{role} mixes runs with {what} {' and '.join(short(v) for v in values)}")
+    if len(_points(runs)) > 1:
+        reasons.append(f"{role} mixes runs timed after {_steps(_points(runs))}")
     if len({r.dataset.sha256 for r in runs}) > 1:
         reasons.append(f"{role} mixes runs on several data sets")
     if any(r.recipe != runs[0].recipe for r in runs):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from statistics import fmean
+from typing import Literal, NamedTuple
 
-import numpy as np
-
-from resnet_bench.analysis.bootstrap import LogMean, bootstrap, mean_log
-from resnet_bench.analysis.comparison.networks import Key, Network, Pair
+from resnet_bench.analysis import ratios
+from resnet_bench.analysis.comparison.networks import Pair
+from resnet_bench.analysis.comparison.turns import Turn
+from resnet_bench.analysis.replicates import measured_in
+from resnet_bench.intervals import MIN_PROCESSES
 from resnet_bench.schema import Interval
 
 Verdict = Literal["faster", "slower", "no significant difference", "cannot tell"]
+
+Cause = Literal["processes", "drift", "baseline"]
 
 BASELINE = "baseline"
 """The network that the others are compared with within a machine."""
@@ -23,22 +28,36 @@ class Ratio:
     """Time in OTHER over time in BASE (below 1 is faster), or a ratio of two such ratios.
 
     Attributes:
-        interval: None where there are too few values for a verdict.
+        interval: None where there are too few values for one.
         estimate: the ratio where there is no interval; None where there is no ratio either.
-        reason: why there is no interval; else empty.
+        reason: why nobody can tell; empty where the interval gives a verdict.
+        cause: the kind of that reason: too few processes, a machine whose speed differed, or no baseline to set the
+            network against; None where the interval gives a verdict.
     """
 
     interval: Interval | None
     estimate: float | None = None
     reason: str = ""
+    cause: Cause | None = None
 
     @property
     def verdict(self) -> Verdict:
-        if self.interval is None:
+        if self.interval is None or self.cause:
             return "cannot tell"
         if self.interval.high < 1:
             return "faster"
         return "slower" if self.interval.low > 1 else "no significant difference"
+
+
+class _Sides(NamedTuple):
+    """Times of one network in both files, by what may be paired: a turn of a duel, else a process or a session."""
+
+    base: dict[str, float]
+    other: dict[str, float]
+
+    @property
+    def enough(self) -> bool:
+        return min(map(len, self)) >= MIN_PROCESSES
 
 
 class TimeRatios:
@@ -46,60 +65,100 @@ class TimeRatios:
 
     Args:
         pairs: the networks that are compared.
-        seed: of the resampling; the same pairs and seed give the same intervals.
+        turns: of the duel that both files are of; else empty.
+        speed_factor: how far the machine's speed differed: its fastest over its slowest. Intervals of files that were
+            measured one after the other are widened by it, at both ends. 1 for none.
     """
 
-    def __init__(self, pairs: Sequence[Pair], seed: int) -> None:
-        self._base = _resampled((pair.base for pair in pairs), [seed, 0])
-        self._other = _resampled((pair.other for pair in pairs), [seed, 1])
-        self._logs = [log for pair in pairs if (log := self._log(pair))]
+    def __init__(self, pairs: Sequence[Pair], turns: Sequence[Turn] = (), speed_factor: float = 1.0) -> None:
+        self._turns, self._speed_factor = turns, speed_factor
+        self._sides = {pair.base.key + pair.other.key: self._of(pair) for pair in pairs}
+        self._judged = {key: sides for key, sides in self._sides.items() if sides.enough}
 
     def ratio(self, pair: Pair) -> Ratio | None:
         """Time in OTHER over time in BASE; None where either file has no times of the network."""
         base, other = pair
         if not base.times or not other.times:
             return None
-        if log := self._log(pair):
-            return self._with_interval(log)
+        sides = self._sides[base.key + other.key]
+        if sides.enough:
+            return self._widened(self._interval(sides, len(self._judged)))
         estimate = other.seconds / base.seconds if base.seconds and other.seconds else None
-        counts = {"base": len(base.values), "other": len(other.values)}
-        if set(counts.values()) == {1}:
-            return Ratio(None, estimate, "one value against one value")
-        few = [f"{role} has {n} usable value{'' if n == 1 else 's'}" for role, n in counts.items() if n < 2]
-        return Ratio(None, estimate, " and ".join(few))
+        return Ratio(None, estimate, self._too_few(pair), "processes")
 
     def change_against_baseline(self, pair: Pair) -> Ratio:
-        """The network's ratio to the baseline in OTHER over that in BASE, each taken within one machine."""
+        """The network's ratio to the baseline in OTHER over that in BASE, each taken within one machine.
+
+        Each process of a machine measured both networks, so its ratio is free of what both share.
+        """
         base, other = pair
         if base.architecture == BASELINE:
-            return Ratio(None, None, f"another machine; only ratios to {BASELINE} carry over")
-        if not self._log(pair):
-            return Ratio(None, None, "too few values")
-        baselines = self._base.get((BASELINE, base.engine)), self._other.get((BASELINE, other.engine))
-        if not baselines[0] or not baselines[1]:
-            return Ratio(None, None, f"another machine, and no {BASELINE} in both files to set it against")
-        in_base = self._base[base.key].within(baselines[0])
-        in_other = self._other[other.key].within(baselines[1])
-        return self._with_interval(in_other.against(in_base))
+            return Ratio(None, None, f"another machine; only ratios to {BASELINE} carry over", "baseline")
+        sides = self._sides[base.key + other.key]
+        if not sides.enough:
+            return Ratio(None, None, self._too_few(pair), "processes")
+        baseline = self._sides.get((BASELINE, base.engine, BASELINE, other.engine))
+        if baseline is None or not all(baseline):
+            return Ratio(None, None, f"another machine, and no {BASELINE} in both files to set it against", "baseline")
+        within = _Sides(*(_quotients(mine, theirs) for mine, theirs in zip(sides, baseline, strict=True)))
+        if not within.enough:
+            fewest = min(within, key=len)
+            reason = f"{measured_in(len(fewest), 'process')} together with {BASELINE}"
+            return Ratio(None, None, reason, "processes")
+        return Ratio(self._interval(within, len(self._judged)))
 
     def geometric_mean(self) -> Ratio | None:
-        """The mean over the networks; None where no network has a ratio with an interval."""
-        return Ratio(mean_log(self._logs).ratio()) if self._logs else None
+        """The mean over the networks that have an interval; None without any."""
+        if not self._judged:
+            return None
+        every = _Sides(*(ratios.over_networks(side) for side in zip(*self._judged.values(), strict=True)))
+        if every.enough:
+            return self._widened(self._interval(every))
+        logs = fmean(math.log(self._interval(sides).estimate) for sides in self._judged.values())
+        return Ratio(None, math.exp(logs), f"fewer than {MIN_PROCESSES} processes measured all networks", "processes")
 
-    def _log(self, pair: Pair) -> LogMean | None:
-        """The logarithm of the ratio; None where either file has fewer than two values."""
-        base, other = self._base.get(pair.base.key), self._other.get(pair.other.key)
-        return other.against(base) if base and other else None
+    def _of(self, pair: Pair) -> _Sides:
+        base, other = pair
+        if not self._turns:
+            return _Sides(*(found.values if (found := n.replicates) else {} for n in pair))
+        mine, theirs = base.by_index, other.by_index
+        held = {str(i): turn for i, turn in enumerate(self._turns) if turn.base in mine and turn.other in theirs}
+        return _Sides(
+            {turn: mine[i] for turn, (i, _) in held.items()}, {turn: theirs[j] for turn, (_, j) in held.items()}
+        )
 
-    def _with_interval(self, log: LogMean) -> Ratio:
-        return Ratio(log.ratio(together=len(self._logs)))
+    def _interval(self, sides: _Sides, together: int = 1) -> Interval:
+        common = sorted(sides.base.keys() & sides.other.keys()) if self._turns else []
+        if common:
+            found = ratios.paired_ratio([sides.base[k] for k in common], [sides.other[k] for k in common], together)
+        else:
+            found = ratios.independent_ratio(list(sides.base.values()), list(sides.other.values()), together)
+        assert found  # the sides have enough values
+        return found
+
+    def _too_few(self, pair: Pair) -> str:
+        if self._turns:
+            turns = len(self._sides[pair.base.key + pair.other.key].base)
+            return f"measured in {turns} pair{'' if turns == 1 else 's'} of processes"
+        found = {role: network.replicates for role, network in zip(("base", "other"), pair, strict=True)}
+        said = {role: r.measured if r else "has no usable time" for role, r in found.items()}
+        if len(set(said.values())) == 1:
+            return said["base"]
+        return " and ".join(
+            f"{role} {said[role]}" for role, r in found.items() if r is None or len(r.values) < MIN_PROCESSES
+        )
+
+    def _widened(self, measured: Interval) -> Ratio:
+        if self._turns or self._speed_factor == 1:
+            return Ratio(measured)
+        wide = ratios.widened(measured, self._speed_factor)
+        if Ratio(measured).verdict == Ratio(wide).verdict:
+            return Ratio(wide)
+        percent = f"{100 * (self._speed_factor - 1):.0f}"
+        reason = f"the machine's own speed differed by up to {percent} % between and within the runs"
+        return Ratio(wide, reason=reason, cause="drift")
 
 
-def _resampled(networks: Iterable[Network], seed: Sequence[int]) -> dict[Key, LogMean]:
-    """Each network with at least two values; a resample draws a round for all networks at once."""
-    measured = {n.key: n.values for n in networks if len(n.values) > 1}
-    if not measured:
-        return {}
-    rounds = sorted({i for values in measured.values() for i in values})
-    table = np.array([[values.get(i, np.nan) for values in measured.values()] for i in rounds])
-    return dict(zip(measured, bootstrap(table, seed), strict=True))
+def _quotients(times: Mapping[str, float], baseline: Mapping[str, float]) -> dict[str, float]:
+    """{process: its ratio to the baseline}, for the processes that measured both."""
+    return {process: seconds / baseline[process] for process, seconds in times.items() if process in baseline}
