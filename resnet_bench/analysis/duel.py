@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Literal
 
 from resnet_bench.analysis import ratios
 from resnet_bench.analysis.comparison import Comparison, Ratio, compare
+from resnet_bench.analysis.replicates import measured_in
 from resnet_bench.intervals import MIN_PROCESSES
 from resnet_bench.results.samples import read_all
 from resnet_bench.schema import AccuracyResult, EpochTimeResult, PhaseSeconds
@@ -90,7 +91,7 @@ class Opponent:
         rounds: that both completed.
         overall: the ratio of epoch times over all networks.
         networks: in the paper's order.
-        comparison: of the two files, with what differs in their set-ups; its ratios are those paired by round.
+        comparison: of the two files, with what differs in their set-ups; its ratios of epoch times are the same.
     """
 
     arm: str
@@ -140,8 +141,7 @@ def _paired(first: Mapping[int, float], other: Mapping[int, float], together: in
     if interval is not None:
         return Ratio(interval)
     logs = [math.log(b / a) for a, b in zip(base, against, strict=True)]
-    count = f"{len(rounds)} process{'es' * (len(rounds) != 1)}"
-    return Ratio(None, math.exp(fmean(logs)) if logs else None, f"measured in {count}")
+    return Ratio(None, math.exp(fmean(logs)) if logs else None, measured_in(len(rounds), "process"), "processes")
 
 
 def _quantity(first: Mapping[int, float], other: Mapping[int, float], together: int) -> Quantity:
@@ -163,15 +163,8 @@ def _opponent(name: str, first_file: Path, file: Path) -> Opponent:
         for a, b in zip(first, other, strict=True)
     )
     overall = over_networks(first, other)
-    times = {n.architecture: n.epoch_seconds.ratio for n in networks}
     # The arms ask for what differs between them, so nothing that differs is a reason to refuse them.
-    found = compare(samples, other_samples, force=True)
-    comparison = replace(
-        found,
-        same_machine=True,
-        geometric_mean=overall,
-        rows=tuple(replace(row, time=times.get(row.architecture), relative=None) for row in found.rows),
-    )
+    comparison = compare(samples, other_samples, force=True)
     rounds = len(first[0].epoch_times.keys() & other[0].epoch_times.keys()) if first else 0
     return Opponent(name, rounds, overall, networks, comparison)
 

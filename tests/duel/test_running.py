@@ -55,6 +55,9 @@ def test_ratios_are_paired_by_round_so_that_drift_drops_out(duel):
     assert opponent.overall.verdict == "faster"
     assert opponent.overall.interval.estimate == pytest.approx(0.8, rel=0.01)
     assert [n.epoch_seconds.ratio.verdict for n in opponent.networks] == ["faster", "faster"]
+    assert opponent.comparison.in_turn
+    assert [r.time for r in opponent.comparison.rows] == [n.epoch_seconds.ratio for n in opponent.networks]
+    assert opponent.comparison.geometric_mean == opponent.overall
     assert duel_tables.headline(found, opponent).startswith("new: 1.25× faster [1.2")
     assert duel_tables.headline(found, opponent).endswith(" than old over 2 networks, in 4 rounds")
 
@@ -79,7 +82,9 @@ def test_an_arm_that_crashes_in_the_middle_of_three_is_named_and_the_others_go_o
     rounds = {name: len(read(path).of_kind(EpochTimeResult)[0].epoch_times) for name, path in outcome.files.items()}
     assert rounds == {"a": 4, "b": 2, "c": 4}
     assert read(outcome.files["a"]).machine["duel"]["pairs"] == [[0, 0, 0], [1, 1, 1], [2, None, 2], [3, None, 3]]
-    assert [o.rounds for o in analyse(outcome.files).opponents] == [2, 4]
+    b, c = analyse(outcome.files).opponents
+    assert (b.rounds, c.rounds) == (2, 4)
+    assert c.comparison.geometric_mean == c.overall  # from all four rounds, though b has none in two of them
 
 
 def test_with_one_arm_left_the_duel_ends_and_complete_rounds_are_kept(duel, started):
@@ -163,7 +168,7 @@ def test_the_plan_comes_before_the_first_round(duel):
     said = "\n".join(duel.said)
     assert said.index("estimated: ") < said.index("round 1 of 4")
     assert "accuracy is not measured; --accuracy-epochs N" in said
-    assert "b against a: cannot tell (measured in 1 process; ratio " in said
+    assert "b against a: cannot tell: measured in 1 process (ratio " in said
     assert duel.said[-1].endswith("all are measured")
 
 
@@ -231,7 +236,7 @@ def test_a_stopped_duel_goes_on_where_it_was(command, tmp_path, started, signal_
     with subprocess.Popen(command("--json"), **pipes) as process:
         wait_for(lambda: len(list((out / "processes").glob("*.json"))) >= 4, process)
         os.kill(process.pid, signal_)
-        stdout, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == status, stderr
     if signal_ == signal.SIGINT:
         assert stderr.splitlines()[-1].startswith("resnet-bench: interrupted; 2 of 8 rounds are kept in ")
