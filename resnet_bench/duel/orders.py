@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from resnet_bench import architectures, engines
+from resnet_bench.architectures import Architecture
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.pipelines import require_workers, steps_per_epoch
@@ -30,8 +31,8 @@ class Orders:
         UserError: the options of an arm ask for what does not exist or cannot be done.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self._settings, self._say = settings, say
         self._images: dict[tuple[Any, ...], Dataset] = {}
         self._places: dict[tuple[Any, ...], dict[str, tuple[Place, ...]]] = {}
 
@@ -96,28 +97,35 @@ class Orders:
         if key not in self._places:
             points = training_points(recipe.epochs, steps_per_epoch(dataset, recipe))
             self._places[key] = {
-                name: tuple(
-                    Place(
-                        point=Point(
-                            step=state.step,
-                            weight=points[state.step],
-                            state=state.how,
-                            live_share=state.live_share,
-                            denormal_exp_avg=state.denormal_exp_avg,
-                            denormal_exp_avg_sq=state.denormal_exp_avg_sq,
-                        ),
-                        path=str(state.path) if state.path else None,
-                    )
-                    for state in states.prepare(
-                        architectures.get(name),
-                        dataset,
-                        recipe,
-                        list(points),
-                        how=self._settings.states,
-                        seed=values["seed"],
-                        threads=values["threads"],
-                    )
-                )
+                name: self._places_of(architectures.get(name), values, recipe, dataset, points)
                 for name in self._settings.architectures
             }
         return self._places[key]
+
+    def _places_of(
+        self,
+        architecture: Architecture,
+        values: Mapping[str, Any],
+        recipe: Recipe,
+        dataset: Dataset,
+        points: Mapping[int, float],
+    ) -> tuple[Place, ...]:
+        wanted = architecture, dataset, recipe, list(points)
+        how: Any = {"how": self._settings.states, "seed": values["seed"], "threads": values["threads"]}
+        missing = states.missing_steps(*wanted, **how)
+        if missing.trained_steps or missing.idle_steps:
+            self._say(str(missing))
+        return tuple(
+            Place(
+                point=Point(
+                    step=state.step,
+                    weight=points[state.step],
+                    state=state.how,
+                    live_share=state.live_share,
+                    denormal_exp_avg=state.denormal_exp_avg,
+                    denormal_exp_avg_sq=state.denormal_exp_avg_sq,
+                ),
+                path=str(state.path) if state.path else None,
+            )
+            for state in states.prepare(*wanted, **how)
+        )

@@ -113,7 +113,7 @@ def prepare(
     events: Events,
 ) -> Duel:
     """Check all that is asked for, and find or make the folder; the arguments are those of `run`."""
-    orders = Orders(settings)
+    orders = Orders(settings, say)
     for arm in arms:
         orders.check(arm)
     if any(arm.requirements for arm in arms):
