@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from resnet_bench.analysis.series import Group, Series, mean_of
+from resnet_bench.analysis.conditions import LEAST_VALUES, Condition
+from resnet_bench.analysis.series import Group, Series
 from resnet_bench.schema import Interval
 
 CONTROL = "reference"
@@ -14,21 +16,64 @@ CONTROL = "reference"
 MAY_DIFFER = ("engine", "pipeline", "workers")
 """Settings in which the two runs may differ: neither the batches nor the initial weights depend on them."""
 
+MARGIN = 0.01
+"""Engines learn the same where their mean final accuracies differ by less than this fraction: one percentage point.
+
+It was chosen before it was tested. It is half of the smallest difference but 0 that the study reports between two peaks
+(2 points), and below the scatter from seed to seed (`conditions.TYPICAL_SPREAD`): whoever takes the other engine cannot
+find another order of the networks because of it.
+"""
+
+ERROR = 0.05
+"""The probability with which either statement, equivalent or different, may be false where it is just not true."""
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """What two one-sided tests say about a mean difference and `MARGIN`.
+
+    Attributes:
+        interval: of the mean difference, with 90 % confidence, because each of its ends is one of the tests; None for
+            fewer than `LEAST_VALUES` seeds.
+        verdict: whether the whole interval lies within ± `MARGIN`, or the whole outside, or neither.
+        more_seeds: about how many more seeds would tell, if mean and scatter stay; 0 where these tell, None where more
+            than `conditions.MOST_PLANNED` would be needed.
+    """
+
+    interval: Interval | None
+    verdict: Literal["equivalent", "different", "cannot tell"]
+    more_seeds: int | None
+
+
+def equivalence(differences: Sequence[float]) -> Equivalence:
+    """Whether accuracies are the same, from their differences seed by seed, as fractions of 1; at least one."""
+    within = Condition(differences, -MARGIN, MARGIN)
+    answer = within.answer(2 * ERROR)
+    interval = within.interval(2 * ERROR) if len(differences) >= LEAST_VALUES else None
+    if answer is None:
+        needed = within.needed(2 * ERROR)
+        return Equivalence(interval, "cannot tell", None if needed is None else max(1, needed - len(differences)))
+    return Equivalence(interval, "equivalent" if answer else "different", 0)
+
 
 @dataclass(frozen=True)
 class EngineAccuracy:
     """Final accuracies of one network with one engine.
 
     Attributes:
-        accuracies: in per cent, of the seeds that both this engine and `reference` trained.
-        difference: mean over the seeds of the accuracy minus that of `reference` with the same seed, in percentage
-            points, with its Student-t interval (of no width for one seed); None for `reference` itself.
+        accuracies: fractions of 1, of the seeds that both this engine and `reference` trained.
+        differences: each minus that of `reference` with the same seed; empty for `reference` itself.
     """
 
     architecture: str
     engine: str
     accuracies: Sequence[float]
-    difference: Interval | None
+    differences: Sequence[float]
+
+    @property
+    def equivalence(self) -> Equivalence | None:
+        """None for `reference` itself."""
+        return equivalence(self.differences) if self.differences else None
 
 
 def engine_accuracies(group: Group) -> list[EngineAccuracy]:
@@ -43,8 +88,8 @@ def engine_accuracies(group: Group) -> list[EngineAccuracy]:
 
 def _engine_accuracy(series: Series, control: Series) -> EngineAccuracy:
     own, control_own = _final(series, control)
-    difference = None if series is control else mean_of([a - b for a, b in zip(own, control_own, strict=True)])
-    return EngineAccuracy(series.architecture, series.engine, own, difference)
+    differences = [] if series is control else [a - b for a, b in zip(own, control_own, strict=True)]
+    return EngineAccuracy(series.architecture, series.engine, own, differences)
 
 
 def _comparable(series: Series, control: Series) -> bool:
@@ -56,7 +101,7 @@ def _comparable(series: Series, control: Series) -> bool:
 
 
 def _final(series: Series, control: Series) -> tuple[list[float], list[float]]:
-    """Final accuracies of the seeds that both have, in percent."""
-    own, control_own = ({r.seed: 100 * r.epochs[-1].test_accuracy for r in s.accuracies} for s in (series, control))
+    """Final accuracies of the seeds that both have."""
+    own, control_own = ({r.seed: r.epochs[-1].test_accuracy for r in s.accuracies} for s in (series, control))
     shared = sorted(own.keys() & control_own.keys())
     return [own[seed] for seed in shared], [control_own[seed] for seed in shared]

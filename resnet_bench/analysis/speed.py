@@ -1,159 +1,316 @@
-"""How fast a step is, compared with the least time this machine allows and with plain PyTorch in the same rounds."""
+"""How fast a step is in the course of a training, beside plain PyTorch, the baseline and the machine's least time.
+
+Ratios are paired: a process measured both networks or engines, in turn, so what it keeps for its whole life and how the
+machine drifted is in both, and drops out (`analysis.ratios`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, median
+from statistics import fmean
+from typing import NamedTuple
 
 from resnet_bench import paper
+from resnet_bench.analysis.drift import drift_during_run
+from resnet_bench.analysis.ratios import paired_ratio
+from resnet_bench.analysis.replicates import Origin, Replicates, Unit, epoch_seconds, origin, replicates
 from resnet_bench.analysis.series import Group, Series, in_one_mode
-from resnet_bench.schema import EpochTimeResult
+from resnet_bench.results.samples import Run
+from resnet_bench.schema import EpochTimeResult, Interval
 
 PLAIN = ("reference", "loader")
 """Engine and pipeline of the paper's plain PyTorch script, which the others are compared with."""
 
-Round = tuple[tuple[str, str], str, int]
-"""Which runs were measured in turn (`Run.together`), the mode, and the number of the round."""
+DRIFT_LIMIT = 0.25
+"""Relative change of a rate between start and end of a session beyond which no least time is told from its rates."""
+
+MODE_MARGIN = 0.05
+"""How far the sampled time of an epoch may lie from that of the whole epoch and count as the same."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two times that the same processes measured.
+
+    Attributes:
+        value: the geometric mean over the processes or, where there are several sessions, over these.
+        interval: None for fewer than `MIN_PROCESSES` of them: then there is no verdict either.
+        count: how many there are.
+    """
+
+    value: float
+    interval: Interval | None
+    count: int
+    unit: Unit
+
+
+@dataclass(frozen=True)
+class LeastTime:
+    """What the model says a step takes at least on this machine, and whether that can be.
+
+    Attributes:
+        seconds: by the model (`machine.step_bound`).
+        beaten: some process's mean step took less.
+        drift: the largest relative change of a rate between the start and the end of a session.
+    """
+
+    seconds: float
+    beaten: bool
+    drift: float
+
+    @property
+    def stands(self) -> bool:
+        """Whether it may be told: nothing beat it, and the rates that it comes from held."""
+        return not self.beaten and self.drift <= DRIFT_LIMIT
 
 
 @dataclass(frozen=True)
 class StepSpeed:
-    """A step of one network under one setting, or of the study's five together.
+    """A step of one network under one setting, or of the study's five together; the mean over the training.
 
     Attributes:
-        architecture: None for the five, whose steps are added up round by round.
-        step_seconds: of each round.
+        series: of the network, or of the five, whose steps are added up process by process.
+        step: seconds.
         updated_share: the fraction of the parameters that the mean step's optimiser updated; None where a file does not
             tell.
-        bound_seconds: the least time of such a step on this machine; None where it was not calibrated.
-        times_faster: plain PyTorch's time over this one, for each round in which both were measured.
+        least_time: None where the machine was not calibrated.
+        times_as_fast: plain PyTorch's time over this one; None where no process measured both.
+        to_baseline: this time over the baseline's under the same setting; None where no process measured both.
     """
 
-    architecture: str | None
-    engine: str
-    pipeline: str
-    step_seconds: Sequence[float]
+    series: tuple[Series, ...]
+    step: Replicates
     updated_share: float | None
-    bound_seconds: float | None
-    times_faster: Sequence[float]
+    least_time: LeastTime | None
+    times_as_fast: Ratio | None
+    to_baseline: Ratio | None
 
     @property
-    def bound_fraction(self) -> float | None:
-        """The bound over the median step; None without either."""
-        return self.bound_seconds / median(self.step_seconds) if self.bound_seconds and self.step_seconds else None
+    def least_share(self) -> float | None:
+        """The least time over the step's; None where there is none that stands."""
+        return self.least_time.seconds / self.step.mean if self.least_time and self.least_time.stands else None
 
 
 @dataclass(frozen=True)
 class ModeCheck:
-    """Seconds of an epoch of one network, measured both ways: each whole epoch, and what each sampled block says."""
+    """Seconds of an epoch of one network, measured both ways in the same processes.
 
-    architecture: str
-    engine: str
-    full: Sequence[float]
-    sampled: Sequence[float]
+    Attributes:
+        full: of whole epochs.
+        sampled: as blocks at points of the training say.
+        ratio: sampled over full.
+    """
+
+    series: Series
+    full: Replicates
+    sampled: Replicates
+    ratio: Ratio
 
     @property
-    def ratio(self) -> float:
-        """Mean of the sampled over mean of the whole epochs."""
-        return mean(self.sampled) / mean(self.full)
+    def same(self) -> bool | None:
+        """Whether the sampled time is within `MODE_MARGIN` of the whole epochs'; None where that cannot be told.
+
+        A test of equivalence: yes where the whole interval of the ratio lies within the margin, no where all of it lies
+        beyond.
+        """
+        interval, low, high = self.ratio.interval, 1 - MODE_MARGIN, 1 + MODE_MARGIN
+        if interval is None:
+            return None
+        if low <= interval.low and interval.high <= high:
+            return True
+        return False if interval.high < low or high < interval.low else None
+
+
+class PointTime(NamedTuple):
+    """Seconds of a step at one point of the training.
+
+    Attributes:
+        step: steps of the training before it.
+        aged: some steps before it were not trained: idle units were only carried on.
+    """
+
+    step: int
+    aged: bool
+    seconds: Replicates
 
 
 def step_speeds(group: Group) -> list[StepSpeed]:
     """One for each network and engine that was timed; then the five networks together, for each engine that ran all."""
-    timed = [s for s in group.series if rounds(s)]
-    return [_step_speed(timed, s) for s in timed] + _five_together(timed)
+    timed = [s for s in group.series if step_times(s)]
+    speeds = [_step_speed(timed, s) for s in timed] + _five_together(timed)
+    return [speed for speed in speeds if speed]
 
 
 def mode_checks(group: Group) -> list[ModeCheck]:
-    """One for each network that was measured in whole epochs and in sampled blocks."""
+    """One for each network that the same processes measured in whole epochs and in sampled blocks."""
     checks = []
     for s in group.series:
         full, sampled = (
-            [value for r in s.times if r.mode == mode for value in r.epoch_times.values()]
+            _by_origin(
+                value
+                for run in s.timed
+                if isinstance(run.result, EpochTimeResult) and run.result.mode == mode
+                for value in epoch_seconds(run.result, run.together[0])
+            )
             for mode in ("full", "sampled")
         )
-        if full and sampled:
-            checks.append(ModeCheck(s.architecture, s.engine, full, sampled))
+        both = [replicates((o, side[o]) for o in full if o in sampled) for side in (full, sampled)]
+        found = ratio(full, sampled)
+        if found and both[0] and both[1]:
+            checks.append(ModeCheck(s, both[0], both[1], found))
     return checks
 
 
-def rounds(series: Series) -> dict[Round, float]:
-    """Seconds of a step in each round; of one mode where there are several."""
-    kept = in_one_mode(series.times)
-    return {
-        (run.together, run.result.mode, b.round): b.seconds / b.steps
-        for run in series.timed
-        if isinstance(run.result, EpochTimeResult) and run.result in kept
-        for b in run.result.blocks
-    }
-
-
-def ratios(slow: Mapping[Round, float], quick: Mapping[Round, float]) -> list[float]:
-    """Time in `slow` over time in `quick`, for each round in which both were measured."""
-    return [slow[key] / quick[key] for key in slow if key in quick]
-
-
-def _step_speed(timed: Sequence[Series], series: Series) -> StepSpeed:
-    steps, plain = rounds(series), _plain(timed, series)
-    return StepSpeed(
-        architecture=series.architecture,
-        engine=series.engine,
-        pipeline=str(series.setting["pipeline"]),
-        step_seconds=list(steps.values()),
-        updated_share=_updated_share([series]),
-        bound_seconds=series.step_bound(),
-        times_faster=ratios(rounds(plain), steps) if plain else [],
+def step_times(series: Series) -> dict[Origin, float]:
+    """{process: seconds of a step, the mean over the training}."""
+    return _by_origin(
+        (origin(result, run.together[0], i), seconds)
+        for run, result in measured(series)
+        for i, seconds in result.step_times.items()
     )
 
 
-def _five_together(timed: Sequence[Series]) -> list[StepSpeed]:
+def epoch_replicates(series: Series) -> Replicates | None:
+    """The values whose mean `Series.epoch_time` tells: of processes or, where there are several, of sessions."""
+    runs = [(result, run.together[0]) for run, result in measured(series) if result.epoch_times]
+    trainings = [(result, "") for result in series.timed_trainings]
+    return replicates(value for result, session in runs or trainings for value in epoch_seconds(result, session))
+
+
+def over_training(series: Series) -> list[PointTime]:
+    """The time of a step at each point of the training; empty for files without points."""
+    results = [(run, result) for run, result in measured(series) if result.points]
     found = []
-    for key in dict.fromkeys(_key(s) for s in timed):
-        by_name = {s.architecture: s for s in timed if _key(s) == key}
-        if not set(paper.PUBLISHED) <= set(by_name):
-            continue
-        five = [by_name[name] for name in paper.PUBLISHED]
-        sums = _sum([rounds(s) for s in five])
-        plain = [p for s in five if (p := _plain(timed, s))]
-        bounds = [b for s in five if (b := s.step_bound())]
-        found.append(
-            StepSpeed(
-                architecture=None,
-                engine=key[0],
-                pipeline=key[1],
-                step_seconds=list(sums.values()),
-                updated_share=_updated_share(five),
-                bound_seconds=sum(bounds) if len(bounds) == len(five) else None,
-                times_faster=ratios(_sum([rounds(p) for p in plain]), sums) if len(plain) == len(five) else [],
-            )
+    for i, point in enumerate(results[0][1].points if results else ()):
+        seconds = replicates(
+            (origin(result, run.together[0], process), value)
+            for run, result in results
+            for process, value in result.point_step_times.get(i, {}).items()
         )
+        if seconds:
+            found.append(PointTime(point.step, any(r.points[i].state == "aged" for _, r in results), seconds))
     return found
 
 
+def least_time(series: Series) -> LeastTime | None:
+    """The model's least time of a step, mean over the results; None where the machine was not calibrated."""
+    known = [(run, r, r.step_bound_seconds) for run, r in measured(series) if r.step_bound_seconds]
+    if not known:
+        return None
+    drifts = [abs(change) for run, _, _ in known for change in drift_during_run(run.machine).values()]
+    return LeastTime(
+        seconds=fmean(bound for _, _, bound in known),
+        beaten=any(seconds < bound for _, r, bound in known for seconds in r.step_times.values()),
+        drift=max(drifts, default=0.0),
+    )
+
+
+def ratio(base: Mapping[Origin, float], other: Mapping[Origin, float]) -> Ratio | None:
+    """OTHER over BASE, paired by process or, where there are several sessions, by session.
+
+    None where no process measured both.
+    """
+    below, above = (replicates((o, side[o]) for o in base if o in other) for side in (base, other))
+    if not below or not above:
+        return None
+    common = [key for key in below.values if key in above.values]
+    if not common:
+        return None
+    pairs = [(below.values[key], above.values[key]) for key in common]
+    value = math.exp(fmean(math.log(b / a) for a, b in pairs))
+    return Ratio(value, paired_ratio([a for a, _ in pairs], [b for _, b in pairs]), len(pairs), below.unit)
+
+
+def measured(series: Series) -> list[tuple[Run, EpochTimeResult]]:
+    """The results that measured one quantity, with their runs; a run's `together` tells its session."""
+    kept = {id(r) for r in in_one_mode(series.times)}
+    return [
+        (run, run.result) for run in series.timed if isinstance(run.result, EpochTimeResult) and id(run.result) in kept
+    ]
+
+
+def _by_origin(values: Iterable[tuple[Origin, float]]) -> dict[Origin, float]:
+    """{process: mean of its values}."""
+    found: dict[Origin, list[float]] = {}
+    for process, value in values:
+        found.setdefault(process, []).append(value)
+    return {process: fmean(own) for process, own in found.items()}
+
+
+def _step_speed(timed: Sequence[Series], series: Series) -> StepSpeed | None:
+    return _speed([series], _plain(timed, [series]), _baseline(timed, series))
+
+
+def _five_together(timed: Sequence[Series]) -> list[StepSpeed | None]:
+    by_setting: dict[str, dict[str, Series]] = {}
+    for s in timed:
+        by_setting.setdefault(json.dumps(s.setting_without("epochs"), sort_keys=True), {})[s.architecture] = s
+    found = []
+    for by_name in by_setting.values():
+        if set(paper.PUBLISHED) <= set(by_name):
+            five = [by_name[name] for name in paper.PUBLISHED]
+            found.append(_speed(five, _plain(timed, five), None))
+    return found
+
+
+def _speed(series: Sequence[Series], plain: Sequence[Series], baseline: Series | None) -> StepSpeed | None:
+    """Of one network, or of several whose steps are added up; None where no process measured all of them."""
+    steps = _sum([step_times(s) for s in series])
+    step = replicates(steps.items())
+    if step is None:
+        return None
+    least = [found for s in series if (found := least_time(s))]
+    return StepSpeed(
+        series=tuple(series),
+        step=step,
+        updated_share=_updated_share(series),
+        least_time=_least_together(least) if len(least) == len(series) else None,
+        times_as_fast=ratio(steps, _sum([step_times(p) for p in plain])) if plain else None,
+        to_baseline=ratio(step_times(baseline), steps) if baseline else None,
+    )
+
+
+def _least_together(times: Sequence[LeastTime]) -> LeastTime:
+    seconds = sum(t.seconds for t in times)
+    return LeastTime(seconds, any(t.beaten for t in times), max(t.drift for t in times))
+
+
 def _updated_share(series: Sequence[Series]) -> float | None:
-    counts = [(r.parameters, r.updated_parameters) for s in series for r in s.times]
+    counts = [(r.parameters, r.updated_parameters) for s in series for _, r in measured(s)]
     if any(updated is None for _, updated in counts):
         return None
     return sum(updated or 0 for _, updated in counts) / sum(parameters for parameters, _ in counts)
 
 
-def _plain(timed: Sequence[Series], series: Series) -> Series | None:
-    """The plain run of the same network with the same threads and recipe; None for the plain run itself."""
+def _plain(timed: Sequence[Series], series: Sequence[Series]) -> list[Series]:
+    """The plain runs of these networks with the same threads and recipe; empty where one lacks or is itself plain."""
     may_differ = ("engine", "pipeline", "workers", "epochs")
-    setting = series.setting_without(*may_differ)
-    for other in timed:
-        same = other.architecture == series.architecture and other.setting_without(*may_differ) == setting
-        if same and _key(other) == PLAIN and _key(series) != PLAIN:
-            return other
-    return None
+    found = []
+    for s in series:
+        setting = s.setting_without(*may_differ)
+        for other in timed:
+            same = other.architecture == s.architecture and other.setting_without(*may_differ) == setting
+            if same and _key(other) == PLAIN and _key(s) != PLAIN:
+                found.append(other)
+                break
+    return found if len(found) == len(series) else []
+
+
+def _baseline(timed: Sequence[Series], series: Series) -> Series | None:
+    """The baseline under the same setting; None for the baseline itself."""
+    setting = series.setting_without("epochs")
+    same = (s for s in timed if s.architecture == "baseline" and s.setting_without("epochs") == setting)
+    return next(same, None) if series.architecture != "baseline" else None
 
 
 def _key(series: Series) -> tuple[str, str]:
     return series.engine, str(series.setting["pipeline"])
 
 
-def _sum(parts: Sequence[Mapping[Round, float]]) -> dict[Round, float]:
-    """The sum of the parts in each round that all of them have."""
-    shared = set.intersection(*(set(p) for p in parts))
-    return {key: sum(p[key] for p in parts) for key in sorted(shared)}
+def _sum(parts: Sequence[Mapping[Origin, float]]) -> dict[Origin, float]:
+    """The sum of the parts in each process that measured all of them."""
+    first, *others = parts
+    return {o: sum(p[o] for p in parts) for o in first if all(o in p for p in others)}

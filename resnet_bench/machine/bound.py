@@ -1,11 +1,11 @@
-"""How fast a training step can be on a calibrated machine: its traffic and its arithmetic at the measured rates."""
+"""Model of the least time of a training step: its traffic and its arithmetic at the rates measured on the machine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from resnet_bench.architectures import Architecture, convolutions, parameter_count
-from resnet_bench.machine.calibration import STATE_BYTES, Calibration
+from resnet_bench.machine.calibration import STATE_BYTES, Calibration, Measurement
 
 READ_BYTES = 4
 """Bytes that the forward pass moves for one parameter: it reads the value."""
@@ -16,7 +16,7 @@ UPDATE_BYTES = 2 * STATE_BYTES
 
 @dataclass(frozen=True)
 class Bound:
-    """The least time of one training step, and its parts.
+    """The model of the least time of one training step, and its parts.
 
     Attributes:
         bytes_moved: bytes of parameters and moments that are read or written.
@@ -45,6 +45,29 @@ class Bound:
         return self.arithmetic_seconds + max(self.memory_seconds, self.fc_arithmetic_seconds)
 
 
+def best_rates(*calibrations: Calibration) -> Calibration:
+    """The best rates seen in a session: of each measurement the one with the highest median.
+
+    A calibration on a machine that is busy for a moment gives rates that a step beats later. So the model of the least
+    time is computed from the best ones.
+
+    Args:
+        calibrations: of one machine, one or more.
+
+    Raises:
+        ValueError: where they used different numbers of threads, because these rates do not compare.
+    """
+    first, *others = calibrations
+    if any(c.threads != first.threads for c in others):
+        raise ValueError("Calibrations with different numbers of threads measure different things.")
+    best: dict[str, Measurement] = {}
+    for calibration in calibrations:
+        for name, measured in calibration.measurements.items():
+            if name not in best or measured.median > best[name].median:
+                best[name] = measured
+    return first.model_copy(update={"seconds": sum(c.seconds for c in calibrations), "measurements": best})
+
+
 def step_bound(
     architecture: Architecture,
     batch_size: int,
@@ -53,9 +76,9 @@ def step_bound(
     read_parameters: float | None = None,
     updated_parameters: float | None = None,
 ) -> Bound:
-    """The least time that any engine can take for a training step with Adam in float32 on the calibrated machine.
+    """Model of the least time that a training step with Adam in float32 takes on the calibrated machine.
 
-    The bound counts, at the rates measured at the networks' own sizes:
+    The model counts, at the rates measured at the networks' own sizes:
 
     - memory: the forward pass reads each parameter (4 bytes), and the update reads and writes its value and two moments
       (24 bytes). This assumes the best organisation known: the gradient of a weight is formed inside the update and
@@ -67,15 +90,15 @@ def step_bound(
       matrix products, at the rate of the square matrix product. Batch norm, ReLU, loss and the arithmetic of Adam are
       not counted.
 
-    A step can still be faster than this, for two reasons. Some of the parameters and moments, up to the size of the L3
-    cache, may stay in the cache from one step to the next, which the calibration does not see. And an engine may
-    compute a convolution in another way than torch, or with fewer operations than its definition has (Winograd). The
-    rates of the convolutions are those at batch size 4, whatever `batch_size` is.
+    It is a model and no bound: a step can still be faster, for two reasons. Some of the parameters and moments, up to
+    the size of the L3 cache, may stay in the cache from one step to the next, which the calibration does not see. And
+    an engine may compute a convolution in another way than torch, or with fewer operations than its definition has
+    (Winograd). The rates of the convolutions are those at batch size 4, whatever `batch_size` is.
 
     Args:
         architecture: the network.
         batch_size: images in a step.
-        calibration: of the machine.
+        calibration: of the machine; for what a session measured, its `best_rates`.
         num_classes: outputs of the network.
         read_parameters: parameters that the forward pass of the mean step reads; it need not read those that only meet
             zeros. None stands for all.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from statistics import mean
+from statistics import fmean
 
-from resnet_bench.analysis.agreement import EngineAccuracy, engine_accuracies
+from resnet_bench.analysis.agreement import ERROR, MARGIN, EngineAccuracy, Equivalence, engine_accuracies
+from resnet_bench.analysis.conditions import MOST_PLANNED, TYPICAL_SPREAD
 from resnet_bench.analysis.series import Group
 from resnet_bench.render.captions import dataset_text, group_machine_text
 from resnet_bench.render.table import Table
+
+_POINTS = f"{100 * MARGIN:g} point{'' if MARGIN == 0.01 else 's'}"
 
 
 def agreement(group: Group) -> Table | None:
@@ -15,21 +18,40 @@ def agreement(group: Group) -> Table | None:
     rows = [_row(found) for found in engine_accuracies(group)]
     if not rows:
         return None
-    columns = ["Network", "Engine", "Seeds", "Final accuracy (%)", "Minus reference (points)"]
+    columns = ["Network", "Engine", "Seeds", "Final accuracy (%)", "Minus reference (points)", "The same training?"]
     where = f"{dataset_text(group.dataset)}; {group_machine_text(group)}"
     caption = f"{where}. Mean over the seeds, in brackets the lowest and the highest."
     notes = [
         "Minus reference: seed by seed, for a seed's initial weights and batches are the same with every engine; mean "
-        "with its 95 % Student-t interval. One that holds 0 shows no difference; its width is what few seeds can miss."
+        f"with its {1 - 2 * ERROR:.0%} Student-t interval. Equivalent: it lies wholly within ±{_POINTS} (two one-sided "
+        f"tests, false in at most {ERROR:.0%} of cases). Different: wholly outside. The margin was set beforehand.",
+        "More seeds: so many would tell if mean and scatter stay; where there is one seed, if seeds scatter by "
+        f"{100 * TYPICAL_SPREAD:.1f} points, as in reports/accuracy-cifar10.",
     ]
     return Table("Accuracy of the engines", columns, rows, caption, notes)
 
 
 def _row(found: EngineAccuracy) -> list[str]:
-    a, difference = found.accuracies, found.difference
-    spread = f"{mean(a):.1f} [{min(a):.1f}, {max(a):.1f}]"
-    text = "–"
-    if difference is not None:
-        text = f"{difference.estimate:+.1f}"
-        text += f" [{difference.low:+.1f}, {difference.high:+.1f}]" if len(a) > 1 else ""
-    return [found.architecture, found.engine, str(len(a)), spread, text]
+    accuracies = [100 * accuracy for accuracy in found.accuracies]
+    spread = f"{fmean(accuracies):.1f} [{min(accuracies):.1f}, {max(accuracies):.1f}]"
+    equivalence = found.equivalence
+    texts = ["–", "–"] if equivalence is None else [_difference(found, equivalence), _verdict(equivalence)]
+    return [found.architecture, found.engine, str(len(accuracies)), spread, *texts]
+
+
+def _difference(found: EngineAccuracy, equivalence: Equivalence) -> str:
+    """`+0.3 [-0.2, +0.8]`; of fewer seeds than an interval needs, each difference: `+0.3, -0.1`."""
+    if equivalence.interval is None:
+        return ", ".join(f"{100 * difference:+.1f}" for difference in found.differences)
+    i = equivalence.interval
+    return f"{100 * i.estimate:+.1f} [{100 * i.low:+.1f}, {100 * i.high:+.1f}]"
+
+
+def _verdict(equivalence: Equivalence) -> str:
+    if equivalence.verdict == "equivalent":
+        return f"equivalent within ±{_POINTS}"
+    if equivalence.verdict == "different":
+        return f"different by more than {_POINTS}"
+    if equivalence.more_seeds is None:
+        return f"cannot tell, even with {MOST_PLANNED:,} seeds"
+    return f"cannot tell: about {equivalence.more_seeds} more seed{'' if equivalence.more_seeds == 1 else 's'}"

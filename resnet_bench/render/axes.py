@@ -10,7 +10,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from resnet_bench import paper
+from resnet_bench.analysis.replicates import Replicates
 from resnet_bench.schema import Interval
 
 if TYPE_CHECKING:
@@ -75,6 +78,49 @@ def draw_curve(axes: Axes, architecture: str, points: Sequence[tuple[int, Interv
     axes.plot(epochs, values, color=color, marker=marker, linestyle=line, label=f"{architecture}, measured")
 
 
+def draw_course(axes: Axes, architecture: str, points: Sequence[tuple[float, Replicates]]) -> None:
+    """Draw the milliseconds of a step over epochs: their mean as a line, their range as a band, each as a point."""
+    color, marker, line = network_style(architecture)
+    epochs = [epoch for epoch, _ in points]
+    values = [[1e3 * v for v in found.values.values()] for _, found in points]
+    axes.fill_between(epochs, [min(own) for own in values], [max(own) for own in values], color=color, alpha=0.18, lw=0)
+    for epoch, own in zip(epochs, values, strict=True):
+        axes.plot([epoch] * len(own), own, color=color, marker=".", markersize=3, linestyle="none", alpha=0.6)
+    means = [1e3 * found.mean for _, found in points]
+    axes.plot(epochs, means, color=color, marker=marker, linestyle=line, label=architecture)
+
+
+def draw_replicates(
+    axes: Axes,
+    values: Replicates,
+    at: float,
+    beside: float,
+    factor: float,
+    color: str = "black",
+    horizontal: bool = False,
+) -> None:
+    """Draw the value of each process as a small point, and the interval of their mean, if there is one, as a bar.
+
+    Args:
+        at: the place of the bar on the other axis.
+        beside: the place of the points there, where they are not hidden.
+        factor: what the values are multiplied by.
+        horizontal: whether the values run along the horizontal axis.
+    """
+    points = [factor * value for value in values.values.values()]
+    others = [beside] * len(points)
+    places = (points, others) if horizontal else (others, points)
+    axes.scatter(*places, s=7, color=color, edgecolors="white", linewidths=0.4, zorder=5)
+    if interval := values.interval:
+        ends = [[factor * (interval.estimate - interval.low)], [factor * (interval.high - interval.estimate)]]
+        mean = factor * interval.estimate
+        style: dict[str, Any] = {"color": color, "capsize": 3, "fmt": "none", "zorder": 4}
+        if horizontal:
+            axes.errorbar(mean, at, xerr=ends, **style)
+        else:
+            axes.errorbar(at, mean, yerr=ends, **style)
+
+
 def draw_published_accuracy(axes: Axes, architecture: str) -> None:
     """Draw the published peak as a line, and a published final accuracy as a point at the last epoch, in per cent."""
     published = paper.PUBLISHED[architecture]
@@ -111,9 +157,13 @@ def marker_legend(architectures: Sequence[str], hollow: str) -> Iterator[Any]:
         yield Line2D([], [], color=grey, markerfacecolor=white, marker="o", ls="none", markersize=8, label=hollow)
 
 
-def minutes_or_seconds(seconds: Sequence[float]) -> tuple[float, str]:
-    """What to divide seconds by and what to call the result: minutes where all measured times are a minute or more."""
-    return (60.0, "min") if min(seconds) >= 60 else (1.0, "s")
+def line_legend(architectures: Sequence[str]) -> Iterator[Any]:
+    """Legend entries: marker and line of each network."""
+    from matplotlib.lines import Line2D
+
+    for architecture in architectures:
+        color, marker, line = network_style(architecture)
+        yield Line2D([], [], color=color, marker=marker, linestyle=line, label=architecture)
 
 
 def scale_time_axis(axes: Axes, values: Sequence[float], log: bool = False) -> None:
@@ -126,6 +176,15 @@ def scale_time_axis(axes: Axes, values: Sequence[float], log: bool = False) -> N
         set_log_ticks(axes.yaxis, positive)
     else:
         axes.set_ylim(0, 1.1 * max(values, default=1.0) or 1.0)
+
+
+def scale_epoch_axis(axes: Axes, epochs: Sequence[float]) -> None:
+    """Make the horizontal axis one of square roots, which spreads the first epoch, where points are close together."""
+    axes.set_xscale("function", functions=(lambda x: np.sign(x) * np.sqrt(np.abs(x)), lambda x: np.sign(x) * x**2))
+    last, margin = max(epochs), 0.03
+    axes.set_xlim(-last * margin**2, last * (1 + margin) ** 2)
+    whole = sorted({epoch for epoch in epochs if epoch == int(epoch)})
+    axes.set_xticks(whole, [f"{epoch:g}" for epoch in whole])
 
 
 def set_log_ticks(axis: Any, values: Sequence[float]) -> None:

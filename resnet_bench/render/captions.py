@@ -1,12 +1,18 @@
-"""What captions and notes say of data set, machine, settings and drift, and what tells series and groups apart."""
+"""What captions and notes say of data set, machine, settings, drift and how times were measured.
+
+Also what tells series and groups apart.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from resnet_bench import identity
+from resnet_bench.analysis.replicates import Unit, measured_in
 from resnet_bench.analysis.series import Distinction, Group, Series
+from resnet_bench.analysis.speed import measured
 from resnet_bench.schema import DatasetInfo
 from resnet_bench.wording import short
 
@@ -109,3 +115,59 @@ def value_text(key: str, value: Any) -> str:
     if key in ("workers", "threads", "epochs"):
         return f"{value} {key if value != 1 else key[:-1]}"
     return f"{key.replace('_', ' ')} {value}"
+
+
+def measured_text(series: Series) -> str:
+    """How its epoch time was measured; empty where it was not.
+
+    `5 processes, one after the other; 160 blocks of steps at 8 points of the training (after 0, 200, … steps)`.
+    """
+    runs = measured(series)
+    if not runs:
+        return ""
+    results = [result for _, result in runs]
+    sessions, processes = len({run.together[0] for run, _ in runs}), sum(max(1, len(r.processes)) for r in results)
+    blocks, first = sum(len(r.blocks) for r in results), results[0]
+    where = f"{sessions} sessions, " if sessions > 1 else ""
+    where += counted(processes, "process") + (", one after the other" if processes > 1 else "")
+    if first.mode == "full":
+        return f"{where}; {counted(blocks, 'whole epoch')}"
+    if not first.points:
+        reach = max(r.warmup_steps + sum(b.steps for b in r.blocks) for r in results)
+        return f"{where}; {counted(blocks, 'block')} of steps among the first {reach:,} of the training"
+    points = f"{counted(len(first.points), 'point')} of the training ({steps_text([p.step for p in first.points])})"
+    return f"{where}; {counted(blocks, 'block')} of steps at {points}"
+
+
+def measurement_notes(group: Group) -> list[str]:
+    """How the epoch times of the group were measured: once, or for each network where they differ."""
+    found: dict[str, list[str]] = {}
+    for s in group.series:
+        if text := measured_text(s):
+            found.setdefault(text, []).append(name(group, s))
+    if len(found) == 1:
+        return [f"Each network was measured in {text}." for text in found]
+    return [f"Measured in {text}: {', '.join(names)}." for text, names in found.items()]
+
+
+def no_interval(found: Iterable[tuple[int, Unit]]) -> list[str]:
+    """`1 process: no interval.`, for each number of processes or sessions that is too small."""
+    return [f"{count_text(*few)}: no interval." for few in dict.fromkeys(found)]
+
+
+def count_text(count: int, unit: Unit) -> str:
+    """`3 processes`."""
+    return measured_in(count, unit).removeprefix("measured in ")
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 process`, `1,200 steps`."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def steps_text(steps: Sequence[int]) -> str:
+    """`after 0, 200 and 1,000 steps`."""
+    texts = [f"{step:,}" for step in steps]
+    listed = " and ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
+    return f"after {listed} step{'' if list(steps) == [1] else 's'}"

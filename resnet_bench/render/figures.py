@@ -1,32 +1,37 @@
-"""The study's Figures 7–10 and three of our own, made from results: data first, drawn on request."""
+"""The study's Figures 7–10 and four of our own, made from results: data first, drawn on request."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_bench import paper
+from resnet_bench.analysis.replicates import Replicates, replicates
 from resnet_bench.analysis.series import Group, Series, groups, in_order
+from resnet_bench.analysis.speed import LeastTime, epoch_replicates, least_time, over_training, step_times
 from resnet_bench.files import atomic_write, make_folder
 from resnet_bench.render import captions
 from resnet_bench.render.axes import (
     PHASE_STYLES,
     PUBLISHED_LINE,
+    draw_course,
     draw_curve,
     draw_published_accuracy,
     draw_published_value,
+    draw_replicates,
+    line_legend,
     marker_legend,
-    minutes_or_seconds,
     network_style,
+    scale_epoch_axis,
     scale_time_axis,
     set_log_ticks,
 )
-from resnet_bench.render.captions import dataset_text, setting_text
+from resnet_bench.render.captions import dataset_text, setting_text, steps_text
 from resnet_bench.render.drawing import Figure, require_matplotlib
-from resnet_bench.render.table import significant
+from resnet_bench.render.table import minutes_or_seconds, significant
 from resnet_bench.results.samples import Samples
 
 if TYPE_CHECKING:
@@ -44,6 +49,7 @@ def figures(samples: Samples) -> tuple[list[Figure], list[str]]:
     ]
     makers += [
         ("Parameters against epoch time", _parameters_against_time),
+        ("Time of a step over the training", _step_over_training),
         ("Time of a step by phase", _step_by_phase),
         ("Fraction of the machine's limit", _fraction_of_limit),
     ]
@@ -220,10 +226,10 @@ def _parameters_against_time(group: Group) -> list[Figure]:
             for s, t in timed:
                 if captions.label(group, s) == label:
                     color, marker, _ = network_style(s.architecture)
-                    low, high = (t.seconds if end is None else end for end in (t.low, t.high))
-                    error = [[max(0, t.seconds - low) / divisor], [max(0, high - t.seconds) / divisor]]
-                    at = (s.parameters / 1e6, t.seconds / divisor)
-                    axes.errorbar(*at, yerr=error, color=color, marker=marker, markersize=8, capsize=3)
+                    axes.plot(s.parameters / 1e6, t.seconds / divisor, color=color, marker=marker, markersize=8)
+                    if processes := epoch_replicates(s):
+                        millions = s.parameters / 1e6
+                        draw_replicates(axes, processes, millions, 1.1 * millions, 1 / divisor, color)
             for a, at in published.items():
                 color, marker, _ = network_style(a)
                 axes.plot(*at, color=color, marker=marker, markerfacecolor="white", markersize=8, zorder=1)
@@ -244,7 +250,10 @@ def _parameters_against_time(group: Group) -> list[Figure]:
         for s, t in timed
     )
     scaled = ", scaled to the images in use" if scale != 1 else ""
-    notes = [f"Bars: 95 % interval of the epoch time. Both axes are logarithmic. Hollow: published{scaled}."]
+    notes = [
+        _replicates_text(epoch_replicates(s) for s, _ in timed),
+        f"Both axes are logarithmic. Hollow: published{scaled}.",
+    ]
     if any(s.architecture == "blocks2" for s, _ in timed):
         notes.append("The paper prints no parameter count of blocks2, so its published time has no point here.")
     return [
@@ -260,12 +269,64 @@ def _parameters_against_time(group: Group) -> list[Figure]:
     ]
 
 
+def _step_over_training(group: Group) -> list[Figure]:
+    """The time of a step at the points of the training at which it was measured, a panel for each setting."""
+    courses = [(s, course) for s in group.series if len(course := over_training(s)) > 1]
+    if not courses:
+        raise _Lacking("it needs epoch times that were measured at two points of the training or more")
+    labels = list(dict.fromkeys(captions.label(group, s) for s, _ in courses))
+    architectures = in_order(s.architecture for s, _ in courses)
+    columns = min(3, len(labels))
+    rows = -(-len(labels) // columns)
+
+    def draw(canvas: Canvas) -> None:
+        grid = canvas.subplots(rows, columns, squeeze=False)
+        for axes, label in zip(grid.flat, labels, strict=False):
+            shown = [(s, course) for s, course in courses if captions.label(group, s) == label]
+            for s, course in shown:
+                draw_course(axes, s.architecture, [(p.step / s.steps_per_epoch, p.seconds) for p in course])
+            axes.set(xlabel="epoch (square-root scale)", title=label)
+            scale_epoch_axis(axes, [p.step / s.steps_per_epoch for s, course in shown for p in course])
+            scale_time_axis(axes, [1e3 * v for _, course in shown for p in course for v in p.seconds.values.values()])
+        for axes in grid[:, 0]:
+            axes.set_ylabel("time of a step (ms)")
+        for axes in grid.flat[len(labels) :]:
+            axes.set_axis_off()
+        canvas.legend(handles=list(line_legend(architectures)), loc="outside lower center", ncols=5)
+
+    text = "; ".join(
+        f"{captions.name(group, s)} "
+        + ", ".join(f"{significant(1e3 * p.seconds.mean)} ms {steps_text([p.step])}" for p in course)
+        for s, course in courses
+    )
+    counts = dict.fromkeys((len(p.seconds.values), p.seconds.unit) for _, course in courses for p in course)
+    notes = [
+        f"Lines: mean; bands: range over {' and '.join(captions.count_text(*count) for count in counts)} (points)."
+    ]
+    aged = [captions.name(group, s) for s, course in courses if any(p.aged for p in course)]
+    if aged:
+        notes.append(f"Some states of {', '.join(aged)} were aged, not trained; the table of epoch times says which.")
+    return [
+        Figure(
+            name="step-over-training",
+            title="Time of a training step over the training",
+            alt=f"Line chart of the time of a step in the course of the training: {text}.",
+            caption=" ".join([_about(group, [s for s, _ in courses]), *notes]),
+            context=_context(group),
+            height=1.5 + 3.2 * rows,
+            draw=draw,
+        )
+    ]
+
+
 def _step_by_phase(group: Group) -> list[Figure]:
     """Mean time of a step of every series, in milliseconds and as shares, split by phase."""
     timed = [(s, phases) for s in group.series if (phases := s.step_phases())]
     if not timed:
         raise _Lacking("it needs epoch-time results")
     totals = [max(s.step_seconds() or 0, sum(phases.values())) for s, phases in timed]
+    steps = [replicates(step_times(s).items()) for s, _ in timed]
+    ends = [max(total, _end(values)) for values, total in zip(steps, totals, strict=True)]
     for (_, phases), total in zip(timed, totals, strict=True):
         rest = total - sum(phases.values())
         phases["other"] = rest if rest > 0.01 * total else 0.0
@@ -286,11 +347,13 @@ def _step_by_phase(group: Group) -> list[Figure]:
             )
             share.barh(rows, shares, left=share_starts, height=0.7, **style)
             starts = [start + width for start, width in zip(starts, widths, strict=True)]
-        for row, total in enumerate(totals):
+        for row, (values, total, end) in enumerate(zip(steps, totals, ends, strict=True)):
+            if values:
+                draw_replicates(absolute, values, row, row + 0.22, 1e3, horizontal=True)
             absolute.annotate(
-                significant(1e3 * total), (1e3 * total, row), (3, 0), textcoords="offset points", va="center"
+                significant(1e3 * total), (1e3 * end, row), (5, 0), textcoords="offset points", va="center"
             )
-        absolute.set_xlim(0, 1.12e3 * max(totals))
+        absolute.set_xlim(0, 1.14e3 * max(ends))
         share.set_xlim(0, 100)
         absolute.set_yticks(rows, [captions.name(group, s) for s, _ in timed])
         absolute.invert_yaxis()
@@ -311,7 +374,7 @@ def _step_by_phase(group: Group) -> list[Figure]:
             name="step-by-phase",
             title="Time of a training step by phase",
             alt=f"Stacked bar chart of the mean time of a step: {text}.",
-            caption=_about(group, [s for s, _ in timed]) + " Means over all timed steps.",
+            caption=f"{_about(group, [s for s, _ in timed])} Means over the training. {_replicates_text(steps)}",
             context=_context(group),
             height=1.9 + 0.34 * len(timed),
             draw=draw,
@@ -320,42 +383,80 @@ def _step_by_phase(group: Group) -> list[Figure]:
 
 
 def _fraction_of_limit(group: Group) -> list[Figure]:
-    """The least time of a step on this machine over the measured time, for every series."""
-    bars = [
-        (s, bound / step) for s in group.series if (bound := s.step_bound()) and (step := s.step_seconds()) and s.times
+    """The model of the least time of a step over the measured time, for every series for which it stands."""
+    known = [
+        (s, least, step)
+        for s in group.series
+        if (least := least_time(s)) and (step := replicates(step_times(s).items()))
     ]
-    if not bars:
+    bars = [(s, _shares(least, step)) for s, least, step in known if least.stands]
+    left_out = [f"{captions.name(group, s)} ({_reason_against(least)})" for s, least, _ in known if not least.stands]
+    if not known:
         raise _Lacking("no epoch-time result holds the least time of a step, which needs the machine's calibration")
+    if not bars:
+        raise _Lacking(f"the model of the least time stands for none: {', '.join(left_out)}")
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.subplots()
         colors = [network_style(s.architecture).color for s, _ in bars]
-        values = [100 * fraction for _, fraction in bars]
+        values = [100 * shares.mean for _, shares in bars]
+        ends = [max(value, 100 * _end(shares)) for value, (_, shares) in zip(values, bars, strict=True)]
         axes.barh(range(len(bars)), values, color=colors, edgecolor="black", linewidth=0.6, height=0.7)
-        for row, value in enumerate(values):
-            axes.annotate(f"{value:.1f} %", (value, row), (3, 0), textcoords="offset points", va="center")
+        for row, (value, end, (_, shares)) in enumerate(zip(values, ends, bars, strict=True)):
+            draw_replicates(axes, shares, row, row + 0.22, 100, "#888888", horizontal=True)
+            axes.annotate(f"{value:.1f} %", (end, row), (5, 0), textcoords="offset points", va="center")
         axes.axvline(100, color="black", linestyle=PUBLISHED_LINE)
-        axes.set_xlim(0, 1.1 * max(100, *values))
+        axes.set_xlim(0, 1.1 * max(100, *ends))
         axes.set_yticks(range(len(bars)), [captions.name(group, s) for s, _ in bars])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("least possible time of a step / measured mean time (%)")
+        axes.set_xlabel("model of the least time of a step / measured mean time (%)")
 
-    text = "; ".join(f"{captions.name(group, s)} {fraction:.1%}" for s, fraction in bars)
+    text = "; ".join(f"{captions.name(group, s)} {shares.mean:.1%}" for s, shares in bars)
+    notes = [
+        "100 %: a model of the least time of a step that reads and updates as many parameters as the measured one did, "
+        "by this machine's own measured bandwidth and arithmetic rate.",
+        _replicates_text([shares for _, shares in bars]),
+        *([f"Left out: {', '.join(left_out)}."] if left_out else []),
+    ]
     return [
         Figure(
             name="fraction-of-limit",
-            title="How near a training step comes to the machine's limit",
-            alt=f"Bar chart of the achieved fraction of the machine's limit: {text}.",
-            caption=_about(group, [s for s, _ in bars])
-            + " 100 %: the least time of a step that reads and updates as many parameters as the measured one did, by "
-            "this machine's own measured bandwidth and arithmetic rate. "
-            "Above 100 % the caches held what the bound reads from memory.",
+            title="How near a training step comes to the model of its least time",
+            alt=f"Bar chart of the model of the least time of a step over the measured time: {text}.",
+            caption=" ".join([_about(group, [s for s, _ in bars]), *notes]),
             context=_context(group),
             height=1.5 + 0.34 * len(bars),
             draw=draw,
         )
     ]
+
+
+def _reason_against(least: LeastTime) -> str:
+    if least.beaten:
+        return "a step beat the model"
+    return f"rates differed by {100 * least.drift:.0f} % between start and end"
+
+
+def _shares(least: LeastTime, step: Replicates) -> Replicates:
+    """The least time over the time of a step, for each process."""
+    return Replicates({process: least.seconds / seconds for process, seconds in step.values.items()}, step.unit)
+
+
+def _end(values: Replicates | None) -> float:
+    """The largest value that is drawn of these: of a process, or the end of the interval."""
+    if values is None:
+        return 0.0
+    return max(*values.values.values(), values.interval.high if values.interval else 0.0)
+
+
+def _replicates_text(found: Iterable[Replicates | None]) -> str:
+    """What points and bars are, and where there is no bar."""
+    counts = dict.fromkeys((len(values.values), values.unit, values.interval is None) for values in found if values)
+    points = " and ".join(captions.count_text(count, unit) for count, unit, _ in counts)
+    few = captions.no_interval((count, unit) for count, unit, none in counts if none)
+    bars = "; bars: 95 % intervals of their means" if not all(none for *_, none in counts) else ""
+    return " ".join([f"Small points: {points}{bars}.", *few])
 
 
 def _end_text(series: Series) -> str:

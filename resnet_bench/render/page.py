@@ -18,8 +18,9 @@ import jinja2
 
 from resnet_bench.analysis import claims, comparison
 from resnet_bench.analysis.series import Group, groups
+from resnet_bench.analysis.speed import over_training
 from resnet_bench.errors import UserError
-from resnet_bench.render import captions, claims_table, comparison_tables
+from resnet_bench.render import captions, claims_table, comparison_tables, speed_tables
 from resnet_bench.render.captions import dataset_text, setting_text
 from resnet_bench.render.drawing import require_matplotlib
 from resnet_bench.render.figures import figures
@@ -149,6 +150,7 @@ def _group_facts(group: Group) -> Facts:
         "Settings": setting_text(group),
         "Recipe": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in recipe.items()),
         **_networks(group),
+        **_how_times_were_measured(group),
     }
     return Facts(f"{dataset.name} on {captions.cpu_text(group)}", [i for i in items.items() if i[1]])
 
@@ -168,9 +170,15 @@ def _sizes(accuracies: Sequence[AccuracyResult], times: Sequence[EpochTimeResult
         spread = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
         yield f"trained for {spread} epoch{'' if epochs == [1] else 's'} (seed{'s' * (len(accuracies) > 1)} {seeds})"
     if times:
-        blocks = sum(len(r.blocks) for r in times)
-        modes = " and ".join(sorted({r.mode for r in times}))
-        yield f"timed over {blocks} {modes} block{'' if blocks == 1 else 's'}"
+        yield f"timed in {' and '.join(sorted({r.mode for r in times}))} mode"
+
+
+def _how_times_were_measured(group: Group) -> dict[str, str]:
+    """Processes, blocks and points, and how the states of the points were reached; empty without epoch times."""
+    notes = captions.measurement_notes(group)
+    if any(over_training(s) for s in group.series):
+        notes += speed_tables.aged_notes(group) or ["Every state was trained from the first step on."]
+    return {"How times were measured": " ".join(notes)} if notes else {}
 
 
 def _file_facts(samples: Samples) -> Facts:
@@ -248,10 +256,7 @@ def _made_by(file: ResultFile) -> list[str]:
         if isinstance(r, AccuracyResult) and r.machine is not None:  # only `train` writes it there
             return [f"resnet-bench train {shlex.quote(r.architecture)} {_options(r)} --output {_quoted(file)}"]
         if isinstance(r, AccuracyResult | EpochTimeResult):
-            options = _options(r)
-            if isinstance(r, EpochTimeResult) and r.mode == "full":
-                options += f" --epoch-mode full --rounds {len(r.blocks)}"
-            asked.setdefault((options, r.kind), {})[r.architecture] = None
+            asked.setdefault((_options(r), r.kind), {})[r.architecture] = None
     counted = dict.fromkeys(r.architecture for r in file.of_kind(ParametersResult))
     if counted:
         options = next((o for (o, _), names in asked.items() if names.keys() == counted.keys()), "")
@@ -259,11 +264,24 @@ def _made_by(file: ResultFile) -> list[str]:
     sessions: dict[tuple[str, str], list[str]] = {}
     for (options, kind), names in asked.items():
         sessions.setdefault((options, ",".join(names)), []).append(f"benchmarks/test_{kind}.py")
-    return [
-        " ".join(["pytest", *tests, "--architectures", shlex.quote(names), *([options] if options else []), save])
-        for save in [f"--benchmark-save={shlex.quote(_stem(file))}"]
-        for (options, names), tests in sessions.items()
-    ]
+    lines = []
+    for (options, networks), tests in sessions.items():
+        timing = _timing_options(file) if "benchmarks/test_epoch_time.py" in tests else ""
+        words = ["pytest", *tests, "--architectures", shlex.quote(networks), options, timing]
+        lines.append(" ".join(filter(None, [*words, f"--benchmark-save={shlex.quote(_stem(file))}"])))
+    return lines
+
+
+def _timing_options(file: ResultFile) -> str:
+    """How the session of a file timed epochs: all of its networks alike."""
+    timed = file.of_kind(EpochTimeResult)
+    modes = {r.mode for r in timed}
+    processes = max((len(r.processes) for r in timed), default=0)
+    options = [f"--processes {processes}"] if processes else []
+    if "full" in modes:
+        epochs = max(len(r.blocks) // max(1, len(r.processes)) for r in timed if r.mode == "full")
+        options += [f"--epoch-mode {'full' if len(modes) == 1 else 'both'} --rounds {max(1, epochs)}"]
+    return " ".join(options)
 
 
 def _options(run: AccuracyResult | EpochTimeResult) -> str:
@@ -300,5 +318,6 @@ def _reproduction(files: Sequence[ResultFile], compare_with: Samples | None) -> 
         "In a clone of resnet_bench, with Python 3.10 or later:",
         Commands([*setup, *commands(files, compare_with)]),
         "The same seed, threads and machine give the same accuracies to the last digit; times differ from run to run, "
-        "which is what their intervals are for. How long times are sampled is set by --time-limit and --precision.",
+        "which is what their intervals are for. --processes sets how many processes measure times, and --time-limit "
+        "for how long.",
     ]

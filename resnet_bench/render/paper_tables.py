@@ -17,15 +17,20 @@ from resnet_bench.analysis.series import (
 from resnet_bench.architectures import millions
 from resnet_bench.render import ablation_table, agreement_table, captions, speed_tables
 from resnet_bench.render.captions import dataset_text, drift_text, machine_text, setting_text
-from resnet_bench.render.table import Table, significant
+from resnet_bench.render.speed_tables import duration_text, time_marks
+from resnet_bench.render.table import MISSING, Table, minutes_or_seconds, significant
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import ExplainResult, Interval
 
-MISSING = "–"
 PAPER_BATCH_SIZE = 4
 
 
-TABLES: list[Callable[[Group], Table | None]] = [speed_tables.steps, speed_tables.modes, agreement_table.agreement]
+TABLES: list[Callable[[Group], Table | None]] = [
+    speed_tables.epoch_times,
+    speed_tables.steps,
+    speed_tables.modes,
+    agreement_table.agreement,
+]
 """The tables of each group besides its summary. A function returns None where the group has no results for it."""
 
 
@@ -73,14 +78,14 @@ def _counts_only(counts: dict[str, dict[int, int]]) -> Table:
 def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
     dataset, series = group.dataset, group.series
     times = [t for s in series if (t := s.epoch_time())]
-    minutes = bool(times) and min(t.seconds for t in times) >= 60
+    divisor, unit = minutes_or_seconds([t.seconds for t in times] or [0.0])
     with_setting = any(captions.label(group, s) for s in series)
     columns = [
         "Network",
         *(["Setting"] if with_setting else []),
         "Parameters",
         "Parameters, published",
-        f"Epoch time ({'min' if minutes else 's'})",
+        f"Epoch time ({unit})",
         "Epoch time (min), published",
         "Step (ms)",
         "Step (ms), from published",
@@ -94,7 +99,7 @@ def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
         [
             s.architecture,
             *([captions.label(group, s)] if with_setting else []),
-            *_measured(s, minutes),
+            *_measured(s, divisor),
             _marks(s, group),
         ]
         for s in series
@@ -102,7 +107,7 @@ def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
     for architecture in in_order([*paper.PUBLISHED, *counts]):
         if all(s.architecture != architecture for s in series):
             count = counts.get(architecture, {}).get(dataset.classes)
-            row = _cells(architecture, f"{count:,}" if count else MISSING, None, None, None, None, minutes)
+            row = _cells(architecture, f"{count:,}" if count else MISSING, None, None, None, None, divisor)
             rows.append([architecture, *([""] if with_setting else []), *row, "" if count else "not measured"])
     order = in_order([*paper.PUBLISHED, *counts])
     rows.sort(key=lambda row: order.index(row[0]))
@@ -110,7 +115,7 @@ def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
     return Table("Summary", columns, rows, caption, _notes(group, times))
 
 
-def _measured(series: Series, minutes: bool) -> list[str]:
+def _measured(series: Series, divisor: float) -> list[str]:
     return _cells(
         series.architecture,
         f"{series.parameters:,}",
@@ -118,7 +123,7 @@ def _measured(series: Series, minutes: bool) -> list[str]:
         series.step_seconds(),
         series.peak_accuracy(),
         series.final_accuracy(),
-        minutes,
+        divisor,
     )
 
 
@@ -129,7 +134,7 @@ def _cells(
     step: float | None,
     peak: Interval | None,
     final: Interval | None,
-    minutes: bool,
+    divisor: float,
 ) -> list[str]:
     """The cells from parameters to final accuracy: each measured value with the published one after it."""
     published = paper.PUBLISHED.get(architecture)
@@ -137,7 +142,7 @@ def _cells(
     return [
         parameters,
         (published and published.parameters) or MISSING,
-        _time(epoch, 60 if minutes else 1),
+        duration_text(epoch, divisor),
         f"{published.epoch_minutes:g}" if published else MISSING,
         significant(step * 1e3) if step else MISSING,
         significant(published.epoch_minutes * 60e3 / steps) if published else MISSING,
@@ -146,15 +151,6 @@ def _cells(
         _percent(final),
         f"{published.final_accuracy:.0%}".rstrip("%") if published and published.final_accuracy else MISSING,
     ]
-
-
-def _time(time: EpochDuration | None, divisor: float) -> str:
-    if time is None:
-        return MISSING
-    value = time.seconds / divisor
-    if time.low is None or time.high is None:
-        return significant(value)
-    return f"{significant(value)} [{significant(time.low / divisor, value)}, {significant(time.high / divisor, value)}]"
 
 
 def _percent(accuracy: Interval | None) -> str:
@@ -176,7 +172,8 @@ def _marks(series: Series, group: Group) -> str:
     if time:
         marks.append({"training": "time from training"}.get(time.source, time.source))
         if time.low is None:
-            marks.append("single value")
+            marks.append("no interval")
+    marks += time_marks(series)
     if any(not r.complete for r in series.times):
         marks.append("time cut off")
     if series.accuracies:
@@ -231,12 +228,13 @@ def _notes(group: Group, times: Sequence[EpochDuration]) -> list[str]:
             f"Accuracy: {'; '.join(filter(None, [single, several]))}. Peak: the best epoch, picked after the fact."
         )
     sources = {t.source for t in times}
-    if any("sampled" in source for source in sources):
-        reach = max(
-            r.warmup_steps + sum(b.steps for b in r.blocks) for s in series for r in s.times if r.mode == "sampled"
-        )
+    sampled = [r for s in series for r in s.times if r.mode == "sampled"]
+    if "sampled" in sources and any(r.points for r in sampled):
+        notes.append("sampled: from blocks of steps at points all over the training.")
+    if "sampled" in sources and (older := [r for r in sampled if not r.points]):
+        reach = max(r.warmup_steps + sum(b.steps for b in r.blocks) for r in older)
         notes.append(f"sampled: extrapolated from blocks of steps among the first {reach:,} steps of real training.")
-    if any("full" in source for source in sources):
+    if "full" in sources:
         notes.append("full: whole epochs were timed.")
     if "training" in sources:
         notes.append("time from training: mean over the epochs of the accuracy runs, with their evaluation left out.")
@@ -258,8 +256,10 @@ def _notes(group: Group, times: Sequence[EpochDuration]) -> list[str]:
         notes.append(
             "stopped early: the run ended before its last epoch; its final accuracy is the last one it reached."
         )
-    if any(t.low is None for t in times):
-        notes.append("single value: too few blocks for an interval.")
+    few = dict.fromkeys(t.measured.removeprefix("measured in ") for t in times if t.low is None)
+    notes += [f"{count}: no interval." for count in few]
+    if any(time_marks(s) for s in series):
+        notes.append("aged, trend, spread: explained below the table of epoch times over the training.")
     drifts = dict.fromkeys(drift_text(drift) for machine in group.machines if (drift := drift_during_run(machine)))
     notes += [f"The machine drifted between the start and the end of the run: {changes}." for changes in drifts]
     warned: dict[str, list[str]] = {}

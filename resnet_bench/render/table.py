@@ -9,11 +9,13 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 from tabulate import tabulate
 
 Format = Literal["text", "markdown", "latex", "csv", "html"]
+MISSING = "–"  # in a cell: not measured, or not to be told
 TEXT_WIDTH = 100  # characters; a wider table gets column heads of several lines
 FORMATS: tuple[Format, ...] = ("text", "markdown", "latex", "csv")
 
@@ -92,6 +94,19 @@ class Table:
             f"</figcaption>\n<div class=scroll><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n"
             f"</table></div>\n{notes}</figure>"
         )
+
+
+def with_interval(value: float, ends: tuple[float, float] | None) -> str:
+    """`4.10 [3.95, 4.26]`, or the value alone."""
+    if ends is None:
+        return significant(value)
+    low, high = (significant(end, value) for end in ends)
+    return f"{significant(value)} [{low}, {high}]"
+
+
+def minutes_or_seconds(seconds: Sequence[float]) -> tuple[float, str]:
+    """What to divide seconds by and what to call the result: minutes where most of the times are a minute or more."""
+    return (60.0, "min") if median(seconds) >= 60 else (1.0, "s")
 
 
 def significant(value: float, like: float | None = None) -> str:

@@ -34,6 +34,8 @@ MEASUREMENT = {
     "variant": TEXT,
     "point": WHOLE,
     "training_step": WHOLE,
+    "point_weight": NUMBER,
+    "point_state": TEXT,
     "round": WHOLE,
     "epoch": WHOLE,
     "steps": WHOLE,
@@ -122,6 +124,7 @@ def data_frame(samples: Samples) -> pd.DataFrame:
         "process",
         "variant",
         "epoch",
+        "point",
         "round",
     ]
     order += [name for name in COLUMNS if name not in order]  # all columns, so that only equal rows may change places
@@ -159,10 +162,12 @@ def _measurements(run: Run) -> Iterator[dict[str, Any]]:
         for b in r.blocks:
             shown = {"point": b.point, "round": b.round, "steps": b.steps, "seconds": b.seconds}
             if r.points:
-                shown["training_step"] = r.points[b.point].step
+                point = r.points[b.point]
+                shown |= {"training_step": point.step, "point_weight": point.weight, "point_state": point.state}
             if r.processes:
-                shown["process"] = r.processes[b.process].process
-                shown["peak_memory_bytes"] = r.processes[b.process].peak_memory_bytes
+                own = r.processes[b.process]
+                shown |= {"process": own.process, "started_at": own.started_at}
+                shown["peak_memory_bytes"] = own.peak_memory_bytes
             shown |= {"page_faults": b.page_faults, "epoch_seconds": r.block_epoch_seconds(b)}
             yield {**kind, **shown, **_phases(b.phases)}
     elif isinstance(r, AccuracyResult):

@@ -191,7 +191,8 @@ class Suite:
         settings = {key: v[key] for key in ("seed", "pipeline", "workers", "threads")}
         return Order(
             dataset=Data(
-                name=self.dataset.name if v["dataset"] == "auto" else v["dataset"], train_images=v["train_images"], test_images=v["test_images"],
+                name=self.dataset.name if v["dataset"] == "auto" else v["dataset"],
+                train_images=v["train_images"], test_images=v["test_images"],
                 at_most=tuple(self._at_most), sha256=self.dataset.sha256,
             ),
             recipe=self.recipe.as_dict(),
@@ -209,12 +210,15 @@ class Suite:
         """The points of the training with their states, which are prepared now where they are not kept from before."""
         plan, per_epoch = self.settings.plan, steps_per_epoch(self.dataset, self.recipe)
         points = training_points(plan.epochs if plan.mode == "both" else self.recipe.epochs, per_epoch)
+        how: dict[str, Any] = {"how": self.settings.states, "seed": self.values["seed"]}
+        how["threads"] = self.values["threads"]
+        for name in sorted(networks):
+            missing = states.missing_steps(architectures.get(name), self.dataset, self.recipe, list(points), **how)
+            if missing.trained_steps or missing.idle_steps:
+                self.say(str(missing))
         found = {}
         for name in sorted(networks):
-            prepared = states.prepare(
-                architectures.get(name), self.dataset, self.recipe, list(points), how=self.settings.states,
-                seed=self.values["seed"], threads=self.values["threads"],
-            )  # fmt: skip
+            prepared = states.prepare(architectures.get(name), self.dataset, self.recipe, list(points), **how)
             found[name] = tuple(
                 Place(
                     point=Point(
@@ -231,7 +235,7 @@ class Suite:
         """The result with the model of its least step time; without it for an engine that is not float32-equivalent."""
         if not engines.get(result.engine).float32_equivalent:
             return result  # the calibration is in float32 and says nothing about other formats
-        calibration = machine.Calibration.model_validate(self.calibration["start"])
+        calibration = machine.best_rates(*map(machine.Calibration.model_validate, self.calibration.values()))
         bound = machine.step_bound(
             architectures.get(result.architecture), self.recipe.batch_size, calibration, self.dataset.num_classes,
             result.read_parameters, result.updated_parameters,

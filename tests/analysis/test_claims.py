@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,14 @@ from typing import Any
 import pytest
 
 from resnet_bench.analysis import claims
-from resnet_bench.analysis.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDABLE, JudgedClaim, accuracy_rules
+from resnet_bench.analysis.claims import (
+    FAILS_ELSEWHERE,
+    HOLDS_ELSEWHERE,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    UNDECIDED,
+    JudgedClaim,
+)
 from resnet_bench.paper import CLAIMS, PUBLISHED
 from resnet_bench.recipe import Recipe
 from resnet_bench.results import reading
@@ -34,7 +40,7 @@ CURVES = {
 
 def times(**minutes: float) -> list[Entry]:
     """Epoch times of networks in minutes, `reference` engine; `_` in a name is `-`."""
-    return [samples.epoch_time(n.replace("_", "-"), seconds=60 * m, noise=0.005) for n, m in minutes.items()]
+    return [samples.in_processes(n.replace("_", "-"), seconds=60 * m, noise=0.005) for n, m in minutes.items()]
 
 
 def curves(seeds: int = 3, apart: float = 0.1, **accuracies: Sequence[float]) -> list[Entry]:
@@ -84,137 +90,135 @@ STEEP = [0.05, 0.08, 0.11, 0.14, 0.17, 0.20, 0.22, 0.24, 0.26, 0.28, 0.30, 0.31,
 CASES: list[tuple[str, list[Entry], str]] = [
     ("table1", counts("baseline", "fc1", "fc3"), REPRODUCED),
     ("table1", counts("baseline", "fc1", "fc3", fc1=1_600_000), NOT_REPRODUCED),
-    ("table1", counts("baseline", "fc1"), UNDECIDABLE),
+    ("table1", counts("baseline", "fc1"), UNDECIDED),
     ("table2", counts("baseline", "conv5x5"), REPRODUCED),
     ("table2", counts("baseline", "conv5x5", conv5x5=1_800_000), NOT_REPRODUCED),
-    ("table2", [samples.parameters("baseline", num_classes=10), *counts("conv5x5")], UNDECIDABLE),
+    ("table2", [samples.parameters("baseline", num_classes=10), *counts("conv5x5")], UNDECIDED),
     ("baseline-minutes", times(baseline=57), REPRODUCED),
     ("baseline-minutes", times(baseline=11), NOT_REPRODUCED),
-    ("baseline-minutes", [samples.epoch_time("baseline", seconds=57 * 60, blocks=1)], UNDECIDABLE),
+    ("baseline-minutes", [samples.in_processes("baseline", seconds=57 * 60, processes=2)], UNDECIDED),
     ("fc1-faster", times(baseline=57, fc1=40), REPRODUCED),
     ("fc1-faster", times(baseline=57, fc1=70), NOT_REPRODUCED),
-    ("fc1-faster", times(baseline=57, fc1=57), UNDECIDABLE),
+    ("fc1-faster", times(baseline=57, fc1=57), UNDECIDED),
     ("fc1-factor", times(baseline=11.4, fc1=1.5), REPRODUCED),
     ("fc1-factor", times(baseline=57, fc1=12), NOT_REPRODUCED),
     (
         "fc1-factor",
-        [samples.epoch_time(n, seconds=60 * m, noise=0.5, blocks=8) for n, m in (("baseline", 57), ("fc1", 7.5))],
-        UNDECIDABLE,
+        [samples.in_processes(n, seconds=60 * m, process_noise=0.3) for n, m in (("baseline", 57), ("fc1", 7.5))],
+        UNDECIDED,
     ),
     ("fc3-slower", times(baseline=57, fc3=70), REPRODUCED),
     ("fc3-slower", times(baseline=57, fc3=50), NOT_REPRODUCED),
-    ("fc3-slower", times(fc3=50), UNDECIDABLE),
+    ("fc3-slower", times(fc3=50), UNDECIDED),
     ("fc3-factor", times(baseline=57, fc3=93), REPRODUCED),
     ("fc3-factor", times(baseline=57, fc3=120), NOT_REPRODUCED),
-    ("fc3-factor", times(fc3=120), UNDECIDABLE),
+    ("fc3-factor", times(fc3=120), UNDECIDED),
     ("blocks2-slower", times(baseline=57, blocks2=90), REPRODUCED),
     ("blocks2-slower", times(baseline=57, blocks2=30), NOT_REPRODUCED),
-    ("blocks2-slower", times(baseline=57), UNDECIDABLE),
+    ("blocks2-slower", times(baseline=57), UNDECIDED),
     ("blocks2-factor", times(baseline=57, blocks2=90), REPRODUCED),
     ("blocks2-factor", times(baseline=57, blocks2=120), NOT_REPRODUCED),
-    ("blocks2-factor", times(blocks2=120), UNDECIDABLE),
+    ("blocks2-factor", times(blocks2=120), UNDECIDED),
     ("conv5x5-faster", times(baseline=57, conv5x5=12), REPRODUCED),
     ("conv5x5-faster", times(baseline=57, conv5x5=90), NOT_REPRODUCED),
-    ("conv5x5-faster", times(baseline=57), UNDECIDABLE),
+    ("conv5x5-faster", times(baseline=57), UNDECIDED),
     ("conv5x5-factor", times(baseline=57, conv5x5=12), REPRODUCED),
     ("conv5x5-factor", times(baseline=57, conv5x5=9), NOT_REPRODUCED),
-    ("conv5x5-factor", times(baseline=57), UNDECIDABLE),
+    ("conv5x5-factor", times(baseline=57), UNDECIDED),
     ("baseline-peak", curves(baseline=BASELINE), REPRODUCED),
     ("baseline-peak", curves(baseline=plus(BASELINE, 3)), NOT_REPRODUCED),
-    ("baseline-peak", curves(baseline=BASELINE[:14]), UNDECIDABLE),
-    ("baseline-peak", curves(apart=4, baseline=BASELINE), UNDECIDABLE),
-    ("baseline-peak", curves(apart=4, baseline=plus(BASELINE, 12)), NOT_REPRODUCED),
+    ("baseline-peak", curves(baseline=BASELINE[:14]), UNDECIDED),
+    ("baseline-peak", curves(apart=4, baseline=BASELINE), UNDECIDED),
     ("fc1-peak", curves(fc1=[0.38] * 15), REPRODUCED),
     ("fc1-peak", curves(fc1=[0.42] * 15), NOT_REPRODUCED),
-    ("fc1-peak", curves(baseline=BASELINE), UNDECIDABLE),
+    ("fc1-peak", curves(baseline=BASELINE), UNDECIDED),
     ("fc3-peak", curves(fc3=CURVES["fc3"]), REPRODUCED),
     ("fc3-peak", curves(fc3=BASELINE), NOT_REPRODUCED),
-    ("fc3-peak", [], UNDECIDABLE),
+    ("fc3-peak", [], UNDECIDED),
     ("blocks2-peak", curves(blocks2=CURVES["blocks2"]), REPRODUCED),
     ("blocks2-peak", curves(blocks2=BASELINE), NOT_REPRODUCED),
-    ("blocks2-peak", [], UNDECIDABLE),
+    ("blocks2-peak", [], UNDECIDED),
     ("conv5x5-peak", curves(conv5x5=CURVES["conv5x5"]), REPRODUCED),
     ("conv5x5-peak", curves(conv5x5=plus(BASELINE, -3)), NOT_REPRODUCED),
-    ("conv5x5-peak", [], UNDECIDABLE),
+    ("conv5x5-peak", [], UNDECIDED),
     ("fc1-higher", curves(baseline=BASELINE, fc1=CURVES["fc1"]), REPRODUCED),
     ("fc1-higher", curves(baseline=BASELINE, fc1=plus(BASELINE, -3)), NOT_REPRODUCED),
-    ("fc1-higher", curves(baseline=BASELINE, fc1=plus(BASELINE, 0.3)), UNDECIDABLE),
-    ("fc1-higher", [*curves(baseline=BASELINE), *curves(1, fc1=CURVES["fc1"])], UNDECIDABLE),
-    ("fc1-higher", [*curves(1, baseline=BASELINE), *curves(fc1=plus(BASELINE, -3))], UNDECIDABLE),
-    ("fc1-higher", curves(2, baseline=BASELINE, fc1=CURVES["fc1"]), REPRODUCED),
+    ("fc1-higher", [*curves(baseline=BASELINE), *curves(apart=1, fc1=plus(BASELINE, 0.3))], UNDECIDED),
+    ("fc1-higher", [*curves(baseline=BASELINE), *curves(1, fc1=CURVES["fc1"])], UNDECIDED),
+    ("fc1-higher", [*curves(1, baseline=BASELINE), *curves(fc1=plus(BASELINE, -3))], UNDECIDED),
+    ("fc1-higher", curves(2, baseline=BASELINE, fc1=CURVES["fc1"]), UNDECIDED),
     ("fc3-lower", curves(baseline=BASELINE, fc3=CURVES["fc3"]), REPRODUCED),
     ("fc3-lower", curves(baseline=BASELINE, fc3=plus(BASELINE, 3)), NOT_REPRODUCED),
-    ("fc3-lower", curves(baseline=BASELINE, fc3=BASELINE), UNDECIDABLE),
+    ("fc3-lower", curves(baseline=BASELINE, fc3=BASELINE), UNDECIDED),
     ("blocks2-lower", curves(baseline=BASELINE, blocks2=CURVES["blocks2"]), REPRODUCED),
     ("blocks2-lower", curves(baseline=BASELINE, blocks2=plus(BASELINE, 3)), NOT_REPRODUCED),
-    ("blocks2-lower", curves(baseline=BASELINE, blocks2=BASELINE), UNDECIDABLE),
+    ("blocks2-lower", curves(baseline=BASELINE, blocks2=BASELINE), UNDECIDED),
     ("conv5x5-higher", curves(baseline=BASELINE, conv5x5=CURVES["conv5x5"]), REPRODUCED),
     ("conv5x5-higher", curves(baseline=BASELINE, conv5x5=plus(BASELINE, -3)), NOT_REPRODUCED),
-    ("conv5x5-higher", curves(baseline=BASELINE, conv5x5=BASELINE), UNDECIDABLE),
+    ("conv5x5-higher", curves(baseline=BASELINE, conv5x5=BASELINE), UNDECIDED),
     ("fc1-early-lead", curves(baseline=BASELINE[:5], fc1=plus(BASELINE[:5], 6)), REPRODUCED),
     ("fc1-early-lead", curves(baseline=BASELINE, fc1=[*plus(BASELINE[:4], 6), *BASELINE[4:]]), NOT_REPRODUCED),
-    ("fc1-early-lead", curves(baseline=BASELINE[:4], fc1=plus(BASELINE[:4], 6)), UNDECIDABLE),
-    ("fc1-early-lead", curves(1, baseline=BASELINE[:5], fc1=plus(BASELINE[:5], 6)), UNDECIDABLE),
-    ("fc1-early-lead", [*curves(baseline=BASELINE), *curves(apart=3, fc1=plus(BASELINE, 6))], UNDECIDABLE),
+    ("fc1-early-lead", curves(baseline=BASELINE[:4], fc1=plus(BASELINE[:4], 6)), UNDECIDED),
+    ("fc1-early-lead", curves(1, baseline=BASELINE[:5], fc1=plus(BASELINE[:5], 6)), UNDECIDED),
+    ("fc1-early-lead", [*curves(baseline=BASELINE), *curves(apart=3, fc1=plus(BASELINE, 6))], UNDECIDED),
     ("baseline-converges", curves(baseline=BASELINE), REPRODUCED),
     ("baseline-converges", curves(baseline=STEEP), NOT_REPRODUCED),
     ("baseline-converges", curves(baseline=[0.35] * 15), NOT_REPRODUCED),
     ("baseline-converges", curves(baseline=plus(BASELINE, -4)), NOT_REPRODUCED),
-    ("baseline-converges", curves(baseline=plus(BASELINE, -1.2)), UNDECIDABLE),  # its plateau: 33.2 % ± 0.5
-    ("baseline-converges", curves(baseline=BASELINE[:8]), UNDECIDABLE),
-    ("baseline-converges", curves(apart=4, baseline=BASELINE), UNDECIDABLE),
-    ("baseline-converges", curves(apart=4, baseline=[0.35] * 15), UNDECIDABLE),
+    ("baseline-converges", curves(baseline=plus(BASELINE, -1.2)), UNDECIDED),  # its plateau: 33.2 % ± 0.5
+    ("baseline-converges", curves(baseline=BASELINE[:8]), UNDECIDED),
+    ("baseline-converges", curves(apart=4, baseline=BASELINE), UNDECIDED),
     ("baseline-final", curves(baseline=BASELINE), REPRODUCED),
     ("baseline-final", curves(baseline=[*BASELINE[:14], 0.38]), NOT_REPRODUCED),
-    ("baseline-final", curves(baseline=BASELINE[:14]), UNDECIDABLE),
-    ("baseline-final", curves(apart=4, baseline=BASELINE), UNDECIDABLE),
+    ("baseline-final", curves(baseline=BASELINE[:14]), UNDECIDED),
+    ("baseline-final", curves(apart=4, baseline=BASELINE), UNDECIDED),
     ("fc3-converges", curves(fc3=CURVES["fc3"]), REPRODUCED),
     ("fc3-converges", curves(fc3=STEEP), NOT_REPRODUCED),
-    ("fc3-converges", [], UNDECIDABLE),
+    ("fc3-converges", [], UNDECIDED),
     ("fc3-final", curves(fc3=CURVES["fc3"]), REPRODUCED),
     ("fc3-final", curves(fc3=BASELINE), NOT_REPRODUCED),
-    ("fc3-final", [], UNDECIDABLE),
+    ("fc3-final", [], UNDECIDED),
     ("blocks2-below", curves(baseline=BASELINE, blocks2=CURVES["blocks2"]), REPRODUCED),
     ("blocks2-below", curves(baseline=BASELINE, blocks2=[*CURVES["blocks2"][:14], 0.37]), NOT_REPRODUCED),
-    ("blocks2-below", curves(baseline=BASELINE, blocks2=[*CURVES["blocks2"][:14], 0.34]), UNDECIDABLE),
-    ("blocks2-below", curves(1, baseline=BASELINE, blocks2=CURVES["blocks2"]), UNDECIDABLE),
+    ("blocks2-below", curves(baseline=BASELINE, blocks2=[*CURVES["blocks2"][:14], 0.34]), UNDECIDED),
+    ("blocks2-below", curves(1, baseline=BASELINE, blocks2=CURVES["blocks2"]), UNDECIDED),
     ("conv5x5-crossing", curves(baseline=BASELINE, conv5x5=CURVES["conv5x5"]), REPRODUCED),
     ("conv5x5-crossing", curves(baseline=BASELINE, conv5x5=LATE), NOT_REPRODUCED),
     ("conv5x5-crossing", curves(baseline=BASELINE, conv5x5=[*CURVES["conv5x5"][:8], 0.352, *CURVES["conv5x5"][9:]]),
-     UNDECIDABLE),
+     UNDECIDED),
     ("conv5x5-rising", curves(conv5x5=CURVES["conv5x5"]), REPRODUCED),
     ("conv5x5-rising", curves(conv5x5=BASELINE), NOT_REPRODUCED),
-    ("conv5x5-rising", curves(conv5x5=[0.36] * 15), UNDECIDABLE),
+    ("conv5x5-rising", curves(conv5x5=[0.36] * 15), UNDECIDED),
     ("parameters-time", times(baseline=57, fc1=7.5, blocks2_same=50), REPRODUCED),
     ("parameters-time", times(baseline=57, fc1=7.5, blocks2_same=70), REPRODUCED),
     ("parameters-time", [*times(baseline=57, fc1=7.5, blocks2_same=50), *fast(baseline=7, fc1=6)], REPRODUCED),
     ("parameters-time", times(baseline=57, fc1=7.5, blocks2_same=12), NOT_REPRODUCED),
     ("parameters-time", [*times(baseline=57, fc1=7.5, blocks2_same=12), *fast(baseline=50, fc1=7)], NOT_REPRODUCED),
     ("parameters-time", times(baseline=57, fc1=70, blocks2_same=50), NOT_REPRODUCED),
-    ("parameters-time", times(baseline=57, fc1=7.5, blocks2_same=(57 * 7.5) ** 0.5), UNDECIDABLE),
-    ("parameters-time", times(baseline=57, fc1=57, blocks2_same=50), UNDECIDABLE),
-    ("parameters-time", times(baseline=57, fc1=7.5), UNDECIDABLE),
-    ("parameters-time", [*times(baseline=57, fc1=7.5), *fast(baseline=12, fc1=7)], UNDECIDABLE),
+    ("parameters-time", times(baseline=57, fc1=7.5, blocks2_same=(57 * 7.5) ** 0.5), UNDECIDED),
+    ("parameters-time", times(baseline=57, fc1=57, blocks2_same=50), NOT_REPRODUCED),
+    ("parameters-time", times(baseline=57, fc1=7.5), UNDECIDED),
+    ("parameters-time", [*times(baseline=57, fc1=7.5), *fast(baseline=12, fc1=7)], UNDECIDED),
     ("kernel-parameters", counts("baseline", "conv5x5-same", **{"conv5x5-same": 8_000_000}), REPRODUCED),
     ("kernel-parameters", counts("baseline", "conv5x5-same"), NOT_REPRODUCED),
-    ("kernel-parameters", counts("baseline", "conv5x5"), UNDECIDABLE),
+    ("kernel-parameters", counts("baseline", "conv5x5"), UNDECIDED),
     ("kernel-time", times(baseline=57, conv5x5=12, conv5x5_same=15), REPRODUCED),
     ("kernel-time", times(baseline=57, conv5x5=12, conv5x5_same=70), NOT_REPRODUCED),
     ("kernel-time", times(baseline=57, conv5x5=12, conv5x5_same=50), NOT_REPRODUCED),
-    ("kernel-time", times(baseline=57, conv5x5=12), UNDECIDABLE),
+    ("kernel-time", times(baseline=57, conv5x5=12), UNDECIDED),
     ("depth-time", times(baseline=57, blocks2=90, blocks2_same=85), REPRODUCED),
     ("depth-time", times(baseline=57, blocks2=90, blocks2_same=45), NOT_REPRODUCED),
     ("depth-time", times(baseline=57, blocks2=40, blocks2_same=45), NOT_REPRODUCED),
-    ("depth-time", times(baseline=57, blocks2=90), UNDECIDABLE),
+    ("depth-time", times(baseline=57, blocks2=90), UNDECIDED),
     ("depth-accuracy", depth(blocks2=-5, control=-4.5), REPRODUCED),
     ("depth-accuracy", depth(blocks2=-5, control=3), NOT_REPRODUCED),
     ("depth-accuracy", depth(blocks2=-5, control=-1.2), NOT_REPRODUCED),  # significant, but less than half
     ("depth-accuracy", depth(blocks2=3, control=-3), NOT_REPRODUCED),
-    ("depth-accuracy", depth(blocks2=-5, control=-2.5), UNDECIDABLE),
-    ("depth-accuracy", depth(blocks2=0, control=-3), UNDECIDABLE),
-    ("depth-accuracy", depth(seeds=1, blocks2=-5, control=-4.5), UNDECIDABLE),
-    ("depth-accuracy", curves(baseline=BASELINE, blocks2=plus(BASELINE, -3)), UNDECIDABLE),
-    ("depth-accuracy", curves(baseline=BASELINE, blocks2_same=plus(BASELINE, -3)), UNDECIDABLE),
+    ("depth-accuracy", [*depth(-5, -5)[:6], *curves(apart=1, blocks2_same=plus(BASELINE, -2.6))], UNDECIDED),
+    ("depth-accuracy", depth(blocks2=0, control=-3), UNDECIDED),
+    ("depth-accuracy", depth(seeds=1, blocks2=-5, control=-4.5), UNDECIDED),
+    ("depth-accuracy", curves(baseline=BASELINE, blocks2=plus(BASELINE, -3)), UNDECIDED),
+    ("depth-accuracy", curves(baseline=BASELINE, blocks2_same=plus(BASELINE, -3)), UNDECIDED),
 ]  # fmt: skip
 
 
@@ -232,7 +236,7 @@ def test_every_claim_has_a_rule_and_a_case_for_each_outcome() -> None:
     ids = [claim.id for claim in CLAIMS]
     assert len(set(ids)) == len(ids) >= 12
     assert set(claims.RULES) == set(ids)
-    assert {(c, o) for c, _, o in CASES} == set(itertools.product(ids, (REPRODUCED, NOT_REPRODUCED, UNDECIDABLE)))
+    assert {(c, o) for c, _, o in CASES} == set(itertools.product(ids, (REPRODUCED, NOT_REPRODUCED, UNDECIDED)))
 
 
 ABOUT_ACCURACY = {c for c, entries, _ in CASES if any(e["kind"] == "accuracy" for e in entries)}
@@ -242,21 +246,77 @@ ABOUT_ACCURACY = {c for c, entries, _ in CASES if any(e["kind"] == "accuracy" fo
     ("overrides", "reason"),
     [
         ({"dataset": samples.dataset(name="synthetic", synthetic=True)}, "synthetic images"),
-        ({"dataset": samples.dataset(subset=True, train_images=10_000)}, "a subset of CIFAR-100 (10,000 images)"),
-        ({"dataset": samples.dataset(name="cifar10", classes=10)}, "cifar10 with 10 classes"),
-        ({"dataset": samples.dataset(name="folder:cifar100")}, "folder:cifar100"),
         ({"recipe": {**Recipe().as_dict(), "batch_size": 64}}, "batch size 64 instead of 4"),
         ({"engine": "fast-bf16"}, "numerics differ"),
     ],
 )
-def test_accuracy_is_judged_on_nothing_but_the_papers_data_and_recipe(
+def test_accuracy_is_judged_on_nothing_but_real_images_and_the_papers_recipe(
     judge: Judge, overrides: Entry, reason: str
 ) -> None:
     entries = [samples.accuracy(n, c, seed=s, **overrides) for n, c in CURVES.items() for s in range(3)]
     judged = judge(entries)
     for claim in ABOUT_ACCURACY:
-        assert judged[claim].outcome == UNDECIDABLE, claim
+        assert judged[claim].outcome == UNDECIDED, claim
     assert reason in judged["baseline-peak"].evidence
+    assert reason in judged["fc1-higher"].evidence
+
+
+SUBSET = samples.dataset(name="cifar10", classes=10, subset=True, train_images=10_000, test_images=2_000)
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        (samples.dataset(name="cifar10", classes=10), "CIFAR-10"),
+        (SUBSET, "a subset of CIFAR-10"),
+        (samples.dataset(subset=True, train_images=10_000), "a subset of CIFAR-100"),
+        (samples.dataset(name="folder:flowers"), "folder:flowers"),
+    ],
+)
+def test_order_and_shape_are_judged_on_other_real_images_under_a_verdict_that_names_them(
+    judge: Judge, data: Entry, place: str
+) -> None:
+    judged = judge([{**e, "dataset": data} for e in curves(5, **FIVE)])
+    assert judged["fc1-higher"].verdict == f"holds on {place}"
+    assert judged["blocks2-below"].outcome == judged["conv5x5-rising"].outcome == HOLDS_ELSEWHERE
+    assert judged["fc1-early-lead"].outcome == HOLDS_ELSEWHERE  # its 5.5 points are no yardstick there
+    judged = judge([{**e, "dataset": data} for e in curves(5, baseline=BASELINE, fc1=plus(BASELINE, -3))])
+    assert judged["fc1-higher"].outcome == FAILS_ELSEWHERE
+    assert judged["fc1-higher"].verdict == f"does not hold on {place}"
+    published = [judged[c] for c in judged if c.endswith(("-peak", "-final"))]
+    assert {j.verdict for j in published} == {"undecided"}
+
+
+def test_a_verdict_elsewhere_names_epochs_and_images(judge: Judge) -> None:
+    short = {name: curve[:4] for name, curve in CURVES.items()}
+    entries = [{**e, "engine": "fast", "pipeline": "vectorized", "dataset": SUBSET} for e in curves(3, **short)]
+    judged = judge(entries)
+    assert judged["fc1-higher"].verdict == "holds on a subset of CIFAR-10 with 4 epochs"
+    assert judged["fc1-higher"].evidence.endswith(
+        "3 seeds, fast engine, 4 epochs of CIFAR-10 (10,000 training and 2,000 test images)"
+    )
+    for claim in ("fc1-early-lead", "baseline-converges", "conv5x5-crossing", "conv5x5-rising"):
+        assert judged[claim].outcome == UNDECIDED
+    assert "trained for 4 of 5 epochs" in judged["fc1-early-lead"].evidence
+
+
+def test_cifar100_with_three_seeds_is_judged_and_nothing_else(judge: Judge) -> None:
+    """Not even where it leaves the claim open: a data set is not chosen by what it says."""
+    open_ = [*curves(baseline=BASELINE), *curves(apart=1, fc1=BASELINE)]
+    elsewhere = [{**e, "dataset": samples.dataset(name="cifar10", classes=10)} for e in curves(5, **FIVE)]
+    assert judge(open_)["fc1-higher"].outcome == UNDECIDED
+    assert judge(open_, elsewhere)["fc1-higher"].outcome == UNDECIDED
+    assert judge(curves(2, **FIVE), elsewhere)["fc1-higher"].outcome == HOLDS_ELSEWHERE
+    assert judge(curves(3, **FIVE), elsewhere)["fc1-higher"].outcome == REPRODUCED
+
+
+def test_peaks_of_unequal_trainings_are_compared_over_as_many_epochs(judge: Judge) -> None:
+    """The maximum of more epochs is larger by itself: after 15 epochs `fc1` is at 50 %, after 4 below the baseline."""
+    mine = [*plus(BASELINE[:4], -3), *[0.5] * 11]
+    entries = curves(3, baseline=BASELINE[:4], fc1=mine)
+    judged = judge([{**e, "dataset": SUBSET} for e in entries])["fc1-higher"]
+    assert judged.verdict == "does not hold on a subset of CIFAR-10 with 4 epochs"
+    assert "-3.0" in judged.evidence
 
 
 def test_accuracy_may_come_from_the_fast_engine_and_its_evidence_says_so(judge: Judge) -> None:
@@ -268,22 +328,27 @@ def test_accuracy_may_come_from_the_fast_engine_and_its_evidence_says_so(judge: 
 
 def test_engines_are_not_mixed_within_a_comparison(judge: Judge) -> None:
     fc1 = [{**e, "engine": "fast"} for e in curves(fc1=CURVES["fc1"])]
-    assert judge([*curves(baseline=BASELINE), *fc1])["fc1-higher"].outcome == UNDECIDABLE
+    assert judge([*curves(baseline=BASELINE), *fc1])["fc1-higher"].outcome == UNDECIDED
 
 
-def test_a_difference_between_networks_is_not_judged_on_one_seed_which_its_evidence_says(judge: Judge) -> None:
+def test_one_seed_decides_nothing_and_the_evidence_says_how_many_more_would(judge: Judge) -> None:
+    """Nor do seeds count that only one of the networks has."""
     judged = judge([*curves(baseline=BASELINE), *curves(1, fc1=CURVES["fc1"])])["fc1-higher"]
-    assert judged.outcome == UNDECIDABLE
-    assert "at least 2 seeds of each" in judged.evidence
-    assert "1 of fc1" in judged.evidence
+    assert judged.outcome == UNDECIDED
+    assert re.match(
+        r"not decidable from one seed; about \d more seeds would decide it, if its value is the mean and seeds scatter "
+        r"by 1\.3 points, as is typical: peak of fc1 \+4\.1 points against the baseline's",
+        judged.evidence,
+    )
+    assert judge(curves(1, baseline=BASELINE))["baseline-peak"].outcome == UNDECIDED
 
 
-def test_a_lead_that_may_be_none_is_not_reproduced_however_wide_intervals_may_be(
-    judge: Judge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(accuracy_rules, "ACCURACY_PRECISION", 1.0)
-    lead = [*curves(baseline=BASELINE), *curves(apart=6, fc1=plus(BASELINE, 6))]
-    assert judge(lead)["fc1-early-lead"].outcome == UNDECIDABLE
+def test_the_number_of_seeds_to_add_comes_from_the_scatter_of_those_there(judge: Judge) -> None:
+    """Differences of 0.5 and 1.5 points, and one claim that is tested: t(n-1) · 0.707 / √n < 1 from 5 seeds on."""
+    entries = [*curves(2, apart=1, fc3=plus(BASELINE, -0.5)), *curves(2, apart=0, baseline=BASELINE)]
+    judged = judge(entries)["fc3-lower"]
+    assert "not decidable from 2 seeds; about" in judged.evidence
+    assert "if their mean and scatter stay" in judged.evidence
 
 
 def test_the_same_seed_counts_once(judge: Judge) -> None:
@@ -308,41 +373,82 @@ def test_a_longer_training_is_judged_by_its_first_15_epochs(judge: Judge) -> Non
 def test_time_is_judged_on_the_papers_program_only(judge: Judge, overrides: Entry, reason: str) -> None:
     entries = [samples.epoch_time(n, seconds=60 * m, **overrides) for n, m in MINUTES.items()]
     judged = judge(entries)["fc1-faster"]
-    assert judged.outcome == UNDECIDABLE
+    assert judged.outcome == UNDECIDED
     assert reason in judged.evidence
 
 
-def test_time_is_judged_on_any_data_set_which_its_evidence_names(judge: Judge) -> None:
+def test_the_order_of_times_is_judged_on_any_data_set_which_its_evidence_names(judge: Judge) -> None:
     data = samples.dataset(name="synthetic", synthetic=True, subset=True, train_images=2000)
-    entries = [samples.epoch_time(n, seconds=60 * m, dataset=data) for n, m in MINUTES.items()]
-    judged = judge(entries)["fc1-factor"]
-    assert judged.outcome == REPRODUCED
-    assert "synthetic" in judged.evidence
+    judged = judge([{**e, "dataset": data} for e in times(**MINUTES)])
+    assert judged["fc1-faster"].outcome == REPRODUCED
+    assert "synthetic" in judged["fc1-faster"].evidence
+    assert judged["fc1-factor"].outcome == UNDECIDED
+
+
+OLD = [samples.epoch_time(n, seconds=60 * m) for n, m in MINUTES.items()]
+SHORT = [samples.in_processes(n, 60 * m, recipe={**Recipe().as_dict(), "epochs": 2}) for n, m in MINUTES.items()]
+EARLY = [
+    {**e, "points": [{**p, "step": s} for p, s in zip(e["points"], (0, 500), strict=True)]} for e in times(**MINUTES)
+]
+UNREAL = [{**e, "dataset": samples.dataset(name="synthetic", synthetic=True)} for e in times(**MINUTES)]
+SMALL = [{**e, "dataset": samples.dataset(subset=True, train_images=2000)} for e in times(**MINUTES)]
+WHOLE_EPOCHS = [
+    {**e, "mode": "full", "points": [], "blocks": [b for b in e["blocks"] if not b["point"]]} for e in times(**MINUTES)
+]
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason", "order"),
+    [
+        (OLD, "was timed in the first minute of the training", UNDECIDED),
+        (SHORT, "was timed over a training of 2 epochs", REPRODUCED),
+        (EARLY, "was timed up to step 500", REPRODUCED),
+        (UNREAL, "was trained on synthetic images", REPRODUCED),
+        (SMALL, "has epochs of 500 steps", REPRODUCED),
+        (WHOLE_EPOCHS, "was timed for the first 4 epochs", REPRODUCED),
+    ],
+    ids=["version 1", "fewer epochs", "early points", "synthetic", "subset", "full"],
+)
+def test_published_minutes_are_judged_on_the_mean_over_the_whole_training_only(
+    judge: Judge, entries: list[Entry], reason: str, order: str
+) -> None:
+    judged = judge(entries)
+    assert judged["fc3-slower"].outcome == order
+    for claim in ("baseline-minutes", "fc1-factor", "fc3-factor"):
+        assert judged[claim].outcome == UNDECIDED
+        assert reason in judged[claim].evidence
+        assert "means over 15 epochs of 12,500 steps" in judged[claim].evidence
+
+
+def test_minutes_are_the_mean_over_the_training_not_its_beginning(judge: Judge) -> None:
+    """Early steps of the baseline take as long as those of 28.5 minutes, late ones three times as long."""
+    entries = [samples.in_processes("baseline", 60 * 57, late=3, noise=0.001), *times(fc1=7.5)]
+    judged = judge(entries)
+    assert judged["baseline-minutes"].outcome == judged["fc1-factor"].outcome == REPRODUCED
+
+
+@pytest.mark.parametrize(("processes", "text"), [(1, "one process"), (2, "2 processes")])
+def test_fewer_than_three_processes_give_values_and_no_verdict(judge: Judge, processes: int, text: str) -> None:
+    entries = [samples.in_processes(n, 60 * m, processes=processes, noise=0) for n, m in MINUTES.items()]
+    judged = judge(entries)["fc1-faster"]
+    assert judged.outcome == UNDECIDED
+    assert f"measured in {text}, and fewer than 3 decide nothing: fc1 takes 0.1" in judged.evidence
+    assert "[" not in judged.evidence
 
 
 def test_a_factor_is_not_judged_on_a_network_that_another_class_count_makes_much_smaller(judge: Judge) -> None:
     """With 10 classes `fc1` has half of its parameters, the baseline nearly all."""
     data = samples.dataset(name="cifar10", classes=10)
-    judged = judge([samples.epoch_time(n, seconds=60 * m, dataset=data) for n, m in MINUTES.items()])
-    assert judged["fc1-factor"].outcome == UNDECIDABLE
+    judged = judge([samples.in_processes(n, seconds=60 * m, dataset=data) for n, m in MINUTES.items()])
+    assert judged["fc1-factor"].outcome == UNDECIDED
     assert "10 classes" in judged["fc1-factor"].evidence
     assert judged["fc1-faster"].outcome == judged["fc3-factor"].outcome == REPRODUCED
-
-
-def test_minutes_that_lie_far_apart_have_an_interval_above_0(judge: Judge) -> None:
-    """Of two blocks Student's own would reach below it."""
-    entry = samples.epoch_time("baseline", seconds=57 * 60, blocks=2, noise=0)
-    entry["blocks"][0]["seconds"] *= 3
-    verdict = judge([entry])["baseline-minutes"]
-    assert verdict.outcome is UNDECIDABLE
-    (low,) = re.findall(r"114\.0 \[([-\d.]+), ", verdict.evidence)
-    assert float(low) == pytest.approx(114 * math.exp(-12.706 / 2), abs=0.06)
 
 
 @pytest.mark.parametrize(("model", "named"), [("Another CPU", "Another CPU"), (None, "unknown CPU")])
 def test_minutes_are_judged_on_the_papers_cpu_only(judge: Judge, model: str | None, named: str) -> None:
     judged = judge(times(baseline=57), machine=samples.machine(cpu={"model": model}))["baseline-minutes"]
-    assert judged.outcome == UNDECIDABLE
+    assert judged.outcome == UNDECIDED
     assert f"measured on {named}, published" in judged.evidence
 
 
@@ -350,27 +456,44 @@ def test_times_of_two_machines_are_not_set_against_each_other(tmp_path: Path) ->
     here = samples.save(tmp_path / "a.json", times(baseline=57))
     there = samples.save(tmp_path / "b.json", times(fc1=7.5), samples.machine(cpu={"model": "Another CPU"}))
     judged = {j.claim.id: j for j in claims.judge(samples.together([reading.read(here), reading.read(there)]))}
-    assert judged["fc1-faster"].outcome == UNDECIDABLE
+    assert judged["fc1-faster"].outcome == UNDECIDED
 
 
 def test_settings_that_disagree_leave_a_claim_undecided(judge: Judge) -> None:
     two, one = times(baseline=57, fc1=7.5), times(baseline=57, fc1=70)
     judged = judge(two, [{**e, "threads": 1} for e in one])["fc1-faster"]
-    assert judged.outcome == UNDECIDABLE
+    assert judged.outcome == UNDECIDED
     assert "but not reproduced" in judged.evidence
 
 
-def test_a_drift_that_hits_both_networks_in_the_same_rounds_does_not_blur_their_ratio(judge: Judge) -> None:
-    drift = [1 + 0.1 * i for i in range(10)]
-    entries = [samples.epoch_time(n, seconds=s, noise=0.002, drift=drift) for n, s in (("baseline", 100), ("fc1", 97))]
-    assert judge(entries)["fc1-faster"].outcome == REPRODUCED
+def test_what_a_process_keeps_drops_out_of_the_ratios_of_networks(judge: Judge) -> None:
+    """Its memory layout makes one process 30 % slower than another, for all networks; `fc1` is 3 % faster in each."""
+    slow = [100, 130, 104, 128, 96]
+    entries = [
+        samples.in_processes("baseline", slow, noise=0),
+        samples.in_processes("fc1", [0.97 * s for s in slow], noise=0),
+    ]
+    judged = judge(entries)["fc1-faster"]
+    assert judged.outcome == REPRODUCED
+    assert "fc1 takes 0.970 [0.970, 0.970]" in judged.evidence
 
 
-TWO_SESSIONS = [*times(baseline=57, fc1=56.7), *times(baseline=58, fc1=56)]
-TRAINED = [
-    e | {"epochs": [{**epoch, "train_seconds": seconds + 0.5 * (epoch["epoch"] % 3)} for epoch in e["epochs"]]}
-    for e, seconds in ((samples.accuracy("baseline"), 60.0), (samples.accuracy("fc1"), 59.0))
-]
+def test_networks_of_two_sessions_are_not_set_against_each_other(judge: Judge) -> None:
+    judged = judge(times(baseline=57), times(fc1=7.5))["fc1-faster"]
+    assert judged.outcome == UNDECIDED
+    assert judged.evidence == "fc1 and baseline were not timed in one session on the same images"
+
+
+TWO_SESSIONS = [*times(baseline=57, fc1=56), *[{**e, "process": "b" * 16} for e in times(baseline=58, fc1=57)]]
+
+
+def trained(architecture: str, seed: int, seconds: float, process: str) -> Entry:
+    """A training whose epochs take about `seconds`, by a process of this id."""
+    entry = samples.told(samples.accuracy(architecture, seed=seed), process)
+    return entry | {"epochs": [{**e, "train_seconds": seconds + 0.1 * seed} for e in entry["epochs"]]}
+
+
+TRAINED = [trained(n, s, t, f"{n}{s}") for n, t in (("baseline", 60.0), ("fc1", 10.0)) for s in range(3)]
 
 
 @pytest.mark.parametrize("entries", [TWO_SESSIONS, TRAINED, curves(**FIVE)], ids=["timed", "trained", "accuracy"])
@@ -381,23 +504,12 @@ def test_a_result_that_two_files_hold_counts_once(judge: Judge, entries: list[En
     assert judge(entries, entries[-1:]) == once
 
 
-def test_a_copy_that_is_left_out_does_not_shift_what_the_later_sessions_pair_with(judge: Judge) -> None:
-    """In the second session `fc1` is faster by less than the drift that both networks share there."""
-    up = [1 + 0.1 * i for i in range(10)]
-    first, second = (
-        [samples.epoch_time(n, seconds=s, noise=0.002, drift=drift) for n, s in (("baseline", 100), ("fc1", 97))]
-        for drift in (up, up[::-1])
-    )
-    fuller = [first[0], *times(fc3=90, blocks2=90, conv5x5=12, conv5x5_same=60)]
-    assert judge(fuller, [*first, *second])["fc1-faster"].outcome == REPRODUCED
-
-
 def test_the_fast_engines_share_is_information_in_the_evidence_on_parameters(judge: Judge) -> None:
     plain = times(baseline=57, fc1=7.5, blocks2_same=50)
     assert "fast engine" not in judge(plain)["parameters-time"].evidence
     assert "fast engine" not in judge([*plain, *fast(baseline=12)])["parameters-time"].evidence
     evidence = judge([*plain, *fast(baseline=10, fc1=6.5)])["parameters-time"].evidence
-    assert "not judged: on the fast engine fc1 takes 0.6" in evidence
+    assert "not judged: on the fast engine 0.6" in evidence
 
 
 def test_parameters_are_not_judged_where_many_classes_leave_none_to_remove(judge: Judge) -> None:
@@ -406,7 +518,7 @@ def test_parameters_are_not_judged_where_many_classes_leave_none_to_remove(judge
     entries = [{**e, "dataset": data} for e in times(baseline=57, fc1=7.5, blocks2_same=50)]
     many = [{**e, "parameters": samples.epoch_time(e["architecture"], dataset=data)["parameters"]} for e in entries]
     judged = judge(many)["parameters-time"]
-    assert judged.outcome == UNDECIDABLE
+    assert judged.outcome == UNDECIDED
     assert "1000 classes" in judged.evidence
 
 
@@ -417,13 +529,15 @@ def test_evidence_says_where_the_measurement_itself_was_doubtful(judge: Judge) -
 
 
 def test_training_times_serve_where_nothing_else_was_timed(judge: Judge) -> None:
-    entries = [
-        e | {"epochs": [{**epoch, "train_seconds": seconds + 0.1 * epoch["epoch"]} for epoch in e["epochs"]]}
-        for e, seconds in ((samples.accuracy("baseline"), 60.0), (samples.accuracy("fc1"), 10.0))
-    ]
-    judged = judge(entries)["fc1-faster"]
+    judged = judge(TRAINED)["fc1-faster"]
     assert judged.outcome == REPRODUCED
-    assert "epochs of training" in judged.evidence
+    assert "3 processes, epochs of training" in judged.evidence
+
+
+def test_trainings_of_one_process_count_as_one(judge: Judge) -> None:
+    judged = judge([{**e, "process": "a" * 16} for e in TRAINED])["fc1-faster"]
+    assert judged.outcome == UNDECIDED
+    assert "measured in one process" in judged.evidence
 
 
 def test_absurd_numbers_leave_claims_undecided(tmp_path: Path) -> None:
@@ -437,4 +551,4 @@ def test_absurd_numbers_leave_claims_undecided(tmp_path: Path) -> None:
     path = tmp_path / "odd.json"
     path.write_text(json.dumps(document))
     judged = claims.judge(samples.together([reading.read(path)]))
-    assert all(j.outcome == UNDECIDABLE for j in judged if j.claim.id in ABOUT_ACCURACY)
+    assert {j.outcome for j in judged if j.claim.id in ABOUT_ACCURACY} <= {UNDECIDED, HOLDS_ELSEWHERE, FAILS_ELSEWHERE}

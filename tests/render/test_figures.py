@@ -22,15 +22,15 @@ from resnet_bench.render.axes import NETWORK_STYLES, PHASE_STYLES
 from resnet_bench.render.drawing import Figure
 from resnet_bench.render.figures import figures, write
 from resnet_bench.results.reading import ResultFile, read
-from tests.handmade import accuracy, dataset, epoch_time, machine, save, together
+from tests.handmade import accuracy, calibration, dataset, epoch_time, in_processes, machine, save, together
 
 matplotlib = pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure as Canvas  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
 
 FIVE = ("baseline", "fc1", "fc3", "blocks2", "conv5x5")
-EVERYTHING = ["figure-7", "figure-8", "figure-9", "figure-10", "parameters-and-time", "step-by-phase"]
-EVERYTHING += ["fraction-of-limit"]
+EVERYTHING = ["figure-7", "figure-8", "figure-9", "figure-10", "parameters-and-time", "step-over-training"]
+EVERYTHING += ["step-by-phase", "fraction-of-limit"]
 CURVE = [0.1 + 0.015 * i for i in range(15)]
 
 Reader = Callable[..., ResultFile]
@@ -47,7 +47,7 @@ def results(tmp_path: Path) -> Reader:
 def complete_study() -> list[dict[str, Any]]:
     """Three seeds of all five networks, and their times with two engines."""
     trained = [accuracy(a, [c + 0.01 * seed for c in CURVE], seed=seed) for a in FIVE for seed in range(3)]
-    timed = [epoch_time(a, 600, engine=e, step_bound_seconds=0.012) for a in FIVE for e in ("reference", "fast")]
+    timed = [in_processes(a, 600, engine=e, step_bound_seconds=0.012) for a in FIVE for e in ("reference", "fast")]
     return trained + timed
 
 
@@ -76,7 +76,7 @@ def test_each_file_is_a_whole_picture_and_the_same_every_time(results: Reader, t
     file = results(*complete_study()[:6:2], *complete_study()[-10:])
     paths, _ = write(together([file]), tmp_path / "a" / "b")
     again, _ = write(together([file]), tmp_path / "c")
-    assert [p.name for p in paths] == [f"{n}.{e}" for n in ("figure-7", *EVERYTHING[-3:]) for e in ("svg", "png")]
+    assert [p.name for p in paths] == [f"{n}.{e}" for n in ("figure-7", *EVERYTHING[-4:]) for e in ("svg", "png")]
     for path, other in zip(paths, again, strict=True):
         content = path.read_bytes()
         assert content == other.read_bytes()
@@ -142,6 +142,8 @@ def test_only_measured_networks_are_drawn(results: Reader) -> None:
         "Figure 8 is left out: there are no accuracy results of fc3.",
         "Figure 9 is left out: there are no accuracy results of blocks2.",
         "Figure 10 is left out: there are no accuracy results of conv5x5.",
+        "Time of a step over the training is left out: it needs epoch times that were measured at two points of the "
+        "training or more.",
         "Time of a step by phase is left out: it needs epoch-time results.",
         "Fraction of the machine's limit is left out: no epoch-time result holds the least time of a step, which needs "
         "the machine's calibration.",
@@ -237,6 +239,75 @@ def test_fraction_of_the_limit_is_bound_over_mean_step(results: Reader) -> None:
     assert "fc1 25.0%" in figure.alt
 
 
+def test_a_model_that_does_not_stand_is_left_out_with_the_reason(results: Reader) -> None:
+    """A step of `fc1` beat it; where all were beaten there is no figure."""
+    beaten = in_processes("fc1", 600, step_bound_seconds=0.05)
+    made, _ = figures(together([results(in_processes("fc3", 600, step_bound_seconds=0.012), beaten)]))
+    figure = named(made, "fraction-of-limit")
+    assert len(drawn(figure).axes[0].patches) == 1
+    assert "Left out: fc1 (a step beat the model)." in figure.caption
+    _, skipped = figures(together([results(beaten)]))
+    assert skipped[-1] == (
+        "Fraction of the machine's limit is left out: the model of the least time stands for none: fc1 (a step beat "
+        "the model)."
+    )
+
+
+def test_rates_that_drifted_are_no_limit(results: Reader) -> None:
+    described = machine(calibration={"start": calibration(40e9), "end": calibration(20e9)})
+    entry = in_processes("fc1", 600, step_bound_seconds=0.012)
+    _, skipped = figures(together([results(entry, machine=described)]))
+    assert "fc1 (rates differed by 50 % between start and end)" in skipped[-1]
+
+
+def scattered_points(axes: Any) -> list[list[float]]:
+    return [collection.get_offsets().tolist() for collection in axes.collections if len(collection.get_offsets()) > 1]
+
+
+def test_processes_are_points_and_their_interval_a_bar(results: Reader) -> None:
+    """Of 9, 10 and 11 minutes: three points, and 10 × exp(±4.303 × 0.577 / 10) = [7.80, 12.82]."""
+    entries = [in_processes(a, (540, 600, 660), noise=0) for a in ("fc1", "fc3")]
+    figure = named(figures(together([results(*entries)]))[0], "parameters-and-time")
+    (axes,) = drawn(figure).axes
+    points = scattered_points(axes)
+    assert [sorted(y for _, y in own) for own in points] == [pytest.approx([9, 10, 11])] * 2
+    bars = [path.vertices[:, 1] for c in axes.collections if hasattr(c, "get_segments") for path in c.get_paths()]
+    assert sorted(bars[0]) == pytest.approx([7.80, 12.82], abs=0.01)
+    assert "Small points: 3 processes; bars: 95 % intervals of their means." in figure.caption
+
+
+def test_one_process_has_a_point_and_no_bar(results: Reader) -> None:
+    made, _ = figures(together([results(epoch_time("fc1", 600), epoch_time("fc3", 900))]))
+    for figure in made:
+        assert "Small points: 1 process. 1 process: no interval." in figure.caption
+        assert not [c for axes in drawn(figure).axes for c in axes.collections if hasattr(c, "get_segments")]
+
+
+def test_the_time_of_a_step_over_the_training_is_drawn_with_its_range(results: Reader) -> None:
+    """Steps of 40 ms early and 60 ms late; processes differ by a tenth; 100,000 steps are 8 epochs."""
+    step = 625.1  # an epoch of 50 ms a step, and its start
+    entry = in_processes("fc1", [step, step * 0.9 + 0.01, step * 1.1 - 0.01], noise=0, late=1.5)
+    figure = named(figures(together([results(entry)]))[0], "step-over-training")
+    (axes,) = drawn(figure).axes
+    line = next(line for line in axes.lines if line.get_label() == "fc1")
+    assert line.get_xdata().tolist() == [0, 8]
+    assert line.get_ydata().tolist() == pytest.approx([40, 60])
+    band = axes.collections[0].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == pytest.approx((36, 66))
+    assert axes.get_xlabel() == "epoch (square-root scale)"
+    assert "bands: range over 3 processes (points)" in figure.caption
+    assert "fc1 40.0 ms after 0 steps, 60.0 ms after 100,000 steps" in figure.alt
+    assert "aged" not in figure.caption
+
+
+def test_the_figure_over_the_training_says_where_states_were_aged(results: Reader) -> None:
+    aged = [{**p, "state": "aged"} for p in in_processes("fc1")["points"]]
+    figure = named(
+        figures(together([results(in_processes("fc1", points=aged), in_processes("fc3"))]))[0], "step-over-training"
+    )
+    assert "Some states of fc1 were aged, not trained" in figure.caption
+
+
 def test_no_two_networks_or_phases_look_alike_in_black_and_white() -> None:
     """Markers and line styles of networks, and brightness or hatch of phases, differ pairwise."""
     from matplotlib.colors import to_rgb
@@ -253,11 +324,11 @@ def test_no_two_networks_or_phases_look_alike_in_black_and_white() -> None:
         assert hatch != other_hatch or abs(grey(color) - grey(other)) > 0.1
 
 
-@pytest.mark.parametrize("number", range(7))
+@pytest.mark.parametrize("number", range(len(EVERYTHING)))
 def test_no_text_overlaps_another(results: Reader, number: int) -> None:
     """Titles, labels, tick labels, bar labels and legend are apart from each other as rendered."""
     made, _ = figures(
-        together([results(*complete_study(), epoch_time("conv5x5-same", 700), epoch_time("blocks2-same", 720))])
+        together([results(*complete_study(), in_processes("conv5x5-same", 700), in_processes("blocks2-same", 720))])
     )
     with made[number].canvas() as canvas:
         canvas.draw_without_rendering()
@@ -373,7 +444,7 @@ def test_command_writes_files_and_keeps_stdout_for_the_tables(
     assert not exit_.value.code
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {"step-by-phase.svg", "step-by-phase.png"}
     assert "left out" not in out
-    assert err.count("is left out: ") == 6
+    assert err.count("is left out: ") == 7
     assert err.endswith(f"2 files written to {tmp_path / 'figures'}.\n")
 
 

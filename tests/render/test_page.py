@@ -36,7 +36,7 @@ def entries() -> list[Entry]:
     """All networks: parameters, times, and two epochs on CIFAR-100."""
     found = [samples.parameters(n) for n in PUBLISHED]
     found += [
-        samples.epoch_time(n, seconds=60 * p.epoch_minutes, step_bound_seconds=0.01) for n, p in PUBLISHED.items()
+        samples.in_processes(n, seconds=60 * p.epoch_minutes, step_bound_seconds=0.01) for n, p in PUBLISHED.items()
     ]
     return found + [samples.accuracy(n, [0.1, 0.2], seed=seed) for n in PUBLISHED for seed in (0, 1)]
 
@@ -172,10 +172,11 @@ def test_commands_name_what_decides_the_result(files: tuple[Path, Path]) -> None
     assert lines[0] == (
         "pytest benchmarks/test_parameters.py benchmarks/test_epoch_time.py benchmarks/test_accuracy.py "
         "--architectures baseline,fc1,fc3,blocks2,conv5x5 --dataset cifar100 --engine reference --pipeline loader "
-        "--epochs 15 --batch-size 4 --lr 0.0004 --seed 0 --workers 2 --threads 2 --benchmark-save=run"
+        "--epochs 15 --batch-size 4 --lr 0.0004 --seed 0 --workers 2 --threads 2 --processes 5 --benchmark-save=run"
     )
     assert lines[1].startswith("pytest benchmarks/test_accuracy.py")
     assert "--seed 1" in lines[1]
+    assert "--processes" not in lines[1]
     assert lines[-1].startswith("resnet-bench report 0001_run.json")
 
 
@@ -192,6 +193,50 @@ def test_command_of_a_single_training(tmp_path: Path) -> None:
 def test_a_command_of_whole_epochs_says_so(tmp_path: Path) -> None:
     path = samples.save(tmp_path / "full.json", [samples.epoch_time("fc1", mode="full", blocks=3)])
     assert "--epoch-mode full --rounds 3" in page.commands([reading.read(path)])[0]
+
+
+def test_a_command_names_the_processes(tmp_path: Path) -> None:
+    """Of whole epochs, how many each of them timed."""
+    entry = samples.in_processes("fc1", processes=4)
+    whole = [{**b, "steps": 12_500, "point": 0} for b in entry["blocks"] if not b["point"] and b["round"] < 2]
+    path = samples.save(tmp_path / "a.json", [entry])
+    assert "--processes 4" in page.commands([reading.read(path)])[0]
+    path = samples.save(tmp_path / "b.json", [{**entry, "mode": "full", "points": [], "blocks": whole}])
+    assert "--processes 4 --epoch-mode full --rounds 2" in page.commands([reading.read(path)])[0]
+
+
+def test_both_modes_of_a_session_are_one_command(tmp_path: Path) -> None:
+    entry = samples.in_processes("fc1", processes=4)
+    whole = [{**b, "steps": 12_500, "point": 0} for b in entry["blocks"] if not b["point"] and not b["round"]]
+    path = samples.save(tmp_path / "both.json", [entry, {**entry, "mode": "full", "points": [], "blocks": whole}])
+    line, _ = page.commands([reading.read(path)])
+    assert line.startswith("pytest benchmarks/test_epoch_time.py --architectures fc1 ")
+    assert "--processes 4 --epoch-mode both --rounds 1 --benchmark-save=both" in line
+
+
+def told(tmp_path: Path, *entries: Entry) -> str:
+    """What the page says of how times were measured."""
+    file = reading.read(samples.save(tmp_path / "results.json", entries))
+    text = Tags(page.report(samples.together([file]))).text
+    return text.partition("How times were measured")[2].partition("\nFiles")[0]
+
+
+def test_how_times_were_measured_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes, blocks, points, and whether states were trained or aged."""
+    monkeypatch.setattr(page, "figures", lambda _: ([], []))
+    entry = samples.in_processes("fc1")
+    assert (
+        "Each network was measured in 5 processes, one after the other; 40 blocks of steps at 2 points of the training "
+        "(after 0 and 100,000 steps). Every state was trained from the first step on."
+    ) in told(tmp_path, entry)
+    aged = [{**p, "state": "aged" if p["step"] else "trained"} for p in entry["points"]]
+    said = told(tmp_path, {**entry, "points": aged})
+    assert "aged (fc1): the states after 100,000 steps were not trained all the way" in said
+    assert "Every state was trained" not in said
+    assert "in 1 process; 10 blocks of steps among the first 280 of the training." in told(
+        tmp_path, samples.epoch_time("fc1")
+    )
+    assert told(tmp_path, samples.accuracy("fc1", [0.1])) == ""
 
 
 def test_document_escapes_every_part() -> None:
@@ -462,7 +507,7 @@ def test_browser_shows_tables_and_figures_and_has_nothing_to_complain_about(look
         assert table["display"] == "table"
         assert table["heads"]
         assert set(table["cells"]) == {table["columns"]}
-    assert len(seen["images"]) == 7
+    assert len(seen["images"]) == 8
     for image in seen["images"]:
         assert len(image["alt"]) > 40
         assert image["width"] > 100

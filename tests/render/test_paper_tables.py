@@ -13,7 +13,7 @@ from resnet_bench.recipe import Recipe
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.render.table import FORMATS, Table, significant
 from resnet_bench.results.reading import read
-from tests.handmade import accuracy, dataset, epoch_time, machine, parameters, save, together
+from tests.handmade import accuracy, dataset, epoch_time, in_processes, machine, parameters, save, together
 
 NETWORKS = ("baseline", "fc1", "fc3", "blocks2", "conv5x5")
 
@@ -33,16 +33,6 @@ def row(table: Table, network: str, number: int = 0) -> dict[str, str]:
     """The cells of a network by column head."""
     rows = [dict(zip(table.columns, cells, strict=True)) for cells in table.rows]
     return [cells for cells in rows if cells["Network"] == network][number]
-
-
-def blocks(seconds: list[float], steps: int = 10) -> dict[str, Any]:
-    phases = {"data": 0.0, "forward": 0.1, "backward": 0.1, "optimizer": 0.1}
-    return {
-        "blocks": [
-            {"round": i, "steps": steps, "seconds": s, "phases": phases, "page_faults": 0}
-            for i, s in enumerate(seconds)
-        ]
-    }
 
 
 def test_tables_1_and_2_are_the_papers(made: Any) -> None:
@@ -82,8 +72,8 @@ def test_nothing_published_fills_a_gap(made: Any) -> None:
 
 def test_golden_summary(made: Any) -> None:
     """Every cell of a row, computed by hand."""
-    # Two blocks of 10 steps say 3600 ± 4.722 s; Student's t of one degree of freedom makes it ± 60 s.
-    time = {**epoch_time("baseline", startup_seconds=0.0), **blocks([2.8837776, 2.8762224])}
+    # Three processes say 3576, 3600 and 3624 s: 3600 times or divided by exp(4.303 × 24/√3 / 3600) = 1.0167.
+    time = in_processes("baseline", (3576, 3600, 3624), noise=0)
     _, _, summary = made(time, accuracy("baseline", [0.1] * 13 + [0.36, 0.34]))
     assert row(summary, "baseline") == {
         "Network": "baseline",
@@ -91,7 +81,7 @@ def test_golden_summary(made: Any) -> None:
         "Parameters, published": "8.9M",
         "Epoch time (min)": "60.0 [59.0, 61.0]",
         "Epoch time (min), published": "57",
-        "Step (ms)": "288",  # 5.76 s over 20 steps
+        "Step (ms)": "288",  # 3599.9 s, the start left out, over 12,500 steps
         "Step (ms), from published": "274",  # 57 min over 12,500 steps
         "Peak accuracy (%)": "36.0 [35.1, 36.9]",  # Wilson, 3,600 of 10,000
         "Peak accuracy (%), published": "36",
@@ -102,8 +92,25 @@ def test_golden_summary(made: Any) -> None:
 
 
 def test_short_epochs_are_in_seconds(made: Any) -> None:
-    _, _, summary = made(epoch_time("fc1", 4.2, noise=0), epoch_time("baseline", 100))
+    _, _, summary = made(in_processes("fc1", 4.2, noise=0), in_processes("baseline", 100))
     assert row(summary, "fc1")["Epoch time (s)"] == "4.20 [4.20, 4.20]"
+
+
+def test_fewer_than_three_processes_have_no_interval_and_a_line_says_so(made: Any) -> None:
+    _, _, summary = made(in_processes("fc1", 60, processes=2, noise=0), epoch_time("fc3", 120, noise=0))
+    assert [row(summary, a)["Epoch time (min)"] for a in ("fc1", "fc3")] == ["1.00", "2.00"]
+    assert all("no interval" in row(summary, a)["Marks"] for a in ("fc1", "fc3"))
+    assert [n for n in summary.notes if "no interval" in n] == ["2 processes: no interval.", "1 process: no interval."]
+
+
+def test_a_time_that_is_aged_or_trends_or_scatters_is_marked(made: Any) -> None:
+    aged = [{**p, "state": "aged"} for p in in_processes("fc1")["points"]]
+    _, _, summary = made(
+        in_processes("fc1", points=aged, late=1.5), in_processes("fc3", noise=0.2), epoch_time("conv5x5")
+    )
+    assert row(summary, "fc1")["Marks"] == "sampled, aged, trend"
+    assert row(summary, "fc3")["Marks"] in ("sampled, spread", "sampled, wide spread")
+    assert any(note.startswith("aged, trend, spread: explained") for note in summary.notes)
 
 
 def test_seeds_give_a_mean_with_its_interval(made: Any) -> None:
@@ -122,13 +129,14 @@ def test_equal_seeds_have_an_interval_of_no_width(made: Any) -> None:
 def test_time_of_accuracy_runs_is_used_where_nothing_else_is_and_marked(made: Any) -> None:
     _, _, summary = made(accuracy("fc1", [0.3] * 15))
     cells = row(summary, "fc1")
-    assert (cells["Epoch time (min)"], cells["Step (ms)"]) == ("1.00 [1.00, 1.00]", "4.80")
-    assert cells["Marks"] == "time from training"
+    assert (cells["Epoch time (min)"], cells["Step (ms)"]) == ("1.00", "4.80")
+    assert cells["Marks"] == "time from training, no interval"
 
 
-def test_several_sessions_give_the_mean_over_them(made: Any) -> None:
-    times = [epoch_time("fc1", s, noise=0, seed=i) for i, s in enumerate([100, 110, 120])]
-    _, _, summary = made(*times)
+def test_several_sessions_give_the_mean_over_them(tmp_path: Path) -> None:
+    times = [in_processes("fc1", s, noise=0, process=f"{i}" * 16) for i, s in enumerate([100, 110, 120])]
+    files = [read(save(tmp_path / f"{i}.json", [time])) for i, time in enumerate(times)]
+    *_, summary = (t for t in tables(together(files)) if t.title == "Summary")
     # 110 s, times or divided by exp(4.303 × 10/√3 / 110) = 1.253
     assert row(summary, "fc1")["Epoch time (min)"] == "1.83 [1.46, 2.30]"
 
@@ -146,7 +154,7 @@ SHORT = {**Recipe().as_dict(), "epochs": 3}
         (epoch_time("fc1", dataset=dataset(name="cifar10", classes=10)), "10 classes"),
         (epoch_time("fc1"), "sampled"),
         (epoch_time("fc1", mode="full", stopped_by="rounds"), "full"),
-        (epoch_time("fc1", blocks=1), "single value"),
+        (epoch_time("fc1"), "no interval"),
         (epoch_time("fc1", complete=False, stopped_by=None), "time cut off"),
         (epoch_time("fc1", warnings=["The machine was busy."]), "doubtful time"),
     ],
@@ -157,7 +165,9 @@ def test_whatever_differs_from_the_papers_run_is_marked_in_the_row(made: Any, en
 
 
 def test_an_ordinary_full_run_has_no_marks(made: Any) -> None:
-    _, _, summary = made(epoch_time("fc1", mode="full", stopped_by="rounds"), accuracy("fc1", [0.3] * 15))
+    time = in_processes("fc1")
+    whole = [{**b, "steps": 12_500, "seconds": 60.0, "point": 0} for b in time["blocks"] if not b["point"]]
+    _, _, summary = made({**time, "mode": "full", "points": [], "blocks": whole}, accuracy("fc1", [0.3] * 15))
     assert row(summary, "fc1")["Marks"] == "full"
 
 
@@ -270,7 +280,7 @@ def test_csv_has_a_blank_line_between_tables(tmp_path: Path, capsys: pytest.Capt
         cli.main(["report", str(path), "--format", "csv"])
     parts = capsys.readouterr().out.split("\n\n")
     first, *_ = zip(*(list(csv.reader(part.splitlines())) for part in parts), strict=False)
-    titles = ["Table 1", "Table 2", "Summary", "Speed of a step, data included"]
+    titles = ["Table 1", "Table 2", "Summary", "Epoch time over the training", "Speed of a step, data included"]
     assert [title for title, _ in first] == titles
     assert all("folder:" in caption or "cifar" in caption for _, caption in first[2:])  # which data, on which machine
     bodies = [list(csv.reader(part.splitlines()))[1:] for part in parts]

@@ -21,7 +21,7 @@ with contextlib.redirect_stdout(io.StringIO()):
     pytest.main(["--help"])  # imports pytest's plugins
 
 def forked(order):
-    """In place of `processes.events`: the measuring process is forked, so that it need not import torch again."""
+    # In place of `processes.events`: the measuring process is forked, so that it need not import torch again.
     (events, end), pid = os.pipe(), os.fork()
     if not pid:
         identity.PROCESS = secrets.token_hex(8)

@@ -1,4 +1,4 @@
-"""Rules on numbers of parameters."""
+"""Rules on numbers of parameters, which are counted: no verdict of theirs can be false by chance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from resnet_bench.analysis.claims.selection import Selection
 from resnet_bench.paper import PUBLISHED
 
 
-def counts_are_as_printed(selection: Selection, table: int) -> Judgement:
+def counts_are_as_printed(selection: Selection, error: float, table: int) -> Judgement:
     """Every count of the paper's table, rounded to 0.1M, is the printed one."""
     counts = {name: selection.parameter_count(name) for name in paper.TABLES[table]}
     evidence = "; ".join(
@@ -18,7 +18,7 @@ def counts_are_as_printed(selection: Selection, table: int) -> Judgement:
     return decided(all(architectures.millions(n) == PUBLISHED[name].parameters for name, n in counts.items()), evidence)
 
 
-def kernel_lowers_count(selection: Selection) -> Judgement:
+def kernel_lowers_count(selection: Selection, error: float) -> Judgement:
     """The control `conv5x5-same`, which changes only the kernel of the baseline, has fewer parameters."""
     base, control = selection.parameter_count("baseline"), selection.parameter_count("conv5x5-same")
     variant_inputs, base_inputs = (architectures.get(name).features for name in ("conv5x5", "baseline"))

@@ -26,6 +26,38 @@ def reason_against_times(result: EpochTimeResult | AccuracyResult) -> str:
     return ""
 
 
+def reason_against_mean_time(result: EpochTimeResult | AccuracyResult) -> str:
+    """Why a time of `result` is no mean over the training that the published minutes are a mean of.
+
+    That is 15 epochs of 12,500 steps on real images. How long a step takes depends on which units are dead by then and
+    on how far the moments of their weights have decayed, so on what was trained, and for how long.
+    """
+    if result.dataset.synthetic:
+        return "was trained on synthetic images"
+    steps = -(-result.dataset.train_images // Recipe().batch_size)
+    if steps != paper.TRAIN_IMAGES // Recipe().batch_size:
+        return f"has epochs of {steps:,} steps"
+    if isinstance(result, AccuracyResult):
+        return "" if len(result.epochs) >= paper.EPOCHS else f"was trained for {len(result.epochs)} epochs"
+    if result.mode == "full":
+        timed = min(map(len, result.process_blocks.values()), default=0)
+        return (
+            ""
+            if timed >= paper.EPOCHS
+            else f"was timed for the first {timed} epochs"
+            if timed > 1
+            else ("was timed for the first epoch")
+        )
+    if not result.points:
+        return "was timed in the first minute of the training"
+    if (epochs := result.recipe.get("epochs")) != paper.EPOCHS:
+        return f"was timed over a training of {str(epochs)[:40]} epochs"
+    last = max(point.step for point in result.points if point.weight)
+    if last < steps * paper.EPOCHS / 2:  # the points of a training reach its end
+        return f"was timed up to step {last:,}"
+    return ""
+
+
 def reason_against_accuracies(result: AccuracyResult, epochs: int) -> str:
     """Why the accuracies of `result` in its first `epochs` epochs do not compare with the paper's."""
     data = result.dataset
@@ -35,6 +67,13 @@ def reason_against_accuracies(result: AccuracyResult, epochs: int) -> str:
         return f"trained on {data.name} with {data.classes} classes, not on CIFAR-100"
     if data.subset or (data.train_images, data.test_images) != (paper.TRAIN_IMAGES, paper.TEST_IMAGES):
         return f"trained on a subset of CIFAR-100 ({data.train_images:,} images), not on all of it"
+    return reason_against_trainings(result, epochs)
+
+
+def reason_against_trainings(result: AccuracyResult, epochs: int) -> str:
+    """Why `result` is no training like the paper's, for `epochs` epochs, on any real images."""
+    if result.dataset.synthetic:
+        return "trained on synthetic images"
     if result.engine not in ELIGIBLE_ENGINES:
         return f"trained by the {result.engine} engine, whose numerics differ"
     if changed := _changes_of_recipe(result.recipe):

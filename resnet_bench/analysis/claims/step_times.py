@@ -2,91 +2,85 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
-
-import numpy as np
+from typing import Any, Literal
 
 from resnet_bench import identity, paper
-from resnet_bench.analysis.bootstrap import bootstrap
-from resnet_bench.analysis.claims.eligibility import reason_against_times
-from resnet_bench.analysis.claims.outcome import Undecided
+from resnet_bench.analysis.claims.eligibility import reason_against_mean_time, reason_against_times
+from resnet_bench.analysis.claims.evidence import counted
+from resnet_bench.analysis.claims.outcome import Untestable
 from resnet_bench.analysis.series import MODES
 from resnet_bench.recipe import Recipe
-from resnet_bench.results.samples import TRAINED, Samples
-from resnet_bench.schema import AccuracyResult, DatasetInfo, EpochTimeResult, Interval
-
-
-class Round(NamedTuple):
-    """One round of a session; two networks' times in the same round may be paired.
-
-    Attributes:
-        together: `Run.together`, equal for runs that were measured in turn.
-        number: the round's number within them; the epoch's number where a training was timed.
-    """
-
-    together: tuple[str, str]
-    number: int
+from resnet_bench.results.samples import TRAINED, Run, Samples
+from resnet_bench.schema import AccuracyResult, DatasetInfo, EpochTimeResult
 
 
 @dataclass
 class StepTimes:
-    """Times of a step that may be set against each other: on one machine, with one software, code and data size.
+    """Times of a step that may be set against each other.
+
+    They come from one session, whose processes measure all networks in turn: between sessions a machine drifts by what
+    nobody sees. Only times of trainings come from several sessions, because a process trains one network.
 
     Attributes:
         machine: `identity.describe()` of the first file that has such a time.
-        dataset: what was trained on. Data sets with other images but the same size share one `StepTimes`, because
-            the images have no influence on the time.
         source: the mode of measuring, or `training` where epochs of accuracy runs were timed.
-        seconds: {(architecture, engine): {round: seconds of a step}}.
+        seconds: {(architecture, engine): {process: seconds of a step, the mean over its training}}. Trainings have
+            their seed in the place of the process, because those of one seed belong together.
         parameters: {architecture: number of parameters, with the data set's number of classes}.
+        partial: {architecture: why its times on `reference` are no means over the training that was published}.
         doubtful: whether a measurement came with a warning, such as that of a busy machine.
+        aged: whether later points of the training were not trained, but idle units were carried on.
     """
 
     machine: dict[str, Any]
     dataset: DatasetInfo
     threads: int
     source: Literal["sampled", "full", "training"]
-    seconds: dict[tuple[str, str], dict[Round, float]] = field(default_factory=dict)
+    seconds: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
+    partial: dict[str, str] = field(default_factory=dict)
     doubtful: bool = False
+    aged: bool = False
 
-    def rounds(self, architecture: str, engine: str = "reference") -> dict[Round, float]:
-        """{round: seconds of a step}; empty where the network was not timed on this engine."""
+    def steps(self, architecture: str, engine: str = "reference") -> dict[str, float]:
+        """{process: seconds of a step}; empty where the network was not timed on this engine."""
         return self.seconds.get((architecture, engine), {})
 
-    def ratio_to_baseline(self, architecture: str, engine: str = "reference") -> Interval:
-        """Time of a step over the baseline's on the same engine, with its bootstrap interval.
+    def processes(self, *architectures: str, engine: str = "reference") -> list[str]:
+        """The processes that timed all of these networks."""
+        first, *others = (self.steps(name, engine) for name in architectures)
+        return [process for process in first if all(process in steps for steps in others)]
 
-        The rounds that both networks were measured in are paired. Where there are fewer than two of them, each
-        network's rounds are drawn on their own.
+    def log_ratios(self, architecture: str, engine: str = "reference", among: Sequence[str] = ()) -> list[float]:
+        """Logarithm of the time of a step over the baseline's, of each process that timed both (and all of `among`)."""
+        mine, base = self.steps(architecture, engine), self.steps("baseline", engine)
+        common = self.processes(architecture, "baseline", *among, engine=engine)
+        return [math.log(mine[process] / base[process]) for process in common]
 
-        Raises:
-            Undecided: one of the two networks has fewer than two rounds.
-        """
-        mine, base = self.rounds(architecture, engine), self.rounds("baseline", engine)
-        for name, rounds in ((architecture, mine), ("baseline", base)):
-            if len(rounds) < 2:
-                raise Undecided(f"a single time of {name} decides nothing; {self}")
-        if len(common := sorted(mine.keys() & base.keys())) >= 2:
-            variant, baseline = bootstrap(np.array([[mine[r], base[r]] for r in common]), [0])
-            return variant.within(baseline).ratio()
-        (variant,), (baseline,) = (
-            bootstrap(np.array(list(rounds.values()))[:, None], [seed]) for seed, rounds in enumerate((mine, base))
-        )
-        return variant.against(baseline).ratio()
+    def require_whole_training(self, *architectures: str) -> None:
+        """Raises `Untestable` where the times are not the mean over a training of the published length."""
+        for name in architectures:
+            if name in self.partial:
+                steps = paper.TRAIN_IMAGES // Recipe().batch_size
+                raise Untestable(
+                    f"the published minutes are means over {paper.EPOCHS} epochs of {steps:,} steps on real images; "
+                    f"{name} {self.partial[name]}"
+                )
 
     @property
     def cpu_model(self) -> str:
         return str(identity.part(self.machine, "cpu").get("model") or "unknown CPU")
 
     def __str__(self) -> str:
-        """`10 sampled blocks or more of each, 2 threads, cifar100, <CPU>`, as evidence quotes it."""
-        least = min(map(len, self.seconds.values()))
-        timed = "epochs of training" if self.source == "training" else f"{self.source} blocks"
-        threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
-        doubt = ", doubtful times (see their warnings)" if self.doubtful else ""
-        return f"{least} {timed} or more of each, {threads}, {self.dataset.name}, {self.cpu_model}{doubt}"
+        """`5 processes, sampled, 2 threads, cifar100, <CPU>`, as evidence quotes it."""
+        timed = "epochs of training" if self.source == "training" else self.source
+        least = counted(min(map(len, self.seconds.values())), "process")
+        notes = [", aged states" if self.aged else "", ", doubtful times (see their warnings)" if self.doubtful else ""]
+        threads = counted(self.threads, "thread")
+        return f"{least}, {timed}, {threads}, {self.dataset.name}, {self.cpu_model}{''.join(notes)}"
 
 
 def step_times(samples: Samples) -> list[StepTimes]:
@@ -96,23 +90,36 @@ def step_times(samples: Samples) -> list[StepTimes]:
     synthetic ones, and the preferred mode before the other.
     """
     found: dict[tuple[Any, ...], StepTimes] = {}
+    trained_by: set[tuple[Any, ...]] = set()
     for run in samples.runs:
         r = run.result
         if not isinstance(r, TRAINED) or reason_against_times(r):
             continue
         # A damaged file may hold times whose ratios overflow.
-        seconds = {number: step for number, step in _step_seconds(r).items() if 1e-100 < step < 1e100}
+        seconds = {process: step for process, step in _step_seconds(run).items() if 1e-100 < step < 1e100}
         if not seconds:
             continue
         data = r.dataset
         source = "training" if isinstance(r, AccuracyResult) else r.mode
         sizes = (data.name, data.train_images, data.classes)
-        alike = (run.identity, identity.speed_key(run.machine), sizes, r.threads, source)
+        session = None if source == "training" else run.together
+        alike = (run.identity, identity.speed_key(run.machine), sizes, r.threads, source, session)
+        if source == "training":  # a process that trained a network several times is still one
+            training = (alike, r.architecture, r.engine, r.process or run.together)
+            if training in trained_by:
+                continue
+            trained_by.add(training)
         times = found.setdefault(alike, StepTimes(run.machine, data, r.threads, source))
-        rounds = times.seconds.setdefault((r.architecture, r.engine), {})
-        rounds |= {Round(run.together, number): step for number, step in seconds.items()}
+        own = times.seconds.setdefault((r.architecture, r.engine), {})
+        for process, step in seconds.items():
+            own.setdefault(process, step)
         times.parameters[r.architecture] = r.parameters
-        times.doubtful |= isinstance(r, EpochTimeResult) and bool(r.warnings)
+        if r.engine == "reference":
+            if reason := reason_against_mean_time(r):
+                times.partial.setdefault(r.architecture, reason)
+            if isinstance(r, EpochTimeResult):
+                times.doubtful |= bool(r.warnings)
+                times.aged |= any(point.state == "aged" for point in r.points)
 
     sources = [*MODES, "training"]
 
@@ -123,9 +130,13 @@ def step_times(samples: Samples) -> list[StepTimes]:
     return sorted(found.values(), key=distance)
 
 
-def _step_seconds(result: EpochTimeResult | AccuracyResult) -> dict[int, float]:
-    """{round or epoch: seconds of a step in it}."""
-    if isinstance(result, EpochTimeResult):
-        return {b.round: b.seconds / b.steps for b in result.blocks}
-    steps = -(-result.dataset.train_images // Recipe().batch_size)
-    return {epoch: seconds / steps for epoch, seconds in result.epoch_times.items()}
+def _step_seconds(run: Run) -> dict[str, float]:
+    """{process, or the training's seed: seconds of a step}."""
+    r = run.result
+    if isinstance(r, EpochTimeResult):
+        named = [p.process for p in r.processes]
+        return {named[i] if named else "only": step for i, step in r.step_times.items()}
+    assert isinstance(r, AccuracyResult)
+    steps = -(-r.dataset.train_images // Recipe().batch_size)
+    epochs = [seconds for epoch, seconds in r.epoch_times.items() if epoch <= paper.EPOCHS]
+    return {f"seed {r.seed}": sum(epochs) / len(epochs) / steps} if epochs else {}

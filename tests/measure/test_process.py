@@ -1,0 +1,279 @@
+"""One measuring process, called in this one, and several real ones."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from resnet_bench import architectures, identity
+from resnet_bench.data import datasets
+from resnet_bench.errors import UserError
+from resnet_bench.measure import process, processes, states
+from resnet_bench.measure.points import training_points
+from resnet_bench.measure.process import Case, Data, Order, Place
+from resnet_bench.measure.processes import Plan, events, joined, measure
+from resnet_bench.recipe import Recipe
+from resnet_bench.schema import Point
+
+RECIPE = Recipe(epochs=2, batch_size=4)
+IMAGES = {"train_images": 40, "test_images": 20}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The places of `fc1` and `conv5x5` in a training of 2 epochs of 10 steps: steps 0, 10 and 20."""
+    dataset = datasets.load("synthetic", **IMAGES)
+    folder = tmp_path_factory.mktemp("states")
+    points = training_points(RECIPE.epochs, 10)
+    places = {}
+    for name in ("fc1", "conv5x5"):
+        made = states.prepare(
+            architectures.get(name), dataset, RECIPE, list(points), how="aged", seed=0, threads=1, folder=folder
+        )
+        places[name] = tuple(
+            Place(
+                point=Point(
+                    step=s.step, weight=points[s.step], state=s.how, live_share=s.live_share,
+                    denormal_exp_avg=s.denormal_exp_avg, denormal_exp_avg_sq=s.denormal_exp_avg_sq,
+                ),
+                path=str(s.path) if s.path else None,
+            )
+            for s in made
+        )  # fmt: skip
+    return dataset, places
+
+
+def order(prepared, modes=("sampled",), networks=("fc1", "conv5x5"), **changes):
+    dataset, places = prepared
+    return Order(
+        **{
+            "dataset": Data(name="synthetic", sha256=dataset.sha256, **IMAGES),
+            "recipe": RECIPE.as_dict(),
+            "seed": 0,
+            "pipeline": "vectorized",
+            "workers": 0,
+            "threads": 1,
+            "cases": tuple(Case(architecture=n, engine="reference", mode=m) for n in networks for m in modes),
+            "places": places,
+            "rounds": 2,
+            "seconds": 1.0,
+            "process": 0,
+            "epochs": 1,
+            "draw": 1,
+            **changes,
+        }
+    )
+
+
+def run(order):
+    sent = []
+    return process.measure(order, sent.append, time.perf_counter()), sent
+
+
+def test_every_network_has_as_many_blocks_at_every_point(prepared):
+    report, sent = run(order(prepared))
+    for case in report.cases:
+        assert sorted((b.point, b.round) for b in case.blocks) == [(p, r) for p in range(3) for r in range(2)]
+    assert [e["done"] for e in sent] == list(range(1, 13))
+    assert {e["total"] for e in sent} == {12}
+
+
+def test_networks_take_turns_in_an_order_drawn_anew(prepared, monkeypatch):
+    taken = []
+    measured = process.EpochTimer.measure
+
+    def note(self, round_, point=0, **options):
+        taken.append((point, round_, self.training.architecture.id))
+        return measured(self, round_, point, **options)
+
+    monkeypatch.setattr(process.EpochTimer, "measure", note)
+    run(order(prepared, rounds=6))
+    rounds = [tuple(name for _, _, name in taken[i : i + 2]) for i in range(0, len(taken), 2)]
+    assert {frozenset(r) for r in rounds} == {frozenset({"fc1", "conv5x5"})}
+    assert len(set(rounds)) == 2
+    assert [(p, r) for p, r, _ in taken[::2]] == [(p, r) for p, r, _ in taken[1::2]]
+
+
+def test_another_draw_visits_the_points_in_another_order(prepared):
+    visited = set()
+    for draw in range(6):
+        report, _ = run(order(prepared, networks=("fc1",), rounds=1, draw=draw))
+        visited.add(tuple(b.point for b in report.cases[0].blocks))
+    assert len(visited) > 1
+
+
+def test_blocks_of_a_point_begin_in_its_state(prepared, monkeypatch):
+    """The block at step 10 begins in the second epoch, that at step 20 in the third, the first one in the first."""
+    begun = {}
+    measured = process.EpochTimer.measure
+
+    def note(self, round_, point=0, **options):
+        begun[point] = (self.training.epoch, self.training.step)
+        return measured(self, round_, point, **options)
+
+    monkeypatch.setattr(process.EpochTimer, "measure", note)
+    run(order(prepared, networks=("fc1",), rounds=1))
+    assert begun == {0: (1, 0), 1: (2, 0), 2: (3, 0)}
+
+
+@pytest.mark.parametrize(("block_seconds", "seconds", "rounds"), [(1.0, 100.0, 15), (1.0, 0.5, 1), (1e-3, 100.0, 20)])
+def test_rounds_follow_from_the_time_of_a_block_alone(block_seconds, seconds, rounds, monkeypatch):
+    """Two networks at 3 points: a round takes 6 blocks, and arriving at each point as long again, once."""
+    now = [0.0]
+    monkeypatch.setattr(process.time, "perf_counter", lambda: now[0])
+
+    def pass_time(*_):
+        now[0] += block_seconds
+
+    class Timer:
+        def __init__(self):
+            self.blocks, self.warmup_steps = [], 0
+
+        def measure(self, round_):
+            pass_time()
+            self.blocks.append(type("Block", (), {"steps": 7}))
+
+    monkeypatch.setattr(process, "_go_to", pass_time)
+    timers = [Timer(), Timer()]
+    places = [("early", "middle", "late")] * 2
+    assert process._rounds_that_fit(timers, places, seconds) == rounds
+    assert [(t.blocks, t.warmup_steps) for t in timers] == [([], 7)] * 2
+
+
+def test_the_pilot_of_the_rounds_is_not_among_the_blocks(prepared):
+    report, _ = run(order(prepared, networks=("fc1",), rounds=None, seconds=0.0))
+    assert report.rounds == 1
+    assert len(report.cases[0].blocks) == 3
+
+
+def test_images_that_changed_are_refused(prepared):
+    changed = Data(name="synthetic", sha256="0" * 64, **IMAGES)
+    with pytest.raises(UserError, match="images of synthetic changed during the measurement"):
+        run(order(prepared, dataset=changed))
+
+
+def test_full_times_whole_epochs_in_turn(prepared):
+    report, _ = run(order(prepared, ["full"], epochs=2, places={}))
+    assert [[(b.round, b.steps) for b in c.blocks] for c in report.cases] == [[(0, 10), (1, 10)]] * 2
+
+
+def test_both_times_sampled_blocks_in_the_course_of_whole_epochs(prepared):
+    """10 pieces of an epoch of 10 steps, with a block after each, at the points in turn."""
+    report, sent = run(order(prepared, ["full", "sampled"], networks=("fc1",)))
+    full, sampled = report.cases
+    assert [b.steps for b in full.blocks] == [10]
+    assert [(b.point, b.round) for b in sampled.blocks] == [(i % 3, i // 3) for i in range(10)]
+    assert (sent[-1]["done"], sent[-1]["total"]) == (10, 10)
+
+
+# Real processes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reports(prepared):
+    """Of three real processes."""
+    asked = order(prepared, networks=("fc1",), rounds=1)
+    seen = []
+    return asked, measure(asked, Plan(processes=3, time_limit=0.1), 0, lambda r: seen.append(len(r))), seen
+
+
+def test_processes_are_fresh_and_of_this_session(reports):
+    _, made, seen = reports
+    assert seen == [1, 2, 3]
+    assert len({r.process for r in made} | {identity.PROCESS}) == 4
+    assert {r.machine["session"] for r in made} == {identity.session()}
+
+
+def test_reports_are_joined_to_one_result(reports):
+    asked, made, _ = reports
+    result = joined(made, 0, asked, complete=True, origin=identity.origin(identity.now()))
+    assert [p.process for p in result.processes] == [r.process for r in made]
+    assert [(b.process, b.point) for b in result.blocks] == [
+        (i, b.point) for i, r in enumerate(made) for b in r.cases[0].blocks
+    ]
+    for i, r in enumerate(made):
+        step = sum(
+            place.point.weight * next(b.seconds / b.steps for b in r.cases[0].blocks if b.point == n)
+            for n, place in enumerate(asked.places["fc1"])
+        )
+        assert result.epoch_times[i] == pytest.approx(r.cases[0].startup_seconds + 10 * step)
+    interval = result.epoch_seconds
+    assert interval.estimate == pytest.approx(sum(result.epoch_times.values()) / 3)
+    assert interval.low < interval.estimate < interval.high
+    assert (result.read_parameters, result.updated_parameters) == (result.parameters,) * 2
+    assert (result.complete, result.stopped_by) == (True, "plan")
+
+
+def test_two_processes_have_no_interval(reports):
+    asked, made, _ = reports
+    result = joined(made[:2], 0, asked, complete=False, origin=identity.origin(identity.now()))
+    assert result.epoch_seconds is None
+    assert (result.complete, result.stopped_by) == (False, None)
+    assert len(result.epoch_times) == 2
+
+
+def test_a_mistake_that_the_process_finds_is_told_in_its_sentence(prepared):
+    asked = order(prepared, dataset=Data(name="folder:/nowhere", sha256="0" * 64, train_images=1, test_images=1))
+    with pytest.raises(UserError, match="/nowhere"):
+        list(events(asked.model_dump(mode="json")))
+
+
+def test_a_process_that_dies_is_told_with_its_last_line():
+    command = (sys.executable, "-c", "import sys; print('one\\nout of luck', file=sys.stderr); sys.exit(3)")
+    with pytest.raises(UserError, match="ended with status 3; its last line: out of luck"):
+        list(events({}, command))
+
+
+def test_a_process_that_is_killed_is_told():
+    command = (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(UserError, match="was ended by signal 9, as happens where memory runs out"):
+        list(events({}, command))
+
+
+def test_output_that_is_no_event_is_told():
+    with pytest.raises(UserError, match="wrote no event: hello"):
+        list(events({}, (sys.executable, "-c", "print('hello')")))
+
+
+def test_a_report_of_another_version_is_told():
+    with pytest.raises(UserError, match="not of this version"):
+        processes.report({"event": "report", "process": "a"})
+
+
+def test_the_process_ends_when_nobody_listens_any_more():
+    command = (sys.executable, "-c", 'import time; print(\'{"event": "progress"}\', flush=True); time.sleep(60)')
+    begun = time.perf_counter()
+    listening = events({}, command)
+    next(listening)
+    listening.close()
+    assert time.perf_counter() - begun < 30
+
+
+def test_what_a_library_prints_is_no_event(prepared):
+    asked = json.dumps(order(prepared, networks=("fc1",), rounds=1).model_dump(mode="json"))
+    script = (
+        "import os, sys, resnet_bench.measure.process as p\n"
+        "measure = p.measure\n"
+        "def loud(*a):\n    print('a library speaks', flush=True); os.system('echo another'); return measure(*a)\n"
+        "p.measure = loud\nsys.exit(p.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], input=asked, capture_output=True, text=True, timeout=120)
+    assert {json.loads(line)["event"] for line in done.stdout.splitlines()} == {"progress", "report"}
+    assert "a library speaks" in done.stderr
+    assert "another" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"epochs": 0}, "--rounds is 0"),
+        ({"processes": 0}, "--processes is 0"),
+        ({"time_limit": 0.0}, "--time-limit is 0"),
+        ({"time_limit": float("nan")}, "--time-limit is nan"),
+    ],
+)
+def test_plans_that_make_no_sense(bad, message):
+    with pytest.raises(UserError, match=message):
+        Plan(**bad)
