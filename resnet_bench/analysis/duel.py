@@ -6,18 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Literal
+from statistics import fmean
 
 from resnet_bench.analysis import ratios
+from resnet_bench.analysis.agreement import Equivalence, equivalence
 from resnet_bench.analysis.comparison import Comparison, Ratio, compare
 from resnet_bench.analysis.replicates import measured_in
-from resnet_bench.intervals import MIN_PROCESSES
 from resnet_bench.results.samples import read_all
 from resnet_bench.schema import AccuracyResult, EpochTimeResult, PhaseSeconds
-
-ACCURACY_MARGIN = 1.0
-"""Percentage points within which two mean accuracies count as equivalent; stated before anything is measured."""
 
 PHASES = tuple(PhaseSeconds.model_fields)
 
@@ -37,32 +33,21 @@ class Quantity:
 
 
 @dataclass(frozen=True)
-class Equivalence:
-    """Final accuracies of one network after as many epochs, of the same seeds.
+class Accuracies:
+    """Final accuracies of one network after as many epochs, as fractions of 1, of the seeds that both arms trained."""
 
-    Two one-sided t tests (Schuirmann 1987) at 5 % each: equivalent where the 90 % interval of the mean difference lies
-    within ± `ACCURACY_MARGIN`, different where it leaves out 0 and equivalence is not shown.
-
-    Attributes:
-        first, other: mean final accuracies, in per cent.
-        seeds: that both arms trained.
-        difference: other minus first, mean over the seeds, in percentage points.
-        half_width: of its 90 % interval; None for fewer than three seeds.
-    """
-
-    first: float
-    other: float
-    seeds: int
-    difference: float
-    half_width: float | None
+    first: tuple[float, ...]
+    other: tuple[float, ...]
 
     @property
-    def verdict(self) -> Literal["equivalent", "different", "cannot tell"]:
-        if self.half_width is None:
-            return "cannot tell"
-        if abs(self.difference) + self.half_width < ACCURACY_MARGIN:
-            return "equivalent"
-        return "different" if abs(self.difference) > self.half_width else "cannot tell"
+    def difference(self) -> float:
+        """Other minus first, mean over the seeds."""
+        return fmean(b - a for a, b in zip(self.first, self.other, strict=True))
+
+    @property
+    def equivalence(self) -> Equivalence:
+        """Whether both are the same within `agreement.MARGIN`."""
+        return equivalence([b - a for a, b in zip(self.first, self.other, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -80,7 +65,7 @@ class Network:
     epoch_seconds: Quantity
     phases: Mapping[str, Quantity]
     memory: Quantity | None
-    accuracy: Equivalence | None
+    accuracy: Accuracies | None
 
 
 @dataclass(frozen=True)
@@ -183,7 +168,7 @@ def _network(
         _quantity(first.epoch_times, other.epoch_times, together),
         {p: _quantity(phases[p], other_phases[p], together * len(PHASES)) for p in PHASES},
         _quantity(memory, other_memory, together) if memory.keys() & other_memory.keys() else None,
-        _equivalence(accuracies, other_accuracies),
+        _accuracies(accuracies, other_accuracies),
     )
 
 
@@ -202,23 +187,14 @@ def _memory(result: EpochTimeResult) -> dict[int, float]:
 
 
 def _final_accuracies(trainings: Sequence[AccuracyResult]) -> dict[str, dict[int, float]]:
-    """{network: {seed: per cent after the last epoch}}."""
+    """{network: {seed: accuracy after the last epoch}}."""
     found: dict[str, dict[int, float]] = {}
     for r in trainings:
         if r.complete:
-            found.setdefault(r.architecture, {})[r.seed] = 100 * r.epochs[-1].test_accuracy
+            found.setdefault(r.architecture, {})[r.seed] = r.epochs[-1].test_accuracy
     return found
 
 
-def _equivalence(first: Mapping[int, float], other: Mapping[int, float]) -> Equivalence | None:
+def _accuracies(first: Mapping[int, float], other: Mapping[int, float]) -> Accuracies | None:
     seeds = sorted(first.keys() & other.keys())
-    if not seeds:
-        return None
-    a, b = [first[seed] for seed in seeds], [other[seed] for seed in seeds]
-    differences = [y - x for x, y in zip(a, b, strict=True)]
-    half = None
-    if len(seeds) >= MIN_PROCESSES:
-        from scipy import stats  # here, because it takes two seconds to import
-
-        half = float(stats.t.ppf(0.95, len(seeds) - 1)) * stdev(differences) / math.sqrt(len(seeds))
-    return Equivalence(fmean(a), fmean(b), len(seeds), fmean(differences), half)
+    return Accuracies(*(tuple(side[s] for s in seeds) for side in (first, other))) if seeds else None

@@ -275,7 +275,8 @@ def _run(command: Sequence[str], arm: Arm, say: Callable[[str], None]) -> None:
             for line in process.stderr:
                 if text := without_credentials_in_addresses(line.decode(errors="replace").strip()):
                     lines.append(text)
-                    say(f"{arm.name}: {text}")
+                    if not text.startswith(("+ ", "Activate with")):  # the list of all packages
+                        say(f"{arm.name}: {text}")
         except BaseException:
             process.kill()
             raise

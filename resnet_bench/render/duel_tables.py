@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Any
 
+from resnet_bench.analysis.agreement import MARGIN
 from resnet_bench.analysis.comparison import Ratio
-from resnet_bench.analysis.duel import ACCURACY_MARGIN, PHASES, Duel, Equivalence, Network, Opponent, Quantity
+from resnet_bench.analysis.duel import PHASES, Accuracies, Duel, Network, Opponent, Quantity
 from resnet_bench.render.comparison_tables import difference_texts
 from resnet_bench.render.table import Format, Table, significant
 from resnet_bench.render.verdicts import ratio_text
@@ -57,10 +59,10 @@ def tables(duel: Duel, opponent: Opponent) -> list[Table]:
         "logarithms for all networks together. Peak memory: what training the network added to the process, MiB."
     )
     if measured:
-        columns[f"accuracy, within {ACCURACY_MARGIN:g} points"] = [_accuracy_cell(n.accuracy) for n in networks]
+        columns[f"accuracy, within {100 * MARGIN:g} points"] = [_accuracy_cell(n.accuracy) for n in networks]
         caption += (
             f" Accuracy: the same seeds with both arms; equivalent where two one-sided t tests at 5 % place the "
-            f"difference within ±{ACCURACY_MARGIN:g} points."
+            f"difference within ±{100 * MARGIN:g} points."
         )
     notes = [] if measured else ["Accuracy was not measured: --accuracy-epochs N compares it after N epochs."]
     rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
@@ -111,14 +113,14 @@ def _memory_cell(quantity: Quantity | None) -> str:
     return f"{text}: {i.estimate:.2f} [{i.low:.2f}, {i.high:.2f}]"
 
 
-def _accuracy_cell(found: Equivalence | None) -> str:
+def _accuracy_cell(found: Accuracies | None) -> str:
     if found is None:
         return "–"
-    numbers = f"{found.first:.1f} → {found.other:.1f} %, {found.difference:+.1f}"
-    if found.half_width is None:
-        return f"{numbers} points: cannot tell from {found.seeds} seed{'s' * (found.seeds != 1)}"
-    low, high = found.difference - found.half_width, found.difference + found.half_width
-    return f"{numbers} [{low:+.1f}, {high:+.1f}] points: {found.verdict}"
+    numbers = f"{100 * fmean(found.first):.1f} → {100 * fmean(found.other):.1f} %, {100 * found.difference:+.1f}"
+    verdict, i = found.equivalence.verdict, found.equivalence.interval
+    if i is None:
+        return f"{numbers} points: {verdict} from {len(found.first)} seed{'s' * (len(found.first) != 1)}"
+    return f"{numbers} [{100 * i.low:+.1f}, {100 * i.high:+.1f}] points: {verdict}"
 
 
 def as_dict(duel: Duel) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def as_dict(duel: Duel) -> dict[str, Any]:
       `differences` of the set-ups: `key`, `first`, `other`.
     - A quantity has `first`, `other` (seconds of an epoch, seconds of a step, bytes), `verdict`, `ratio`, `low`,
       `high`.
-    - `accuracy` has `first`, `other` (per cent), `seeds`, `difference`, `low`, `high` (points, 90 %), `margin`,
+    - `accuracy` has `first`, `other`, `seeds`, `difference`, `low`, `high` (of 90 %), `margin` (all as fractions of 1),
       `verdict`.
     """
     return {
@@ -176,15 +178,15 @@ def _ratio_dict(ratio: Ratio | None) -> dict[str, Any]:
     return {"verdict": ratio.verdict, "ratio": i.estimate, "low": i.low, "high": i.high}
 
 
-def _accuracy_dict(found: Equivalence) -> dict[str, Any]:
-    half = found.half_width
+def _accuracy_dict(found: Accuracies) -> dict[str, Any]:
+    verdict, i = found.equivalence.verdict, found.equivalence.interval
     return {
-        "first": found.first,
-        "other": found.other,
-        "seeds": found.seeds,
+        "first": fmean(found.first),
+        "other": fmean(found.other),
+        "seeds": len(found.first),
         "difference": found.difference,
-        "low": None if half is None else found.difference - half,
-        "high": None if half is None else found.difference + half,
-        "margin": ACCURACY_MARGIN,
-        "verdict": found.verdict,
+        "low": i.low if i else None,
+        "high": i.high if i else None,
+        "margin": MARGIN,
+        "verdict": verdict,
     }

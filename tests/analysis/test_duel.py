@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resnet_bench.analysis.duel import Equivalence, analyse
+from resnet_bench.analysis.duel import Accuracies, analyse
 from resnet_bench.recipe import Recipe
 from resnet_bench.render import duel_tables
 from tests import handmade
@@ -16,7 +16,7 @@ from tests import handmade
 OLD = [0.30, 0.31, 0.32, 0.30]
 
 
-def equivalence(tmp_path: Path, first: Sequence[float], other: Sequence[float]) -> tuple[Equivalence, str]:
+def equivalence(tmp_path: Path, first: Sequence[float], other: Sequence[float]) -> tuple[Accuracies, str]:
     """What is found where both arms trained as many seeds for one epoch, and the table that says it."""
     recipe = Recipe(epochs=1).as_dict()
     files = {}
@@ -35,25 +35,28 @@ def equivalence(tmp_path: Path, first: Sequence[float], other: Sequence[float]) 
 
 def test_small_differences_of_the_same_seeds_are_equivalent(tmp_path: Path) -> None:
     found, text = equivalence(tmp_path, OLD, [0.301, 0.309, 0.321, 0.299])
-    assert (found.verdict, found.seeds) == ("equivalent", 4)
+    assert found.equivalence.verdict == "equivalent"
     assert found.difference == pytest.approx(0.0, abs=1e-9)
-    assert found.half_width == pytest.approx(0.136, abs=1e-3)  # t(0.95, 3) = 2.353 times 0.1155 / 2
-    assert "30.8 → 30.8 %, +0.0 [-0.1, +0.1] points: equivalent" in text or "-0.0 [-0.1, +0.1]" in text
+    interval = found.equivalence.interval
+    assert interval
+    assert interval.high == pytest.approx(0.00136, abs=1e-5)  # t(0.95, 3) = 2.353 times 0.001155 / 2
+    assert "30.8 → 30.8 %" in text
+    assert "[-0.1, +0.1] points: equivalent" in text
 
 
 def test_a_difference_beyond_the_margin_is_different(tmp_path: Path) -> None:
-    found, _ = equivalence(tmp_path, OLD, [0.33, 0.345, 0.35, 0.335])
-    assert found.verdict == "different"
+    found, _ = equivalence(tmp_path, OLD, [0.35, 0.355, 0.37, 0.345])
+    assert found.equivalence.verdict == "different"
 
 
 def test_a_wide_interval_decides_nothing(tmp_path: Path) -> None:
     found, _ = equivalence(tmp_path, OLD, [0.25, 0.36, 0.32, 0.30])
-    assert found.verdict == "cannot tell"
+    assert found.equivalence.verdict == "cannot tell"
 
 
 def test_two_seeds_decide_nothing(tmp_path: Path) -> None:
     found, text = equivalence(tmp_path, OLD[:2], OLD[:2])
-    assert (found.verdict, found.half_width) == ("cannot tell", None)
+    assert (found.equivalence.verdict, found.equivalence.interval) == ("cannot tell", None)
     assert "cannot tell from 2 seeds" in text
 
 
