@@ -71,7 +71,6 @@ class Journal:
             "begun_at": identity.now(),
             "command": dict(command),
             "machine": identity.machine_of(identity.describe()),
-            "load_average": None,
             "warnings": [],
             "block_rounds": None,
             "pilots": {},
@@ -91,7 +90,9 @@ class Journal:
                 f"The duel in {folder} was begun on another machine ({what} {was}, not {now}); give another --output."
             )
 
-    id = property(lambda self: str(self._head["id"]))
+    @property
+    def id(self) -> str:
+        return str(self._head["id"])
 
     def __getitem__(self, key: str) -> Any:
         return self._head[key]

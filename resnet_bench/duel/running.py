@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from resnet_bench import identity
+from resnet_bench import identity, machine
 from resnet_bench.analysis import duel as analysis
 from resnet_bench.duel import environments, journal, plan, saving
 from resnet_bench.duel.arms import Arm
@@ -49,7 +49,8 @@ class Outcome:
 
     Attributes:
         plan: lines that say what was to be measured.
-        files: of the arms that have complete rounds, by name, in the order of the command line.
+        files: of the arms that have complete rounds, by name, in the order of the command line; but an arm that failed
+            is not the first, with which the others are compared.
         failed: {name of an arm: why it could not be measured}.
         kept: what is measured and where it is, as a clause.
         interrupted: whether it ended by Ctrl-C.
@@ -87,6 +88,8 @@ def run(
     duel, lines, interrupted = prepare(arms, settings, output, say, events), [], False
     with contextlib.closing(duel.journal):
         try:
+            if duel.journal["over"]:
+                say(f"The duel in {duel.journal.folder} is over; to measure again, give another --output.")
             duel.make_setups(arms)
             duel.pilot()
             lines = duel.description()
@@ -102,7 +105,9 @@ def run(
             interrupted = True
         rounds = max(len(duel.rounds_of(name)) for name in duel.codes)
         kept = f"{rounds} of {settings.processes} rounds are kept in {duel.journal.folder}"
-        return Outcome(lines, {} if plan_only else duel.save(), duel.failed, kept, interrupted)
+        files = {} if plan_only else duel.save()
+        first = [name for name in files if name in duel.standing][:1]
+        return Outcome(lines, {n: files[n] for n in [*first, *files]}, duel.failed, kept, interrupted)
 
 
 def prepare(
@@ -292,6 +297,9 @@ class Duel:
             DuelEnded: fewer than two arms are left; the complete rounds are kept.
         """
         rounds, missing = self._rounds(), self._missing_rounds()
+        if missing and (busy := machine.busy_reason()):
+            self.journal["warnings"] = list(dict.fromkeys([*self.journal["warnings"], busy]))
+            self.say(f"warning: {busy}")
         for done, i in enumerate(missing):
             order = [name for name in rounds[i] if name in self.standing]
             for name in order:

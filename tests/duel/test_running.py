@@ -10,7 +10,7 @@ import time
 import pytest
 
 from resnet_bench.analysis.duel import analyse
-from resnet_bench.duel import environments
+from resnet_bench.duel import environments, running
 from resnet_bench.errors import UserError
 from resnet_bench.render import duel_tables
 from resnet_bench.results.reading import read
@@ -87,6 +87,19 @@ def test_an_arm_that_crashes_in_the_middle_of_three_is_named_and_the_others_go_o
     assert c.comparison.geometric_mean == c.overall  # from all four rounds, though b has none in two of them
 
 
+def test_the_others_are_not_compared_with_a_first_arm_that_crashed(duel):
+    outcome = duel("a:env:LATER=crash", "b:", "c:")
+    assert list(outcome.files) == ["b", "a", "c"]
+    assert [(o.arm, o.rounds) for o in analyse(outcome.files).opponents] == [("a", 2), ("c", 4)]
+
+
+def test_a_busy_machine_is_told_and_written_down(duel, monkeypatch):
+    monkeypatch.setattr(running.machine, "busy_reason", lambda: "Others are at work.")
+    outcome = duel("a:", "b:")
+    assert "warning: Others are at work." in duel.said
+    assert read(outcome.files["b"]).of_kind(EpochTimeResult)[0].warnings == ("Others are at work.",)
+
+
 def test_with_one_arm_left_the_duel_ends_and_complete_rounds_are_kept(duel, started):
     outcome = duel("a:", "b:env:LATER=crash")
     assert "no memory left" in outcome.failed["b"]
@@ -124,6 +137,7 @@ def test_a_finished_duel_is_not_measured_again(duel, started):
     before = started()
     assert duel("a:", "b:").files == first.files
     assert started() == before
+    assert any(line.endswith("is over; to measure again, give another --output.") for line in duel.said)
 
 
 @pytest.mark.parametrize(
