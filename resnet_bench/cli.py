@@ -522,7 +522,7 @@ def duel(
     """Measure two to four configurations against each other, in alternating processes on this machine.
 
     \b
-    resnet-bench duel --arm old:torch==2.12,torchvision==0.27 --arm new:torch==2.15,torchvision==0.30
+    resnet-bench duel --arm old:torch==2.12 --arm new:torch==2.15
     resnet-bench duel --arm main:git=main --arm mine:git=HEAD --fail-if epoch_seconds:5%
     resnet-bench duel --arm glibc: --arm jemalloc:env:LD_PRELOAD=/usr/lib/libjemalloc.so.2 --arm one:threads=1
 

@@ -260,7 +260,7 @@ class Duel:
         shown = ", then ".join(" ".join(order) for order in rounds[:2])
         lines.append(f"order: {shown}{' …' if len(rounds) > 2 else ''}; drawn for this duel, {self.journal.id}")
         lines.append(
-            f"accuracy: {len(trained)} trainings of {self.settings.accuracy_epochs} epochs, one seed a round"
+            f"accuracy: {len(trained)} trainings, --accuracy-epochs {self.settings.accuracy_epochs}, one seed a round"
             if self.settings.accuracy_epochs
             else "accuracy is not measured; --accuracy-epochs N compares it after N epochs"
         )
