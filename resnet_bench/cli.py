@@ -445,6 +445,174 @@ def explain_step(
         click.echo("\n\n".join(table.render(format_) for table in tables))
 
 
+def _options_of_the_profile(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a run, where a profile has values for those that are not given."""
+    for option in reversed(RUN_OPTIONS):
+        default = "" if option.default is None else f"  [default: the profile's, else {option.default}]"
+        command = click.option(option.flag, option.name, type=option.type, help=option.help + default)(command)
+    return command
+
+
+@cli.command()
+@click.option(
+    "--arm",
+    "texts",
+    multiple=True,
+    metavar="NAME:ITEM,ITEM…",
+    help="A configuration; two to four of them. An item is a requirement (torch==2.12), git=REV (a revision of this "
+    "suite), python=PATH (an interpreter that has the packages), env:NAME=VALUE, or an option of train (threads=1); "
+    "a comma in a value is written \\,. Without items: this environment as it is.",
+)
+@click.option("--architectures", metavar="NAME,NAME…", help="Networks.  [default: the study's five]")
+@click.option(
+    "--profile",
+    type=click.Choice(["quick", "standard", "paper"]),
+    default="quick",
+    show_default=True,
+    help="Sizes, as in `pytest benchmarks`.",
+)
+@_options_of_the_profile
+@click.option(
+    "--processes",
+    type=int,
+    default=8,
+    show_default=True,
+    help="Rounds: fresh processes of each arm. Fewer than 3 give no interval.",
+)
+@click.option(
+    "--time-limit",
+    type=float,
+    help="Seconds for all processes of one arm; decides how many blocks they time.  [default: the profile's]",
+)
+@click.option(
+    "--states",
+    type=click.Choice(["trained", "aged"]),
+    help="How later points of the training are reached, once, before anything is timed.  [default: the profile's]",
+)
+@click.option(
+    "--accuracy-epochs",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Also train each network so long with each arm, one seed a round, and tell whether accuracies are equivalent.",
+)
+@click.option(
+    "--fail-if",
+    "limits",
+    multiple=True,
+    metavar="METRIC:LIMIT",
+    help="Exit 1 if an arm is significantly worse than the first by more than this, as in compare: epoch_seconds:5%, "
+    "conv5x5.epoch_seconds:3%, accuracy:1 (points).",
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the journal and the results.  [default: a new one in .benchmarks, or the one that the same "
+    "command has not finished]",
+)
+@click.option("--dry-run", is_flag=True, help="Make the environments, run the pilots and print the plan; no more.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_context
+def duel(
+    context: click.Context,
+    /,
+    texts: tuple[str, ...],
+    profile: str,
+    limits: tuple[str, ...],
+    output: Path | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure two to four configurations against each other, in alternating processes on this machine.
+
+    \b
+    resnet-bench duel --arm old:torch==2.12 --arm new:torch==2.15
+    resnet-bench duel --arm main:git=main --arm mine:git=HEAD --fail-if epoch_seconds:5%
+    resnet-bench duel --arm glibc: --arm jemalloc:env:LD_PRELOAD=/usr/lib/libjemalloc.so.2 --arm one:threads=1
+
+    In each round every arm has one fresh process, in an order drawn anew, so that drift hits all alike; ratios are
+    paired by round and against the first arm. The plan comes first, with the estimated duration. Environments are
+    made with uv, and kept. A duel that was stopped, even by kill -9, goes on when the same command is given again. Each
+    arm's results are saved as an ordinary file for report and compare.
+
+    Exit status: 0; 1 where --fail-if fails; 2 for bad input or where an arm failed (the others' results are kept); 130
+    after Ctrl-C.
+    """
+    from resnet_bench.analysis import duel as analysis
+    from resnet_bench.analysis import gate
+    from resnet_bench.duel import arms, running
+    from resnet_bench.render import duel_tables, gate_table
+
+    thresholds = [gate.Threshold.parse(limit) for limit in limits]
+    parsed = arms.parse_all(texts)
+    settings = _duel_settings(profile, options)
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)  # stdout has the result and nothing else
+
+    outcome = running.run(parsed, settings, output, say, plan_only=dry_run)
+    if dry_run:
+        click.echo("\n".join(outcome.plan))
+        return
+    found = analysis.analyse(outcome.files) if len(outcome.files) > 1 else None
+    checks = [gate.check(o.comparison, thresholds) for o in found.opponents] if found else []
+    if found and as_json:
+        data = duel_tables.as_dict(found)
+        for opponent, own in zip(data["arms"], checks, strict=True):
+            opponent["checks"] = gate_table.as_dicts(own)
+        data |= {"files": {name: str(path) for name, path in outcome.files.items()}, "failed": outcome.failed}
+        click.echo(json.dumps(data, indent=2, allow_nan=False))
+    elif found:
+        parts = [duel_tables.render(found, "text")]
+        parts += [gate_table.thresholds(own, allow_missing=False).render("text") for own in checks if own]
+        click.echo("\n\n".join(parts))
+    if outcome.files:
+        say(f"Saved: {', '.join(map(str, outcome.files.values()))}.")
+    if outcome.interrupted:
+        say(f"resnet-bench: interrupted; {outcome.kept}, and the same command goes on.")
+        context.exit(130)
+    if outcome.failed:
+        for name, reason in outcome.failed.items():
+            say(f"resnet-bench: error: arm {name} failed: {reason}.")
+        context.exit(2)
+    if any(gate.failed(own, allow_missing=False) for own in checks):
+        context.exit(1)
+
+
+def _duel_settings(profile_name: str, options: dict[str, Any]) -> Any:
+    """What a duel measures: the given options, and the profile's values for the others."""
+    from resnet_bench import architectures, engines
+    from resnet_bench.data.sources import SPLITS
+    from resnet_bench.duel.plan import Settings
+    from resnet_bench.pytest_options import PROFILES
+
+    profile = PROFILES[profile_name]
+    given = {o.name: options[o.name] for o in RUN_OPTIONS if options[o.name] is not None}
+    values = {o.name: o.default for o in RUN_OPTIONS} | {k: v for k, v in profile.items() if k in options} | given
+    if "," in values["engine"]:
+        raise UserError("--engine takes one engine here; for two, make arms of them: --arm a:engine=reference.")
+    if "engine" not in given:
+        try:
+            engines.get(values["engine"]).require()
+        except UserError as error:
+            click.echo(f"engine reference instead of {values['engine']}. {error}", err=True)
+            values["engine"] = "reference"
+    names = options["architectures"]
+    networks = [n.strip() for n in names.split(",") if n.strip()] if names else list(architectures.ARCHITECTURES)
+    for name in networks:
+        architectures.get(name)
+    return Settings(
+        architectures=tuple(dict.fromkeys(networks)),
+        values={o.name: values[o.name] for o in RUN_OPTIONS},
+        at_most=tuple(s for s in SPLITS if f"{s}_images" not in given),
+        processes=options["processes"],
+        time_limit=profile["time_limit"] if options["time_limit"] is None else options["time_limit"],
+        states=options["states"] or profile["states"],
+        accuracy_epochs=options["accuracy_epochs"],
+    )
+
+
 @readable()
 def main(args: list[str] | None = None) -> Any:
     """Run the command line. The exit status is 0, 2 for what the user can mend, 130 after Ctrl-C."""

@@ -117,14 +117,19 @@ def _in_checkout() -> bool:
 
 def _git(*arguments: str) -> str | None:
     """What git prints, stripped; None where it is missing or fails."""
+    printed = git(*arguments)
+    return None if printed is None else printed.decode(errors="replace").strip()  # a message may be in any encoding
+
+
+def git(*arguments: str) -> bytes | None:
+    """What git prints in the folder of this package's checkout; None where it is missing or fails."""
     # Within a git hook, these variables point to the hook's repository.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     command = ["git", "-C", str(PACKAGE.parent), "-c", f"safe.directory={PACKAGE.parent}", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=10, check=True, env=environment)
+        return subprocess.run(command, capture_output=True, timeout=10, check=True, env=environment).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.decode(errors="replace").strip()  # a message may be in any encoding
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ STAGES = (
     ("results",),
     ("analysis",),
     ("render",),
+    ("duel",),
     ("session", "pytest_options", "pytest_plugin", "cli"),
 )
 """Folders and root modules in the order in which data passes them; those of one stage may import one another."""

@@ -30,6 +30,7 @@ CHANGING_WORDS = frozenset(
     {
         "calibration",
         "session",
+        "duel",
         "hz",
         "mhz",
         "ghz",
@@ -55,7 +56,7 @@ CHANGING_WORDS = frozenset(
         "busy",
     }
 )
-"""Words in a key whose value changes from minute to minute, or names a machine without describing it."""
+"""Words in a key whose value changes from minute to minute, or names a machine or measurement without describing it."""
 
 OPEN_KEY = re.compile(r"(.*(?:^|\.)(?:environment|build))\..")
 """A key in a dictionary that lists everything that is set, so that a key which is absent was not set."""

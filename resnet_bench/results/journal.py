@@ -63,20 +63,8 @@ class Journal:
             group: pytest-benchmark's group.
             seconds: raw values, as in `stats.data` of pytest-benchmark's JSON.
         """
-        stats: Any = Stats()  # type: ignore[no-untyped-call]
-        for value in seconds:
-            stats.update(value)
         self._results[name] = result
-        self._entries[name] = {
-            "group": group,
-            "name": name.rsplit("::", 1)[-1],
-            "fullname": name,
-            "params": None,
-            "param": name.partition("[")[2].rstrip("]") or None,
-            "extra_info": result.model_dump(mode="json"),
-            "options": {},
-            "stats": {**(stats.as_dict() if seconds else {}), "data": stats.data, "iterations": 1},
-        }
+        self._entries[name] = entry(name, group, result, seconds)
         write_json(self.path, {**self._head, "benchmarks": list(self._entries.values())})
 
     @property
@@ -100,6 +88,23 @@ class Journal:
         self.close()
         with contextlib.suppress(OSError):
             self.path.parent.rmdir()  # fails, as it should, where other journals are in it
+
+
+def entry(name: str, group: str, result: Result, seconds: Sequence[float]) -> dict[str, Any]:
+    """A benchmark as pytest-benchmark's JSON has it; the arguments are those of `Journal.add`."""
+    stats: Any = Stats()  # type: ignore[no-untyped-call]
+    for value in seconds:
+        stats.update(value)
+    return {
+        "group": group,
+        "name": name.rsplit("::", 1)[-1],
+        "fullname": name,
+        "params": None,
+        "param": name.partition("[")[2].rstrip("]") or None,
+        "extra_info": result.model_dump(mode="json"),
+        "options": {},
+        "stats": {**(stats.as_dict() if seconds else {}), "data": stats.data, "iterations": 1},
+    }
 
 
 def _lock_path(journal: Path) -> Path:

@@ -129,7 +129,8 @@ def compare(base_samples: Samples, other_samples: Samples, *, force: bool = Fals
             "give runs on the same data with the same settings, or take resnet-bench compare --force."
         )
 
-    same_machine = identity.same_machine(base.machine, other.machine)
+    in_turn = turns(base.machine, other.machine)
+    same_machine = bool(in_turn) or identity.same_machine(base.machine, other.machine)
     settings = _setting_differences(pairs)
     same_threads = all(d.key != "threads" for d in settings)
     machines = differences(base.machine, other.machine)
@@ -137,7 +138,6 @@ def compare(base_samples: Samples, other_samples: Samples, *, force: bool = Fals
     explained = not (same_machine and same_threads)
     calibrations = (calibration(base.machine, "start"), calibration(other.machine, "start")) if explained else None
 
-    in_turn = turns(base.machine, other.machine)
     timed = any(pair.base.times and pair.other.times for pair in pairs)
     speed = speed_range(base.machine, other.machine) if timed and same_machine and not in_turn else None
     ratios = TimeRatios(pairs, in_turn, speed.factor if speed else 1.0)

@@ -13,13 +13,13 @@ class _Duel(BaseModel):
     Attributes:
         id: equal in the files of one duel.
         arm: which of `arms` this file is of.
-        pairs: for each turn the index of each arm's process; shorter where an arm has none in that turn.
+        pairs: for each turn the index of each arm's process; null for an arm that has none in that turn.
     """
 
     id: str = Field(min_length=1)
     arm: str
     arms: list[str]
-    pairs: list[list[int]]
+    pairs: list[list[int | None]]
 
 
 class Turn(NamedTuple):
@@ -40,4 +40,5 @@ def turns(base: dict[str, Any], other: dict[str, Any]) -> tuple[Turn, ...]:
     if not {mine.arm, theirs.arm} <= set(mine.arms):
         return ()
     i, j = mine.arms.index(mine.arm), mine.arms.index(theirs.arm)
-    return tuple(Turn(pair[i], pair[j]) for pair in mine.pairs if len(pair) == len(mine.arms))
+    found = [(pair[i], pair[j]) for pair in mine.pairs if len(pair) == len(mine.arms)]
+    return tuple(Turn(base, other) for base, other in found if base is not None and other is not None)
