@@ -20,6 +20,7 @@ from resnet_bench.errors import UserError
 from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.options import recipe as recipe_of
 from resnet_bench.output import readable
+from resnet_bench.signals import INTERRUPTED, TERMINATED, Terminated, terminable
 
 if TYPE_CHECKING:
     from resnet_bench.render.table import Format
@@ -94,7 +95,7 @@ def _options_named(*names: str) -> Callable[[Callable[..., None]], Callable[...,
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, readable=False, path_type=Path),
-    help="Write the result as JSON to this file.",
+    help="Write the result as JSON to this file, after every epoch.",
 )
 @click.option(
     "--checkpoint",
@@ -108,8 +109,14 @@ def _options_named(*names: str) -> Callable[[Callable[..., None]], Callable[...,
     show_default=True,
     help="Write the checkpoint this often, besides after every epoch.",
 )
+@click.option("--end-with-input", "ends_with_input", is_flag=True, hidden=True)  # a study's: see `signals`
 def train(
-    architecture: str, output: Path | None, checkpoint: Path | None, checkpoint_minutes: float, **options: Any
+    architecture: str,
+    output: Path | None,
+    checkpoint: Path | None,
+    checkpoint_minutes: float,
+    ends_with_input: bool,
+    **options: Any,
 ) -> None:
     """Train ARCHITECTURE and test it after every epoch; the defaults are the paper's recipe.
 
@@ -118,12 +125,15 @@ def train(
     resnet-bench train baseline --dataset cifar100 --checkpoint runs/baseline --output baseline.json
 
     A run with --checkpoint that was stopped, even by kill -9, goes on where it was when the same command is given
-    again, and ends with the same weights to the last bit. Ctrl-C saves what there is and exits with status 130.
+    again, and ends with the same weights to the last bit. Ctrl-C saves what there is and exits with status 130, SIGTERM
+    likewise with 143.
     """
-    from resnet_bench import architectures, engines, files, identity
+    from resnet_bench import architectures, engines, files, identity, signals
     from resnet_bench.data import datasets, pipelines
     from resnet_bench.training.training import Training
 
+    if ends_with_input:
+        signals.end_with_input()
     chosen, recipe = architectures.get(architecture), recipe_of(options)
     engines.get(options["engine"]).require()
     if output is not None:
@@ -152,17 +162,23 @@ def train(
         click.echo(f"resnet-bench: warning: {crowding}", err=True)
     if training.resumed:
         click.echo(f"going on from the checkpoint at epoch {training.epoch}, step {training.step}")
+
+    def write_result() -> None:
+        if output is not None and training.results:
+            files.write_json(output, training.result(identity.describe()).model_dump(mode="json"))
+
     try:
         training.warm_up()
         for epoch in training.epochs():
+            if output is not None and files.is_replaced(output):  # a pipe gets one result, at the end
+                write_result()
             click.echo(
                 f"epoch {epoch.epoch:>2}/{recipe.epochs}"
                 f"  train {epoch.train_seconds:8.1f} s  loss {epoch.train_loss:.4f}"
                 f"  test {epoch.eval_seconds:6.1f} s  loss {epoch.test_loss:.4f}  accuracy {epoch.test_accuracy:6.2%}"
             )
     finally:  # also after Ctrl-C or a diverged loss: the epochs so far are worth keeping
-        if output is not None and training.results:
-            files.write_json(output, training.result(identity.describe()).model_dump(mode="json"))
+        write_result()
 
 
 @cli.command()
@@ -442,7 +458,23 @@ def explain_step(
 
 @readable()
 def main(args: list[str] | None = None) -> Any:
-    """Run the command line. The exit status is 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    """Run the command line.
+
+    The exit status is 0, 1 where a check or a cell of a study failed, 2 for what the user can mend, 130 after Ctrl-C,
+    143 after SIGTERM.
+    """
+    try:
+        with terminable():
+            _run(args)
+    except Terminated:
+        click.echo("resnet-bench: terminated", err=True)
+        sys.exit(TERMINATED)
+    except KeyboardInterrupt:
+        click.echo("resnet-bench: interrupted", err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _run(args: list[str] | None) -> None:
     try:
         sys.exit(cli.main(args, prog_name="resnet-bench", standalone_mode=False))
     except click.exceptions.Exit as exit_:
@@ -462,9 +494,8 @@ def main(args: list[str] | None = None) -> Any:
         where = error.filename or ("the output" if error.errno == errno.ENOSPC else "the system")
         click.echo(f"resnet-bench: error: {where}: {error.strerror or error}.", err=True)
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("resnet-bench: interrupted", err=True)
-        sys.exit(130)
+    except click.Abort as abort:  # what click makes of Ctrl-C
+        raise abort.__cause__ if isinstance(abort.__cause__, KeyboardInterrupt) else KeyboardInterrupt from None
 
 
 if __name__ == "__main__":
