@@ -24,6 +24,8 @@ from resnet_bench.signals import INTERRUPTED, TERMINATED, Terminated, terminable
 
 if TYPE_CHECKING:
     from resnet_bench.render.table import Format
+    from resnet_bench.study import planning
+    from resnet_bench.study.folder import StudyFolder
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -456,6 +458,185 @@ def explain_step(
         click.echo(ablation_table.table(result, machine_text(machine.describe())).render(format_))
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# A study: many trainings
+
+
+@cli.group(invoke_without_command=True)
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="The folder of the study."
+)
+@click.option("--architectures", help="Networks, separated by commas.  [default: the paper's five]")
+@click.option("--seeds", default="0-4", show_default=True, help="Numbers and ranges.")
+@click.option("--engine", "engines", default="fast", show_default=True, help="Engines, separated by commas.")
+@click.option("--vary", multiple=True, metavar="NAME=V1,V2", help="Train with each value of this option. Repeatable.")
+@click.option(
+    "--profile",
+    type=click.Choice(["quick", "standard", "paper"]),
+    default="paper",
+    show_default=True,
+    help="Epochs and numbers of images, as in pytest benchmarks.",
+)
+@click.option(
+    "--jobs",
+    default="1",
+    show_default=True,
+    metavar="N|auto",
+    help="Trainings side by side; auto measures how many, with how many threads, are best here.",
+)
+@_options_named(*(o.name for o in RUN_OPTIONS if o.name not in ("engine", "seed")))
+@click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, show_default=True, help="As in train.")
+@click.option("--allow-other-code", is_flag=True, help="Go on with another version of the suite, and mark its cells.")
+@click.option("--dry-run", is_flag=True, help="Print cells, time on this machine and disk use; train nothing.")
+@click.pass_context
+def study(context: click.Context, /, **options: Any) -> None:
+    """Train every network with every seed, through interruptions: a cell is one training.
+
+    \b
+    resnet-bench study --dataset cifar100 --seeds 0-4 --jobs auto --output runs/study
+    resnet-bench study --output runs/study          # the same again goes on; DIR alone is enough
+    resnet-bench study status runs/study
+    resnet-bench report runs/study
+
+    Finished cells stay; interrupted ones go on from their checkpoint and end with the same weights to the last bit.
+    Exit status: 0 where all cells are finished; 1 where some failed, which are named; 2 for what you can mend; 130
+    after Ctrl-C and 143 after SIGTERM, when every training has saved what it had.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from resnet_bench.study import running
+    from resnet_bench.study.folder import StudyFolder
+
+    given = {n for n in options if context.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
+    if options["output"] is None:
+        raise UserError("Nobody said where the study is to be kept; give --output DIR.")
+    asked, folder = _asked(options, given), options["output"]
+    if options["dry_run"]:
+        click.echo(_dry_run(asked, folder, options["allow_other_code"]))
+        return
+    with StudyFolder.writing(folder) as found:
+        study, jobs = _prepared(found, asked, folder, options["allow_other_code"])
+        failed = running.run(study, running.Local(study, jobs, options["checkpoint_minutes"]), _say)
+    for ended in failed:
+        click.echo(f"resnet-bench: {ended.cell.name} {ended.reason}", err=True)
+    if failed:
+        click.echo(f"resnet-bench: {len(failed)} cells are not finished; the same command tries again.", err=True)
+        context.exit(1)
+    click.echo(f"All {len(study.plan.cells)} cells are finished; the tables: resnet-bench report {folder}")
+
+
+def _asked(options: dict[str, Any], given: set[str]) -> planning.Asked:
+    """What the options of `study` ask for; `UserError` for a value that they do not take."""
+    from resnet_bench.architectures import ARCHITECTURES
+    from resnet_bench.pytest_options import PROFILES
+    from resnet_bench.study import cells, planning
+
+    profile = {k: v for k, v in PROFILES[options["profile"]].items() if k in options and k not in given}
+    values = {o.name: options[o.name] for o in RUN_OPTIONS if o.name in options} | profile
+    if "profile" in given:
+        given = given | set(profile)
+    values |= {
+        "architectures": cells.names(options["architectures"] or ",".join(ARCHITECTURES)),
+        "engines": cells.names(options["engines"]),
+        "seeds": cells.numbers(options["seeds"]),
+        "varied": cells.varied(options["vary"]),
+    }
+    if "vary" in given:
+        given = given | {"varied"}
+    jobs = options["jobs"]
+    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
+        raise UserError(f"--jobs is {jobs!r}; give a number from 1 on, or auto.")
+    return planning.Asked(values, frozenset(given & set(values)), None if jobs == "auto" else int(jobs))
+
+
+def _prepared(found: StudyFolder | None, asked: planning.Asked, folder: Path, allow: bool) -> tuple[StudyFolder, int]:
+    """The study in a folder that is locked, ready to run, and how many trainings run side by side."""
+    from resnet_bench.render import study_tables
+    from resnet_bench.study import planning
+    from resnet_bench.study.folder import StudyFolder
+
+    for damage in found.damages if found else ():
+        _say(f"{damage} Its copy takes its place.")
+    plan, spec = planning.resumed(found, asked, allow) if found else planning.new_plan(asked)
+    plan, jobs, measured = planning.packed(plan, spec, asked, _say, new=found is None)
+    if measured:
+        _say(study_tables.packings(measured, jobs, plan.threads).render("text"))
+    if found is None:
+        return StudyFolder.create(folder, plan, spec), jobs
+    found.keep_dataset(spec)
+    if found.damages or plan != found.plan:
+        found.write(plan)
+    return found, jobs
+
+
+def _dry_run(asked: planning.Asked, folder: Path, allow: bool) -> str:
+    """The tables of `study --dry-run`. The folder stays as it is, or is not made."""
+    from resnet_bench.render import study_tables
+    from resnet_bench.results.manifest import is_study
+    from resnet_bench.study import packing, planning
+    from resnet_bench.study.folder import StudyFolder
+
+    found = StudyFolder.open(folder) if is_study(folder) else None
+    plan, spec = planning.resumed(found, asked, allow) if found else planning.new_plan(asked)
+    plan, jobs, measured = planning.packed(plan, spec, asked, _say, new=found is None)
+    chosen = packing.measure(plan, spec, jobs, plan.threads, _say)
+    tables = [study_tables.packings(measured, jobs, plan.threads)] if measured else []
+    tables.append(study_tables.plan(plan, chosen, found.states() if found else []))
+    return "\n\n".join(table.render("text") for table in tables)
+
+
+def _say(line: str) -> None:
+    """Print a line above the progress bar, if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()
+
+
+@study.command("status")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--format", "format_", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+def study_status(folder: Path, format_: Literal["text", "markdown", "json"]) -> None:
+    """Show how far the study in DIR is, whether it runs or not."""
+    from resnet_bench.render import study_tables
+    from resnet_bench.study.folder import StudyFolder
+
+    found = StudyFolder.open(folder)
+    states = found.states()
+    if format_ == "json":
+        click.echo(json.dumps(study_tables.as_dict(found, states), indent=2))
+    else:
+        click.echo(study_tables.status(found, states).render(format_))
+
+
+@study.command("add")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--seeds", help="Further seeds, such as 5-9.")
+@click.option("--architectures", help="Further networks, separated by commas.")
+@click.option("--engine", "engines", help="Further engines, separated by commas.")
+def study_add(folder: Path, seeds: str | None, architectures: str | None, engines: str | None) -> None:
+    """Add cells to the study in DIR; nothing is trained yet.
+
+    \b
+    resnet-bench study add runs/study --seeds 5-9
+    """
+    from resnet_bench.study import cells, planning, running
+    from resnet_bench.study.folder import StudyFolder
+
+    more: dict[str, tuple[Any, ...]] = {"seeds": cells.numbers(seeds)} if seeds else {}
+    more |= {"architectures": cells.names(architectures)} if architectures else {}
+    more |= {"engines": cells.names(engines)} if engines else {}
+    if not more:
+        raise UserError("Nobody said what to add; give --seeds, --architectures or --engine.")
+    StudyFolder.open(folder)
+    with StudyFolder.writing(folder) as found:
+        assert found is not None
+        before = len(found.plan.cells)
+        found.write(planning.extended(found, **more))
+        added = len(found.plan.cells) - before
+    click.echo(f"{added} cells added, {before + added} in all; train them with: {running.command(folder)}")
+
+
 @readable()
 def main(args: list[str] | None = None) -> Any:
     """Run the command line.
@@ -466,12 +647,10 @@ def main(args: list[str] | None = None) -> Any:
     try:
         with terminable():
             _run(args)
-    except Terminated:
-        click.echo("resnet-bench: terminated", err=True)
-        sys.exit(TERMINATED)
-    except KeyboardInterrupt:
-        click.echo("resnet-bench: interrupted", err=True)
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as error:
+        word, status = ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)
+        click.echo(f"resnet-bench: {word}" + (f"; {error}" if str(error) else ""), err=True)
+        sys.exit(status)
 
 
 def _run(args: list[str] | None) -> None:

@@ -321,7 +321,7 @@ def _series_in(pool: Pool) -> Iterable[Series]:
             setting={**setting_with(times or chosen), "epochs": epochs},
             accuracies=tuple(map(_training, chosen)),
             stopped=stopped,
-            timed_trainings=tuple(r for run in comparable if not (r := _training(run)).mixed),
+            timed_trainings=tuple(r for run in comparable if (r := _training(run)).epoch_times),
             timed=times,
         )
     for times_left in left.values():

@@ -28,9 +28,9 @@ def describe() -> dict[str, Any]:
 
     - `cpu`: `model` and `vendor`; the numbers `family`, `model_number` and `stepping`, which tell apart generations
       that share a name (on Arm: architecture, part and revision); `physical_cores` and `logical_cores` of the machine;
-      `affinity_cores`, those that the user lets this process use; `caches`: the bytes of one `L1d`, `L2` and `L3` of the first
-      core; `isa`: the vector instruction sets, sorted, as the kernel spells them; `torch_isa`: the instruction set that
-      torch's own kernels use.
+      `affinity_cores`, those that the user lets this process use; `caches`: the bytes of one `L1d`, `L2` and `L3` of
+      the first core; `isa`: the vector instruction sets, sorted, as the kernel spells them; `torch_isa`: the
+      instruction set that torch's own kernels use.
     - `memory_bytes`: physical memory. `transparent_hugepages`: `always`, `madvise` or `never`.
     - `os`: system, release and architecture. `libc`, `python`: name and version.
     - `governor`: the policy for the first core's clock rate.

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from resnet_bench import identity
+from resnet_bench.results.manifest import files_in
 from resnet_bench.results.reading import ResultFile, read
 from resnet_bench.schema import (
     AccuracyResult,
@@ -126,8 +127,12 @@ class Samples:
 
 
 def read_all(paths: Iterable[str | Path]) -> Samples:
-    """Read files; `UserError` names the first one that cannot be read and says what is wrong with it."""
-    return Samples(tuple(read(path) for path in paths))
+    """Read files; `UserError` names the first one that cannot be read and says what is wrong with it.
+
+    A folder stands for the results in it.
+    """
+    found = (files_in(Path(path)) if Path(path).is_dir() else [path] for path in paths)
+    return Samples(tuple(read(path) for some in found for path in some))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
