@@ -238,12 +238,12 @@ def report(
     """
     from resnet_bench.files import atomic_write
     from resnet_bench.render.paper_tables import tables
-    from resnet_bench.results.samples import read_all
+    from resnet_bench.results.samples import read_all, read_one
 
     if compare_with is not None and page_file is None:
         raise UserError("--compare-with is for the page; give --html FILE too, or use resnet-bench compare.")
     read = read_all(files)
-    other = read_all([compare_with]) if compare_with is not None else None
+    other = read_one(compare_with) if compare_with is not None else None
     if page_file is not None and page_file.is_file():
         for source in (*read.files, *(other.files if other else ())):
             if page_file.samefile(source.path):
@@ -356,11 +356,11 @@ def compare(
     from resnet_bench.analysis import gate
     from resnet_bench.analysis.comparison import compare as compare_files
     from resnet_bench.render import comparison_tables, gate_table, page
-    from resnet_bench.results.samples import read_all
+    from resnet_bench.results.samples import read_one
 
     thresholds = [gate.Threshold.parse(limit) for limit in limits]
-    read = read_all([base])
-    comparisons = [compare_files(read, read_all([other]), force=force) for other in others]
+    read = read_one(base)
+    comparisons = [compare_files(read, read_one(other), force=force) for other in others]
     checks = [gate.check(c, thresholds) for c in comparisons]
     if format_ == "json":
         data = [
