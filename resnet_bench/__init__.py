@@ -21,7 +21,8 @@ def load(paths: str | Path | Iterable[str | Path]) -> pandas.DataFrame:
     """The measurements of saved files as a tidy table: one row a block, an epoch, a count.
 
     Args:
-        paths: files that `pytest benchmarks --benchmark-save` or `resnet-bench train --output` wrote, journals too.
+        paths: files that `pytest benchmarks --benchmark-save` or `resnet-bench train --output` wrote, journals too; a
+            folder stands for the results in it.
 
     Returns:
         A data frame with the columns of docs/schema.md. Each measurement is there once, however many of the files hold

@@ -20,9 +20,12 @@ from resnet_bench.errors import UserError
 from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.options import recipe as recipe_of
 from resnet_bench.output import readable
+from resnet_bench.signals import INTERRUPTED, TERMINATED, Terminated, terminable
 
 if TYPE_CHECKING:
     from resnet_bench.render.table import Format
+    from resnet_bench.study import planning
+    from resnet_bench.study.folder import StudyFolder
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -94,7 +97,7 @@ def _options_named(*names: str) -> Callable[[Callable[..., None]], Callable[...,
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, readable=False, path_type=Path),
-    help="Write the result as JSON to this file.",
+    help="Write the result as JSON to this file, after every epoch.",
 )
 @click.option(
     "--checkpoint",
@@ -108,8 +111,14 @@ def _options_named(*names: str) -> Callable[[Callable[..., None]], Callable[...,
     show_default=True,
     help="Write the checkpoint this often, besides after every epoch.",
 )
+@click.option("--end-with-input", "ends_with_input", is_flag=True, hidden=True)  # a study's: see `signals`
 def train(
-    architecture: str, output: Path | None, checkpoint: Path | None, checkpoint_minutes: float, **options: Any
+    architecture: str,
+    output: Path | None,
+    checkpoint: Path | None,
+    checkpoint_minutes: float,
+    ends_with_input: bool,
+    **options: Any,
 ) -> None:
     """Train ARCHITECTURE and test it after every epoch; the defaults are the paper's recipe.
 
@@ -118,12 +127,15 @@ def train(
     resnet-bench train baseline --dataset cifar100 --checkpoint runs/baseline --output baseline.json
 
     A run with --checkpoint that was stopped, even by kill -9, goes on where it was when the same command is given
-    again, and ends with the same weights to the last bit. Ctrl-C saves what there is and exits with status 130.
+    again, and ends with the same weights to the last bit. Ctrl-C saves what there is and exits with status 130, SIGTERM
+    likewise with 143.
     """
-    from resnet_bench import architectures, engines, files, identity
+    from resnet_bench import architectures, engines, files, identity, signals
     from resnet_bench.data import datasets, pipelines
     from resnet_bench.training.training import Training
 
+    if ends_with_input:
+        signals.end_with_input()
     chosen, recipe = architectures.get(architecture), recipe_of(options)
     engines.get(options["engine"]).require()
     if output is not None:
@@ -152,17 +164,23 @@ def train(
         click.echo(f"resnet-bench: warning: {crowding}", err=True)
     if training.resumed:
         click.echo(f"going on from the checkpoint at epoch {training.epoch}, step {training.step}")
+
+    def write_result() -> None:
+        if output is not None and training.results:
+            files.write_json(output, training.result(identity.describe()).model_dump(mode="json"))
+
     try:
         training.warm_up()
         for epoch in training.epochs():
+            if output is not None and files.is_replaced(output):  # a pipe gets one result, at the end
+                write_result()
             click.echo(
                 f"epoch {epoch.epoch:>2}/{recipe.epochs}"
                 f"  train {epoch.train_seconds:8.1f} s  loss {epoch.train_loss:.4f}"
                 f"  test {epoch.eval_seconds:6.1f} s  loss {epoch.test_loss:.4f}  accuracy {epoch.test_accuracy:6.2%}"
             )
     finally:  # also after Ctrl-C or a diverged loss: the epochs so far are worth keeping
-        if output is not None and training.results:
-            files.write_json(output, training.result(identity.describe()).model_dump(mode="json"))
+        write_result()
 
 
 @cli.command()
@@ -220,12 +238,12 @@ def report(
     """
     from resnet_bench.files import atomic_write
     from resnet_bench.render.paper_tables import tables
-    from resnet_bench.results.samples import read_all
+    from resnet_bench.results.samples import read_all, read_one
 
     if compare_with is not None and page_file is None:
         raise UserError("--compare-with is for the page; give --html FILE too, or use resnet-bench compare.")
     read = read_all(files)
-    other = read_all([compare_with]) if compare_with is not None else None
+    other = read_one(compare_with) if compare_with is not None else None
     if page_file is not None and page_file.is_file():
         for source in (*read.files, *(other.files if other else ())):
             if page_file.samefile(source.path):
@@ -340,11 +358,11 @@ def compare(
     from resnet_bench.analysis import gate
     from resnet_bench.analysis.comparison import compare as compare_files
     from resnet_bench.render import comparison_tables, gate_table, page
-    from resnet_bench.results.samples import read_all
+    from resnet_bench.results.samples import read_one
 
     thresholds = [gate.Threshold.parse(limit) for limit in limits]
-    read = read_all([base])
-    comparisons = [compare_files(read, read_all([other]), force=force) for other in others]
+    read = read_one(base)
+    comparisons = [compare_files(read, read_one(other), force=force) for other in others]
     checks = [gate.check(c, thresholds) for c in comparisons]
     if format_ == "json":
         data = [
@@ -613,9 +631,202 @@ def _duel_settings(profile_name: str, options: dict[str, Any]) -> Any:
     )
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# A study: many trainings
+
+
+@cli.group(invoke_without_command=True)
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="The folder of the study."
+)
+@click.option("--architectures", help="Networks, separated by commas.  [default: the paper's five]")
+@click.option("--seeds", default="0-4", show_default=True, help="Numbers and ranges.")
+@click.option("--engine", "engines", default="fast", show_default=True, help="Engines, separated by commas.")
+@click.option("--vary", multiple=True, metavar="NAME=V1,V2", help="Train with each value of this option. Repeatable.")
+@click.option(
+    "--profile",
+    type=click.Choice(["quick", "standard", "paper"]),
+    default="paper",
+    show_default=True,
+    help="Epochs and numbers of images, as in pytest benchmarks.",
+)
+@click.option(
+    "--jobs",
+    default="1",
+    show_default=True,
+    metavar="N|auto",
+    help="Trainings side by side; auto measures how many, with how many threads, are best here.",
+)
+@_options_named(*(o.name for o in RUN_OPTIONS if o.name not in ("engine", "seed")))
+@click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, show_default=True, help="As in train.")
+@click.option("--allow-other-code", is_flag=True, help="Go on with another version of the suite, and mark its cells.")
+@click.option("--dry-run", is_flag=True, help="Print cells, time on this machine and disk use; train nothing.")
+@click.pass_context
+def study(context: click.Context, /, **options: Any) -> None:
+    """Train every network with every seed, through interruptions: a cell is one training.
+
+    \b
+    resnet-bench study --dataset cifar100 --seeds 0-4 --jobs auto --output runs/study
+    resnet-bench study --output runs/study          # the same again goes on; DIR alone is enough
+    resnet-bench study status runs/study
+    resnet-bench report runs/study
+
+    Finished cells stay; interrupted ones go on from their checkpoint and end with the same weights to the last bit.
+    Exit status: 0 where all cells are finished; 1 where some failed, which are named; 2 for what you can mend; 130
+    after Ctrl-C and 143 after SIGTERM, when every training has saved what it had.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from resnet_bench.study import running
+    from resnet_bench.study.folder import StudyFolder
+
+    given = {n for n in options if context.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
+    if options["output"] is None:
+        raise UserError("Nobody said where the study is to be kept; give --output DIR.")
+    asked, folder = _asked(options, given), options["output"]
+    if options["dry_run"]:
+        click.echo(_dry_run(asked, folder, options["allow_other_code"]))
+        return
+    with StudyFolder.writing(folder) as found:
+        study, jobs = _prepared(found, asked, folder, options["allow_other_code"])
+        failed = running.run(study, running.Local(study, jobs, options["checkpoint_minutes"]), _say)
+    for ended in failed:
+        click.echo(f"resnet-bench: {ended.cell.name} {ended.reason}", err=True)
+    if failed:
+        click.echo(f"resnet-bench: {len(failed)} cells are not finished; the same command tries again.", err=True)
+        context.exit(1)
+    click.echo(f"All {len(study.plan.cells)} cells are finished; the tables: resnet-bench report {folder}")
+
+
+def _asked(options: dict[str, Any], given: set[str]) -> planning.Asked:
+    """What the options of `study` ask for; `UserError` for a value that they do not take."""
+    from resnet_bench.architectures import ARCHITECTURES
+    from resnet_bench.pytest_options import PROFILES
+    from resnet_bench.study import cells, planning
+
+    profile = {k: v for k, v in PROFILES[options["profile"]].items() if k in options and k not in given}
+    values = {o.name: options[o.name] for o in RUN_OPTIONS if o.name in options} | profile
+    if "profile" in given:
+        given = given | set(profile)
+    values |= {
+        "architectures": cells.names(options["architectures"] or ",".join(ARCHITECTURES)),
+        "engines": cells.names(options["engines"]),
+        "seeds": cells.numbers(options["seeds"]),
+        "varied": cells.varied(options["vary"]),
+    }
+    if "vary" in given:
+        given = given | {"varied"}
+    jobs = options["jobs"]
+    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
+        raise UserError(f"--jobs is {jobs!r}; give a number from 1 on, or auto.")
+    return planning.Asked(values, frozenset(given & set(values)), None if jobs == "auto" else int(jobs))
+
+
+def _prepared(found: StudyFolder | None, asked: planning.Asked, folder: Path, allow: bool) -> tuple[StudyFolder, int]:
+    """The study in a folder that is locked, ready to run, and how many trainings run side by side."""
+    from resnet_bench.render import study_tables
+    from resnet_bench.study import planning
+    from resnet_bench.study.folder import StudyFolder
+
+    for damage in found.damages if found else ():
+        _say(f"{damage} Its copy takes its place.")
+    plan, spec = planning.resumed(found, asked, allow) if found else planning.new_plan(asked)
+    plan, jobs, measured = planning.packed(plan, spec, asked, _say, new=found is None)
+    if measured:
+        _say(study_tables.packings(measured, jobs, plan.threads).render("text"))
+    if found is None:
+        return StudyFolder.create(folder, plan, spec), jobs
+    found.keep_dataset(spec)
+    if found.damages or plan != found.plan:
+        found.write(plan)
+    return found, jobs
+
+
+def _dry_run(asked: planning.Asked, folder: Path, allow: bool) -> str:
+    """The tables of `study --dry-run`. The folder stays as it is, or is not made."""
+    from resnet_bench.render import study_tables
+    from resnet_bench.results.manifest import is_study
+    from resnet_bench.study import packing, planning
+    from resnet_bench.study.folder import StudyFolder
+
+    found = StudyFolder.open(folder) if is_study(folder) else None
+    plan, spec = planning.resumed(found, asked, allow) if found else planning.new_plan(asked)
+    plan, jobs, measured = planning.packed(plan, spec, asked, _say, new=found is None)
+    chosen = packing.measure(plan, spec, jobs, plan.threads, _say)
+    tables = [study_tables.packings(measured, jobs, plan.threads)] if measured else []
+    tables.append(study_tables.plan(plan, chosen, found.states() if found else []))
+    return "\n\n".join(table.render("text") for table in tables)
+
+
+def _say(line: str) -> None:
+    """Print a line above the progress bar, if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()
+
+
+@study.command("status")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--format", "format_", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+def study_status(folder: Path, format_: Literal["text", "markdown", "json"]) -> None:
+    """Show how far the study in DIR is, whether it runs or not."""
+    from resnet_bench.render import study_tables
+    from resnet_bench.study.folder import StudyFolder
+
+    found = StudyFolder.open(folder)
+    states = found.states()
+    if format_ == "json":
+        click.echo(json.dumps(study_tables.as_dict(found, states), indent=2))
+    else:
+        click.echo(study_tables.status(found, states).render(format_))
+
+
+@study.command("add")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--seeds", help="Further seeds, such as 5-9.")
+@click.option("--architectures", help="Further networks, separated by commas.")
+@click.option("--engine", "engines", help="Further engines, separated by commas.")
+def study_add(folder: Path, seeds: str | None, architectures: str | None, engines: str | None) -> None:
+    """Add cells to the study in DIR; nothing is trained yet.
+
+    \b
+    resnet-bench study add runs/study --seeds 5-9
+    """
+    from resnet_bench.study import cells, planning, running
+    from resnet_bench.study.folder import StudyFolder
+
+    more: dict[str, tuple[Any, ...]] = {"seeds": cells.numbers(seeds)} if seeds else {}
+    more |= {"architectures": cells.names(architectures)} if architectures else {}
+    more |= {"engines": cells.names(engines)} if engines else {}
+    if not more:
+        raise UserError("Nobody said what to add; give --seeds, --architectures or --engine.")
+    StudyFolder.open(folder)
+    with StudyFolder.writing(folder) as found:
+        assert found is not None
+        before = len(found.plan.cells)
+        found.write(planning.extended(found, **more))
+        added = len(found.plan.cells) - before
+    click.echo(f"{added} cells added, {before + added} in all; train them with: {running.command(folder)}")
+
+
 @readable()
 def main(args: list[str] | None = None) -> Any:
-    """Run the command line. The exit status is 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    """Run the command line.
+
+    The exit status is 0, 1 where a check or a cell of a study failed, 2 for what the user can mend, 130 after Ctrl-C,
+    143 after SIGTERM.
+    """
+    try:
+        with terminable():
+            _run(args)
+    except KeyboardInterrupt as error:
+        word, status = ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)
+        click.echo(f"resnet-bench: {word}" + (f"; {error}" if str(error) else ""), err=True)
+        sys.exit(status)
+
+
+def _run(args: list[str] | None) -> None:
     try:
         sys.exit(cli.main(args, prog_name="resnet-bench", standalone_mode=False))
     except click.exceptions.Exit as exit_:
@@ -635,9 +846,8 @@ def main(args: list[str] | None = None) -> Any:
         where = error.filename or ("the output" if error.errno == errno.ENOSPC else "the system")
         click.echo(f"resnet-bench: error: {where}: {error.strerror or error}.", err=True)
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("resnet-bench: interrupted", err=True)
-        sys.exit(130)
+    except click.Abort as abort:  # what click makes of Ctrl-C
+        raise abort.__cause__ if isinstance(abort.__cause__, KeyboardInterrupt) else KeyboardInterrupt from None
 
 
 if __name__ == "__main__":

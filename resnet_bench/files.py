@@ -43,6 +43,14 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         ) from None
 
 
+def is_replaced(path: str | Path) -> bool:
+    """Whether writing `path` replaces a regular file, or makes one; a pipe and the like are written to instead."""
+    try:
+        return _replaced(Path(path)) is not None
+    except OSError:
+        return True  # so that writing it says what is wrong
+
+
 def require_writable(path: str | Path, option: str) -> None:
     """Find out before hours of measuring whether `atomic_write` can write `path`, the value of `option`.
 

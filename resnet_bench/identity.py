@@ -32,6 +32,9 @@ PACKAGE = Path(__file__).resolve().parent
 SESSION_VARIABLE = "RESNET_BENCH_SESSION"
 """Environment variable in which a session passes its id on to the processes that it starts."""
 
+JOBS_VARIABLE = "RESNET_BENCH_JOBS"
+"""Environment variable that tells a training how many, with itself, run side by side on the machine."""
+
 PROCESS = secrets.token_hex(8)
 """This process's random id."""
 
@@ -53,6 +56,12 @@ def session() -> str:
     """The random id of this session, 16 hexadecimal digits: what the starting process passed on, else a new one."""
     given = os.environ.get(SESSION_VARIABLE, "")
     return given if re.fullmatch(r"[0-9a-f]{16}", given) else secrets.token_hex(8)
+
+
+def jobs() -> int:
+    """How many trainings run side by side, this one included, as far as the process that started it says."""
+    given = os.environ.get(JOBS_VARIABLE, "")
+    return int(given) if re.fullmatch(r"[1-9]\d{0,5}", given) else 1
 
 
 def now() -> str:

@@ -167,13 +167,17 @@ class AccuracyResult(_TrainingResult):
         return max((e.test_accuracy for e in self.epochs), default=None)
 
     @property
+    def beside(self) -> bool:
+        """Whether another training ran beside it on the machine, so that its times do not compare."""
+        return any(stretch.jobs > 1 for stretch in self.stretches or ())
+
+    @property
     def epoch_times(self) -> dict[int, float]:
         """{epoch: training seconds} of the epochs whose times compare.
 
         Empty where the training is `mixed`, or where another training ran beside it.
         """
-        beside = any(stretch.jobs > 1 for stretch in self.stretches or ())
-        return {} if self.mixed or beside else {e.epoch: e.train_seconds for e in self.epochs}
+        return {} if self.mixed or self.beside else {e.epoch: e.train_seconds for e in self.epochs}
 
 
 class Point(Model):

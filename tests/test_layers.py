@@ -13,8 +13,8 @@ import resnet_bench
 PACKAGE = Path(resnet_bench.__file__).parent
 
 STAGES = (
-    ("errors", "wording", "output", "folders"),
-    ("files", "paper", "recipe", "options", "schema", "clock"),
+    ("errors", "wording", "output", "folders", "signals"),
+    ("files", "locks", "paper", "recipe", "options", "schema", "clock"),
     ("intervals",),
     ("architectures", "reconstruction"),
     ("compiler", "child"),
@@ -25,6 +25,7 @@ STAGES = (
     ("training",),
     ("measure",),
     ("results",),
+    ("study",),
     ("analysis",),
     ("render",),
     ("duel",),

@@ -16,6 +16,16 @@ BUSY_LOAD = 0.5
 """It is doubtful too where the load average before the start was more than this for each core."""
 
 
+CORES_VARIABLE = "RESNET_BENCH_CORES"
+"""Environment variable that tells a process which the suite has pinned how many cores it could use without that."""
+
+
+def allowed_cores() -> int:
+    """Logical cores that the user lets this process run on; that the suite pins a training to some is no limit."""
+    given = os.environ.get(CORES_VARIABLE, "")
+    return int(given) if given.isdecimal() and int(given) else len(os.sched_getaffinity(0))
+
+
 def usable_cores() -> float:
     """Logical cores that this process may run on, or the container's quota where that is less."""
     cores = system.answer(lambda: len(os.sched_getaffinity(0))) or system.answer(psutil.cpu_count) or 1

@@ -16,7 +16,7 @@ import psutil
 import torch
 
 from resnet_bench import compiler
-from resnet_bench.machine import system
+from resnet_bench.machine import availability, system
 from resnet_bench.machine.system import answer, text_in
 
 
@@ -28,9 +28,9 @@ def describe() -> dict[str, Any]:
 
     - `cpu`: `model` and `vendor`; the numbers `family`, `model_number` and `stepping`, which tell apart generations
       that share a name (on Arm: architecture, part and revision); `physical_cores` and `logical_cores` of the machine;
-      `affinity_cores`, those that this process may use; `caches`: the bytes of one `L1d`, `L2` and `L3` of the first
-      core; `isa`: the vector instruction sets, sorted, as the kernel spells them; `torch_isa`: the instruction set that
-      torch's own kernels use.
+      `affinity_cores`, those that the user lets this process use; `caches`: the bytes of one `L1d`, `L2` and `L3` of
+      the first core; `isa`: the vector instruction sets, sorted, as the kernel spells them; `torch_isa`: the
+      instruction set that torch's own kernels use.
     - `memory_bytes`: physical memory. `transparent_hugepages`: `always`, `madvise` or `never`.
     - `os`: system, release and architecture. `libc`, `python`: name and version.
     - `governor`: the policy for the first core's clock rate.
@@ -103,7 +103,7 @@ def _cpu() -> dict[str, Any]:
         "stepping": _number(fields.get("stepping") or fields.get("CPU revision")),
         "physical_cores": answer(lambda: psutil.cpu_count(logical=False)),
         "logical_cores": answer(psutil.cpu_count),
-        "affinity_cores": answer(lambda: len(os.sched_getaffinity(0))),
+        "affinity_cores": answer(availability.allowed_cores),
         "caches": caches,
         "isa": sorted(_vector_instructions(flags.split() if flags else other.get("flags"))),
         "torch_isa": torch.backends.cpu.get_cpu_capability(),

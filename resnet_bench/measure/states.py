@@ -319,12 +319,12 @@ def _train(kept: _Kept, missing: Sequence[_Wanted], threads: int | None, progres
                     kept.write_resume(position, training.state())
                     saved = time.perf_counter()
                 if interrupted.is_set() and position < stop:
-                    raise KeyboardInterrupt
+                    raise interrupted.reason
             position = stop
             wanted = _Wanted(stop)
             made[wanted.name] = kept.write(wanted, training.state())
             if interrupted.is_set():
-                raise KeyboardInterrupt
+                raise interrupted.reason
         kept.drop_resume()
     if done:
         kept.note_seconds_per_step(seconds / done)

@@ -477,7 +477,10 @@ def _resumed_text(series: Series) -> str:
     """`Times leave out 1 of 3 runs of fc1, resumed under another …`."""
     left_out, runs = len(series.accuracies) - len(series.timed_trainings), len(series.accuracies)
     which = f"{left_out} of {runs} runs" if left_out < runs else "every run" if runs > 1 else "the run"
-    return f"Times leave out {which} of {series.architecture}, resumed under another engine, pipeline or thread count."
+    return (
+        f"Times leave out {which} of {series.architecture}, resumed under another engine, pipeline or thread count, or "
+        "trained beside others."
+    )
 
 
 def _interval_text(pair: Sequence[Series]) -> str:

@@ -15,12 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from resnet_bench import identity
+from resnet_bench.errors import UserError
+from resnet_bench.results.manifest import files_in
 from resnet_bench.results.reading import ResultFile, read
 from resnet_bench.schema import (
     AccuracyResult,
@@ -126,8 +128,26 @@ class Samples:
 
 
 def read_all(paths: Iterable[str | Path]) -> Samples:
-    """Read files; `UserError` names the first one that cannot be read and says what is wrong with it."""
-    return Samples(tuple(read(path) for path in paths))
+    """Read files; `UserError` names the first one that cannot be read and says what is wrong with it.
+
+    A folder stands for the results in it.
+    """
+    found = (files_in(Path(path)) if Path(path).is_dir() else [path] for path in paths)
+    return Samples(tuple(read(path) for some in found for path in some))
+
+
+def read_one(path: Path) -> Samples:
+    """Read one side of a comparison: a file, or a folder, whose results then count as one file's.
+
+    Raises:
+        UserError: as `read_all`, and for a folder with results of several machines, or of several codes.
+    """
+    files = read_all([path]).files
+    if len({(identity.key(f.machine), identity.speed_key(f.machine)) for f in files}) > 1:
+        raise UserError(f"{path} holds results of several machines, softwares or codes; give files of one of them.")
+    results = tuple(result for file in files for result in file.results)
+    digest = hashlib.sha256("".join(file.sha256 for file in files).encode()).hexdigest()
+    return Samples((replace(files[0], path=path, results=results, sha256=digest) if len(files) > 1 else files[0],))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

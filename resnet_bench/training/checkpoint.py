@@ -1,12 +1,17 @@
-"""Checkpoints: everything that a training needs to go on as if it had never stopped, in one file."""
+"""Checkpoints: everything that a training needs to go on as if it had never stopped, in one file.
+
+The file is one of `torch.save`, a ZIP archive, whose comment holds the SHA-256 of everything before it. torch itself
+checks no sums when it reads. One process at a time writes to the folder of a checkpoint.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +20,7 @@ from resnet_bench.architectures import Architecture
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.errors import UserError
 from resnet_bench.files import atomic_write, make_folder, require_writable
+from resnet_bench.locks import FolderLock, holder
 from resnet_bench.recipe import Recipe
 from resnet_bench.schema import EpochResult, Stretch
 
@@ -22,6 +28,8 @@ CHECKPOINT_FORMAT = 2
 CHECKPOINT_FILE = "checkpoint.pt"
 
 _OPTION = "--checkpoint"
+_END_OF_ARCHIVE = b"PK\x05\x06"  # the last record, 22 bytes, of which the last two are the length of the comment
+_LABEL = b"sha256:"
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,7 @@ class Checkpoint:
         """
         make_folder(folder, _OPTION)
         self.folder = folder
+        self._lock = FolderLock(folder)
         self.path = folder / file
         self._epochs = recipe.epochs
         self._identity = {
@@ -86,13 +95,18 @@ class Checkpoint:
             "seed": seed,
         }
 
-    def require_writable(self) -> None:
-        """Find out before the training whether `save` can write the file.
+    def claim(self) -> None:
+        """Find out before the training whether `save` can write the file, and keep other processes from writing it.
 
         Raises:
-            UserError: where it cannot.
+            UserError: where it cannot, or another process trains with this folder.
         """
         require_writable(self.path, _OPTION)
+        if not self._lock.acquire():
+            raise UserError(
+                f"Another training writes to {self.folder} ({holder(self.folder) or 'of an unknown process'}); wait "
+                f"until it has ended or give another {_OPTION} folder."
+            )
 
     def save(self, state: TrainingState) -> None:
         """Replace the file. It stays as it was until its successor is complete.
@@ -120,7 +134,8 @@ class Checkpoint:
             buffer,
         )
         with atomic_write(self.path, "wb") as file:
-            file.write(buffer.getbuffer())
+            for part in _labelled(buffer.getbuffer()):
+                file.write(part)
 
     def load(self) -> TrainingState | None:
         """The state that was saved last; None where there is no file.
@@ -129,14 +144,14 @@ class Checkpoint:
             UserError: for a file that cannot be read, is damaged or belongs to another training.
         """
         try:
-            with open(self.path, "rb") as file:
-                identity, state = self._parsed(file)
+            content = self.path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise UserError(
                 f"Cannot read {self.path}: {error.strerror}; make it readable or give another {_OPTION} folder."
             ) from None
+        identity, state = self._parsed(content)
         for key, value in self._identity.items():
             if identity.get(key) != value:
                 raise UserError(
@@ -150,9 +165,11 @@ class Checkpoint:
             )
         return state
 
-    def _parsed(self, file: IO[bytes]) -> tuple[dict[str, Any], TrainingState]:
+    def _parsed(self, data: bytes) -> tuple[dict[str, Any], TrainingState]:
+        if damage := damaged(data):
+            raise UserError(f"{self.path} {damage}; move it away or give another {_OPTION} folder.")
         try:
-            content = torch.load(file, weights_only=True)
+            content = torch.load(io.BytesIO(data), weights_only=True)
             if content["format"] != CHECKPOINT_FORMAT:
                 raise ValueError(f"format {content['format']}")
             return content["identity"], TrainingState(
@@ -173,3 +190,24 @@ class Checkpoint:
                 f"{self.path} is no checkpoint of this release or was cut off ({type(error).__name__}); "
                 f"move it away or give another {_OPTION} folder."
             ) from None
+
+
+def _labelled(archive: memoryview) -> tuple[memoryview, bytes]:
+    """A ZIP archive without its last two bytes, and those two with a comment that holds the sum of what is before."""
+    body = archive[:-2]
+    comment = _LABEL + hashlib.sha256(body).hexdigest().encode()
+    return body, len(comment).to_bytes(2, "little") + comment
+
+
+def damaged(data: bytes) -> str | None:
+    """What is wrong with the bytes of a checkpoint, as the end of a sentence; None where they are as they were written.
+
+    Nothing in them is unpickled. A file of an earlier release, which has no comment, is not checked.
+    """
+    if data[-22:].startswith(_END_OF_ARCHIVE):
+        return None
+    length = len(_LABEL) + 64
+    body, label, digest = data[: -length - 2], data[-length:-64], data[-64:]
+    if label != _LABEL or not body[-20:].startswith(_END_OF_ARCHIVE):
+        return "is no checkpoint of this release or was cut off"
+    return None if digest == hashlib.sha256(body).hexdigest().encode() else "is damaged: its checksum is another one"

@@ -33,6 +33,7 @@ from resnet_bench.errors import UserError
 from resnet_bench.intervals import wilson_interval
 from resnet_bench.recipe import EVALUATION_BATCH_SIZE, LOADER_WORKERS, Recipe
 from resnet_bench.schema import AccuracyResult, EpochResult, PhaseSeconds, Stretch
+from resnet_bench.signals import interruption
 from resnet_bench.training.checkpoint import Checkpoint, TrainingState
 
 
@@ -149,7 +150,7 @@ class Training:
             if (state := self._checkpoint.load()) is not None:
                 self.restore(state)
             if len(self.results) < recipe.epochs:
-                self._checkpoint.require_writable()
+                self._checkpoint.claim()
 
     # Steps ------------------------------------------------------------------------------------------------------
 
@@ -208,7 +209,8 @@ class Training:
     def epochs(self, progress: bool = True) -> Iterator[EpochResult]:
         """Train the rest of the recipe's epochs, and yield the result of each.
 
-        After Ctrl-C the step in progress is completed and a checkpoint is written; then `KeyboardInterrupt` is raised.
+        After Ctrl-C the step in progress is completed and a checkpoint is written; then `KeyboardInterrupt` is raised,
+        and its subclass `Terminated` after SIGTERM.
         """
         while self.epoch <= self.recipe.epochs:
             yield self.run_epoch(progress)
@@ -233,10 +235,10 @@ class Training:
             if interrupted.is_set():
                 if self._checkpoint:
                     self._save()
-                raise KeyboardInterrupt
+                raise interrupted.reason
             result = self._finish_epoch()
             if interrupted.is_set():  # during the evaluation: the epoch is complete and saved
-                raise KeyboardInterrupt
+                raise interrupted.reason
             return result
 
     def _saving_step(self, begun: float) -> float | None:
@@ -332,6 +334,7 @@ class Training:
             pipeline=self.pipeline,  # type: ignore[arg-type]  # checked when the training was made
             workers=self.workers if self.pipeline == "loader" else 0,
             threads=self.threads,
+            jobs=identity.jobs(),
             machine=identity.describe(),
         )
 
@@ -405,20 +408,31 @@ def _alike(stretches: Sequence[Stretch], settings: Sequence[str]) -> bool:
     return len({(identity.key(s.machine), *(getattr(s, name) for name in settings)) for s in stretches}) == 1
 
 
+class _Interruption(threading.Event):
+    """Set by a signal; `reason` is the exception that stands for the signal."""
+
+    reason: KeyboardInterrupt
+
+
 @contextlib.contextmanager
-def deferred_interrupt() -> Iterator[threading.Event]:
-    """Have the first Ctrl-C only set the event, so that it interrupts no step; the second interrupts as usual."""
-    event = threading.Event()
+def deferred_interrupt() -> Iterator[_Interruption]:
+    """Have the first Ctrl-C or SIGTERM only set the event, so that it interrupts no step; a second acts as usual."""
+    event = _Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield event  # Python delivers signals to the main thread only
         return
 
     def note(signum: int, frame: FrameType | None) -> None:
+        event.reason = interruption(signum)
         event.set()
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
-    previous = signal.signal(signal.SIGINT, note)
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in previous:
+        signal.signal(number, note)
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,11 +1,15 @@
 """Checkpoint files: which are refused, and that none is lost."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from resnet_bench.architectures import ARCHITECTURES
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
+from resnet_bench.training import checkpoint
 from resnet_bench.training.checkpoint import CHECKPOINT_FILE
 from resnet_bench.training.training import Training
 from tests.training.test_training import RECIPE, SMALL, train
@@ -97,3 +101,61 @@ def test_a_checkpoint_that_may_not_be_read_is_named(dataset, tmp_path, name):
         f"Cannot read {tmp_path / CHECKPOINT_FILE}: Permission denied; make it readable or give another --checkpoint "
         "folder."
     )
+
+
+@pytest.mark.parametrize("truncated", [False, True])
+def test_any_damage_to_a_checkpoint_is_found_by_its_checksum(dataset, tmp_path, truncated):
+    """torch itself reads other weights where a bit of them is another one. Nothing of the file is unpickled."""
+    train(dataset, pipeline="vectorized", checkpoint=tmp_path, recipe=Recipe(epochs=1))
+    data = (tmp_path / CHECKPOINT_FILE).read_bytes()
+    assert checkpoint.damaged(data) is None
+    for place in {*range(0, len(data), 997), *range(len(data) - 95, len(data))}:
+        changed = bytearray(data)
+        changed[place] ^= 4
+        assert checkpoint.damaged(data[:place] if truncated else bytes(changed)), place
+
+
+def test_a_damaged_checkpoint_is_refused_before_anything_in_it_is_unpickled(dataset, tmp_path, monkeypatch):
+    path = tmp_path / CHECKPOINT_FILE
+    train(dataset, pipeline="vectorized", checkpoint=tmp_path, recipe=Recipe(epochs=1))
+    data = bytearray(path.read_bytes())
+    data[3000] ^= 1
+    path.write_bytes(data)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpickled"))
+    with pytest.raises(UserError, match="is damaged: its checksum is another one; move it away"):
+        Training(SMALL, dataset, RECIPE, checkpoint=tmp_path)
+
+
+def test_a_checkpoint_without_a_checksum_is_of_an_earlier_release_and_read(dataset, tmp_path):
+    path = tmp_path / CHECKPOINT_FILE
+    train(dataset, pipeline="vectorized", checkpoint=tmp_path, recipe=Recipe(epochs=1))
+    torch.save(torch.load(path, weights_only=True), path)
+    assert Training(SMALL, dataset, RECIPE, checkpoint=tmp_path).resumed
+
+
+def test_a_program_in_a_checkpoint_of_a_stranger_is_not_run(dataset, tmp_path):
+    class Program:
+        def __reduce__(self):
+            return (tmp_path.joinpath("ran").write_text, ("",))
+
+    torch.save({"format": checkpoint.CHECKPOINT_FORMAT, "identity": Program()}, tmp_path / CHECKPOINT_FILE)
+    with pytest.raises(UserError, match="is no checkpoint of this release"):
+        Training(SMALL, dataset, RECIPE, checkpoint=tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_another_process_may_not_write_to_the_same_folder(dataset, tmp_path):
+    hold = (
+        "import sys; from pathlib import Path; from resnet_bench.locks import FolderLock;"
+        f"FolderLock(Path({str(tmp_path)!r})).acquire(); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(UserError, match=rf"Another training writes to .* \(process {other.pid} on .*; wait until"):
+            Training(SMALL, dataset, RECIPE, checkpoint=tmp_path)
+        other.kill()
+        other.wait()
+        Training(SMALL, dataset, RECIPE, checkpoint=tmp_path)

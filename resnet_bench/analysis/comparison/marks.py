@@ -37,6 +37,8 @@ def doubts(role: Role, samples: Samples) -> list[Mark]:
             texts.append(f"{result.kind.replace('_', ' ')} run stopped early")
         if isinstance(result, AccuracyResult) and result.mixed:
             texts.append("resumed under another setting or machine: its times are not used")
+        if isinstance(result, AccuracyResult) and result.beside:
+            texts.append("other trainings ran beside it: its times are not used")
         found += [(role, text, result.architecture) for text in texts]
     return _gathered(found)
 

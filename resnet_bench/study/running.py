@@ -1,0 +1,345 @@
+"""Carrying a study out: which cell runs next, where, and what becomes of how it ends.
+
+A cell is a process of its own: `resnet-bench train --checkpoint`. Where it runs is a `Place`: this machine (`Local`) or
+a cluster's workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tqdm import tqdm
+
+from resnet_bench import architectures, identity, locks
+from resnet_bench.architectures import parameter_count
+from resnet_bench.errors import UserError
+from resnet_bench.files import make_folder
+from resnet_bench.schema import AccuracyResult
+from resnet_bench.signals import INTERRUPTED, TERMINATED
+from resnet_bench.study import packing
+from resnet_bench.study.cells import Cell
+from resnet_bench.study.folder import RESULT, CellState, StudyFolder
+
+RETRIES = 3
+"""A cell that others ended is started again so often."""
+
+PATIENCE = 60.0
+"""Seconds in which a training has to end after it was asked to: it completes a step or an evaluation, and saves."""
+
+BYTES_PER_PARAMETER = 12
+"""In a checkpoint: the weight and Adam's two moments, float32."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the process of a cell ended.
+
+    Attributes:
+        status: 0 where the training is finished; None where nobody knows, because the machine is gone.
+        reason: why it is not finished, as the end of a sentence.
+        notes: what was particular to the run.
+    """
+
+    cell: Cell
+    status: int | None
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def by_others(self) -> bool:
+        """Whether the process was ended from outside, so that another try may succeed."""
+        return self.status is None or self.status < 0 or self.status in (INTERRUPTED, TERMINATED)
+
+
+class Place(Protocol):
+    """Where cells run."""
+
+    @property
+    def jobs(self) -> int:
+        """How many can run side by side."""
+
+    @property
+    def free(self) -> int:
+        """How many more can be started now."""
+
+    def start(self, cell: Cell) -> None:
+        """Start a cell, from its checkpoint if it has one."""
+
+    def ended(self, seconds: float) -> list[Ended]:
+        """The cells that ended since the last call; waits for the first one, but no longer than so many seconds."""
+
+    def stop(self) -> list[Ended]:
+        """End all that runs: each saves its checkpoint. A second Ctrl-C ends them at once."""
+
+
+class Local:
+    """This machine: `jobs` processes side by side, each pinned to cores of one cache where there are enough."""
+
+    def __init__(self, study: StudyFolder, jobs: int, checkpoint_minutes: float) -> None:
+        self.study, self.jobs, self.checkpoint_minutes = study, jobs, checkpoint_minutes
+        places = packing.pinned(packing.cache_groups(), jobs, study.plan.threads)
+        self._free: list[tuple[int, ...] | None] = [*places] if places else [None] * jobs
+        self._running: dict[Cell, _Process] = {}
+
+    @property
+    def free(self) -> int:
+        return len(self._free)
+
+    def start(self, cell: Cell) -> None:
+        cores = self._free.pop(0)
+        self._running[cell] = _Process(self.study, cell, cores, self.jobs, self.checkpoint_minutes)
+
+    def ended(self, seconds: float) -> list[Ended]:
+        until = time.monotonic() + seconds
+        while True:
+            gone = [(c, p) for c, p in self._running.items() if p.popen.poll() is not None]
+            for cell, process in gone:
+                del self._running[cell]
+                self._free.append(process.cores)
+            if gone or time.monotonic() >= until:
+                return [Ended(cell, process.popen.returncode, process.reason()) for cell, process in gone]
+            time.sleep(0.05)
+
+    def stop(self) -> list[Ended]:
+        found: list[Ended] = []
+        try:
+            for process in self._running.values():
+                process.popen.terminate()
+            until = time.monotonic() + PATIENCE
+            while self._running and time.monotonic() < until:
+                found += self.ended(0.2)
+        finally:
+            for process in self._running.values():
+                process.popen.kill()
+                process.popen.wait()
+        return found + self.ended(0)
+
+
+class _Process:
+    """The process of a cell, whose standard input ends when this process ends, however it ends."""
+
+    def __init__(
+        self, study: StudyFolder, cell: Cell, cores: tuple[int, ...] | None, jobs: int, checkpoint_minutes: float
+    ) -> None:
+        self.cores = cores
+        self.log = study.log(cell)
+        make_folder(self.log.parent, "--output")
+        folder = study.checkpoint(cell)
+        make_folder(folder, "--output")
+        command = [sys.executable, "-m", "resnet_bench.cli", "train", *cell.arguments(study.dataset, study.plan)]
+        command += ["--checkpoint", str(folder.resolve()), "--output", str((folder / RESULT).resolve())]
+        command += ["--checkpoint-minutes", str(checkpoint_minutes), "--end-with-input"]
+        environment = packing.environment(jobs)
+        with open(self.log, "ab") as log, packing.on_cores(cores):
+            self.offset = log.tell()
+            self.popen = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=identity.PACKAGE.parent,  # so that it imports this package
+                env=environment,
+                start_new_session=True,  # Ctrl-C in the terminal reaches the study, which asks its trainings to end
+            )
+
+    def reason(self) -> str:
+        return reason(self.popen.returncode, self.log, self.offset)
+
+
+def reason(status: int, log: Path, offset: int = 0) -> str:
+    """Why a training ended with a status, as the end of a sentence: what it said itself, or how it was ended."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"was ended by {name}" + (", as happens where memory runs out" if name == "SIGKILL" else "")
+    if status in (INTERRUPTED, TERMINATED):
+        return "was interrupted"
+    with contextlib.suppress(OSError):
+        with open(log, "rb") as file:
+            file.seek(offset)
+            lines = file.read().decode(errors="replace").splitlines()
+        said = [line for line in lines if line.startswith("resnet-bench: error: ")]
+        if said:
+            return f"failed: {said[-1].removeprefix('resnet-bench: error: ')}"
+    return f"failed with status {status}; {log} has what it printed"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The study
+
+
+def run(study: StudyFolder, place: Place, say: Say) -> list[Ended]:
+    """Train all cells that are not finished.
+
+    Returns:
+        Those that failed.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, or `Terminated` after SIGTERM; every training has saved what it had.
+        UserError: where the study cannot go on: a full disk, data or code that changed.
+    """
+    states = study.states()
+    for state in states:
+        if state.damage:
+            say(f"{state.damage} Only {state.cell.name} is computed again.")
+            study.discard(state.cell)
+    course = _Course(study, place, say, states)
+    with course.bar:
+        try:
+            return course.run()
+        except (KeyboardInterrupt, UserError) as error:
+            for ended in place.stop():
+                if ended.status == 0:
+                    with contextlib.suppress(UserError):  # the first error is the one that counts
+                        course.take(ended)
+            if isinstance(error, UserError):
+                raise
+            again = f"{course.finished} of {len(states)} cells are finished; go on with: {command(study.path)}"
+            raise type(error)(again) from None
+
+
+def command(path: Path) -> str:
+    """What goes on with the study in a folder."""
+    return f"resnet-bench study --output {path}"
+
+
+class _Course:
+    """One run of a study."""
+
+    def __init__(self, study: StudyFolder, place: Place, say: Say, states: Sequence[CellState]) -> None:
+        self.study, self.place, self.say = study, place, say
+        self._states = {s.cell: s for s in states}
+        self._pending = deque(s.cell for s in states if s.state != "finished")
+        self._running: set[Cell] = set()
+        self._tries: dict[Cell, int] = {}
+        self.finished = len(states) - len(self._pending)
+        self.bar = tqdm(
+            total=sum(cell.recipe.epochs for cell in self._states),
+            initial=self._epochs(),
+            bar_format="{desc} {bar} {n_fmt}/{total_fmt} epochs{postfix}",
+            disable=None,  # silent where standard error is no terminal
+            leave=False,
+        )
+
+    def run(self) -> list[Ended]:
+        failed: list[Ended] = []
+        waited = False
+        while self._pending or self._running:
+            startable = [c for c in self._pending if not locks.held(self.study.checkpoint(c))]
+            for cell in startable[: self.place.free]:
+                self._pending.remove(cell)
+                self._running.add(cell)
+                self.place.start(cell)
+            if self._pending and not self._running and not startable and not waited:
+                waited = True
+                self.say("Waiting for trainings of an earlier run, which save what they have and end.")
+            for ended in self.place.ended(1.0):
+                self._running.discard(ended.cell)
+                if ended.status == 0:
+                    self.take(ended)
+                elif ended.by_others and self._tries.get(ended.cell, 0) < RETRIES:
+                    self._tries[ended.cell] = self._tries.get(ended.cell, 0) + 1
+                    self.say(f"{ended.cell.name} {ended.reason}; it is started again from its checkpoint.")
+                    self._pending.append(ended.cell)
+                else:
+                    self._require_space(ended)
+                    self.say(f"{ended.cell.name} {ended.reason}")
+                    failed.append(ended)
+            self._show()
+        return failed
+
+    def take(self, ended: Ended) -> None:
+        """Keep the result of a finished cell."""
+        result = self.study.keep(ended.cell, (*ended.notes, *_code_notes(self.study, ended.cell)))
+        self.finished += 1
+        self._states[ended.cell] = CellState(ended.cell, "finished", result)
+        left = time_left(self._states.values(), self.place.jobs)
+        self.say(
+            f"{ended.cell.name}: accuracy {result.epochs[-1].test_accuracy:.2%} after {len(result.epochs)} epochs; "
+            f"{self.finished} of {len(self._states)} cells finished" + (f", about {left} left" if left else "")
+        )
+
+    def _show(self) -> None:
+        for cell in self._running:
+            self._states[cell] = self.study.state(cell)
+        self.bar.set_description_str(f"{self.finished} of {len(self._states)} cells", refresh=False)
+        left = time_left(self._states.values(), self.place.jobs)
+        self.bar.set_postfix_str(f"about {left} left" if left else "", refresh=False)
+        self.bar.n = self._epochs()
+        self.bar.refresh()
+
+    def _epochs(self) -> int:
+        return sum(state.epochs for state in self._states.values())
+
+    def _require_space(self, ended: Ended) -> None:
+        """Raise `UserError` where a cell failed because the disk is full: so would all others."""
+        if "No space left" in ended.reason or not _fits(self.study, ended.cell):
+            raise UserError(
+                f"The disk with {self.study.path} is full, so that {ended.cell.name} {ended.reason.rstrip('.')}; free "
+                f"some space and go on with: {command(self.study.path)}"
+            )
+
+
+def _fits(study: StudyFolder, cell: Cell) -> bool:
+    """Whether a checkpoint of the cell would still fit on the disk."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(study.path).free >= checkpoint_bytes(cell, study.plan.dataset.classes)
+    return True
+
+
+def checkpoint_bytes(cell: Cell, classes: int) -> int:
+    """About how large a checkpoint of the cell is."""
+    return BYTES_PER_PARAMETER * parameter_count(architectures.get(cell.architecture), classes)
+
+
+def _code_notes(study: StudyFolder, cell: Cell) -> Iterator[str]:
+    """A note where other code than that which began the study trained a part of the cell."""
+    state = study.state(cell)
+    codes = {s.machine.get("code", {}).get("sha256") for s in (state.result.stretches or ())} if state.result else set()
+    for code in sorted(str(c) for c in codes - {study.plan.code}):
+        yield f"other code {code[:12]}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# How long it will take
+
+
+def time_left(states: Iterable[CellState], jobs: int) -> str | None:
+    """How long the rest takes, by the epochs so far, in words; None where nothing is left or nothing is known."""
+    known: dict[tuple[str, str], list[float]] = {}
+    rest: list[tuple[tuple[str, str], int]] = []
+    for state in states:
+        network = (state.cell.architecture, state.cell.engine)
+        if state.result and state.result.epochs:
+            known.setdefault(network, []).append(_epoch_seconds(state.result))
+        if state.state != "finished":
+            rest.append((network, state.cell.recipe.epochs - state.epochs))
+    if not known or not rest:
+        return None
+    means = {network: statistics.fmean(seconds) for network, seconds in known.items()}
+    other = statistics.fmean(means.values())
+    return duration(packing.makespan((means.get(n, other) * epochs for n, epochs in rest), jobs))
+
+
+def _epoch_seconds(result: AccuracyResult) -> float:
+    return statistics.fmean(e.train_seconds + e.eval_seconds for e in result.epochs)
+
+
+def duration(seconds: float) -> str:
+    """`2 h 10 min`, `3 min` or `40 s`."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min" if seconds >= 60 else f"{max(1, round(seconds))} s"
