@@ -166,8 +166,9 @@ class TimeRatios:
         wide = replace(measured, interval=ratios.widened(measured.interval, self._speed_factor))
         if wide.verdict == measured.verdict:
             return wide
-        percent = f"{100 * (self._speed_factor - 1):.0f}"
-        reason = f"the machine's own speed differed by up to {percent} % between and within the runs"
+        percent = 100 * (self._speed_factor - 1)
+        said = f"{percent:.0f} %" if percent >= 1 else "1 %"
+        reason = f"the machine's own speed differed by up to {said} between and within the runs"
         return replace(wide, reason=reason, cause="drift")
 
 
