@@ -23,8 +23,9 @@ def agreement(group: Group) -> Table | None:
     caption = f"{where}. Mean over the seeds, in brackets the lowest and the highest."
     notes = [
         "Minus reference: seed by seed, for a seed's initial weights and batches are the same with every engine; mean "
-        f"with its {1 - 2 * ERROR:.0%} Student-t interval. Equivalent: it lies wholly within ±{_POINTS} (two one-sided "
-        f"tests, false in at most {ERROR:.0%} of cases). Different: wholly outside. The margin was set beforehand.",
+        f"with its {100 * (1 - 2 * ERROR):.0f} % Student-t interval. Equivalent: it lies wholly within ±{_POINTS} (two "
+        f"one-sided tests, false in at most {100 * ERROR:.0f} % of cases). Different: wholly outside. The margin was "
+        "set beforehand. The error is that of one row; for «equivalent for every network» no more is needed.",
         "More seeds: so many would tell if mean and scatter stay; where there is one seed, if seeds scatter by "
         f"{100 * TYPICAL_SPREAD:.1f} points, as in reports/accuracy-cifar10.",
     ]

@@ -86,8 +86,8 @@ class Selection:
         """The first `epochs` epochs of each network, of the seeds that all of them have, under one setting.
 
         All of CIFAR-100 comes first. Where there are not `LEAST_VALUES` seeds of it, other real images serve, if the
-        claim allows it. What is chosen depends on how much there is of it (seeds, then images, then epochs), never on
-        the accuracies.
+        claim allows it. What is chosen depends on how much there is of it (enough seeds, then images, then epochs),
+        never on the accuracies.
 
         Args:
             least_epochs: how many epochs are enough on other images; None where the claim says nothing about them.
@@ -96,14 +96,15 @@ class Selection:
         if least_epochs is not None:
             found += self._elsewhere(architectures, range(least_epochs, epochs + 1))
         if not found:
-            reasons = [self._why_no_curves(architectures, epochs, reason_against_accuracies)]
-            if least_epochs is not None and not any(reason.endswith(NOT_TRAINED) for reason in reasons):
-                reasons += [self._why_no_curves(architectures, least_epochs, reason_against_trainings)]
-            raise Untestable("; on other images: ".join(reasons))
+            why = self._why_no_curves(architectures, epochs, reason_against_accuracies)
+            if least_epochs is not None and not why.endswith(NOT_TRAINED):
+                elsewhere = self._why_no_curves(architectures, least_epochs, reason_against_trainings)
+                why += f"; on other images: {elsewhere}"
+            raise Untestable(why)
 
         def preference(curves: Curves) -> tuple[bool, bool, int, int, int]:
-            known, here = min(curves.seeds, LEAST_VALUES) == LEAST_VALUES, not curves.place
-            return known, here, curves.dataset.train_images, curves.epochs, curves.seeds
+            enough, here = curves.seeds >= LEAST_VALUES, not curves.place
+            return enough, here, curves.dataset.train_images, curves.epochs, curves.seeds
 
         return max(found, key=preference)
 
