@@ -10,8 +10,8 @@ moments have the same bits, weights and first moments differ by rounding, and fi
 denormal numbers are the same again. (Without a compiler, square roots are those of eager torch, as in `reference`.)
 
 Bound: after the 300 steps, a moment of n elements takes log₂(k) passes over n integers, and as many over a table of
-2²⁴, whatever denormal numbers cost on the CPU. So 175,000 idle steps of 8.2 million elements take some 10 to 20 s on
-one core. The multiplications themselves would take minutes.
+2²⁴, whatever denormal numbers cost on the CPU. So 175,000 idle steps of 8.2 million elements take some 10 s on one
+core. The multiplications themselves would take minutes.
 """
 
 from __future__ import annotations

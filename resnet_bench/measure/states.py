@@ -332,20 +332,20 @@ def _train(kept: _Kept, missing: Sequence[_Wanted], threads: int | None, progres
 
 
 def _age(kept: _Kept, missing: Sequence[_Wanted]) -> dict[str, State]:
-    """Make the aged states, from the trained one that they are aged from, which is there by now."""
+    """Make the aged states, each from the one before it, and the first from the trained one, which is there by now."""
     made: dict[str, State] = {}
-    live: list[Tensor] = []
-    early: TrainingState | None = None
+    at, state, live = 0, None, list[Tensor]()
     network = architectures.build(kept.architecture, kept.dataset.num_classes, kept.seed)
     for wanted in missing:
         if wanted.base is None:
             continue
-        if early is None:
-            early = kept.read(_Wanted(wanted.base))
-            network.load_state_dict(early.network)
+        if state is None:
+            at, state = wanted.base, kept.read(_Wanted(wanted.base))
+            network.load_state_dict(state.network)
             live = live_units(network, kept.dataset, kept.recipe, kept.seed)
-        state = aged(early, network, live, wanted.step - wanted.base, kept.recipe)
-        epoch, step = divmod(wanted.step, steps_per_epoch(kept.dataset, kept.recipe))
+        state = aged(state, network, live, wanted.step - at, kept.recipe)
+        at = wanted.step
+        epoch, step = divmod(at, steps_per_epoch(kept.dataset, kept.recipe))
         state = replace(state, epoch=epoch + 1, step=step, loss_sum=0.0, images=0, seconds=0.0)
         made[wanted.name] = kept.write(wanted, state)
     return made
