@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from resnet_bench.analysis.comparison import compare
 from resnet_bench.analysis.duel import Accuracies, analyse
+from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
 from resnet_bench.render import duel_tables
+from resnet_bench.results.samples import Samples, read_all
 from tests import handmade
 
 OLD = [0.30, 0.31, 0.32, 0.30]
@@ -71,3 +74,23 @@ def test_without_trainings_the_table_says_that_accuracy_was_not_measured(tmp_pat
         for name in ("old", "new")
     }
     assert "Accuracy was not measured: --accuracy-epochs N" in duel_tables.render(analyse(files), "text")
+
+
+def test_files_whose_seeds_drew_their_own_subsets_are_compared(tmp_path: Path) -> None:
+    def file(name: str, *seeds_and_draws: tuple[int, str]) -> Samples:
+        results = [
+            handmade.accuracy(
+                "fc1",
+                [0.3],
+                seed=seed,
+                recipe=Recipe(epochs=1).as_dict(),
+                dataset=handmade.dataset(subset=True, sha256=handmade.digest(draw)),
+            )
+            for seed, draw in seeds_and_draws
+        ]
+        return read_all([handmade.save(tmp_path / f"{name}.json", results)])
+
+    base, other = file("base", (0, "a"), (1, "b")), file("other", (0, "a"), (1, "b"))
+    assert compare(base, other).rows[0].refused == ()
+    with pytest.raises(UserError, match="other mixes runs on several data sets"):
+        compare(base, file("other", (0, "a"), (0, "c"), (1, "b")))

@@ -78,6 +78,12 @@ def _different_data(base: DatasetInfo, other: DatasetInfo) -> list[str]:
     return reasons or [f"data set {short(base.name)} with SHA-256 {base.sha256[:8]}… against {other.sha256[:8]}…"]
 
 
+def _images(dataset: DatasetInfo) -> tuple[object, ...]:
+    """What is equal for images of one data set: a subset is drawn anew for each seed, so its digest may differ."""
+    size = (dataset.name, dataset.train_images, dataset.test_images, dataset.classes)
+    return size if dataset.subset else (*size, dataset.sha256)
+
+
 def _mixed(role: Role, runs: Runs) -> list[str]:
     """In what the runs of one network in one file differ, so that they are not samples of one quantity."""
     reasons = []
@@ -87,7 +93,9 @@ def _mixed(role: Role, runs: Runs) -> list[str]:
             reasons.append(f"{role} mixes runs with {what} {' and '.join(short(v) for v in values)}")
     if len(_points(runs)) > 1:
         reasons.append(f"{role} mixes runs timed after {_steps(_points(runs))}")
-    if len({r.dataset.sha256 for r in runs}) > 1:
+    if len({_images(r.dataset) for r in runs}) > 1 or len({(r.seed, r.dataset.sha256) for r in runs}) > len(
+        {r.seed for r in runs}
+    ):
         reasons.append(f"{role} mixes runs on several data sets")
     if any(r.recipe != runs[0].recipe for r in runs):
         reasons.append(f"{role} mixes runs with several recipes")
