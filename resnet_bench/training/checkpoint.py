@@ -204,10 +204,10 @@ def damaged(data: bytes) -> str | None:
 
     Nothing in them is unpickled. A file of an earlier release, which has no comment, is not checked.
     """
-    if data[-22:].startswith(_END_OF_ARCHIVE):
+    if data[-22:].startswith(_END_OF_ARCHIVE) and data.endswith(b"\0\0"):
         return None
     length = len(_LABEL) + 64
-    body, label, digest = data[: -length - 2], data[-length:-64], data[-64:]
-    if label != _LABEL or not body[-20:].startswith(_END_OF_ARCHIVE):
+    body, label, digest = data[: -length - 2], data[-length - 2 : -64], data[-64:]
+    if label != length.to_bytes(2, "little") + _LABEL or not body[-20:].startswith(_END_OF_ARCHIVE):
         return "is no checkpoint of this release or was cut off"
     return None if digest == hashlib.sha256(body).hexdigest().encode() else "is damaged: its checksum is another one"

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from resnet_bench import cli, files, identity, locks, signals
+from resnet_bench.errors import UserError
 from resnet_bench.results import reading
 from resnet_bench.results.manifest import COPY, MANIFEST, _digest
 from resnet_bench.study import packing, running
@@ -190,7 +191,7 @@ def test_a_second_writer_is_told_who_holds_the_study(run, options, done):
     """In another process: one process may take its own lock again."""
     hold = (
         "import sys; from pathlib import Path; from resnet_bench.locks import FolderLock;"
-        f"FolderLock(Path({str(done)!r})).acquire(); print('held', flush=True); sys.stdin.read()"
+        f"lock = FolderLock(Path({str(done)!r})); lock.acquire(); print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -328,7 +329,7 @@ def test_a_full_disk_stops_the_study_with_a_sentence(run, options, tmp_path, mon
         free = 1000
 
     monkeypatch.setattr(running.shutil, "disk_usage", lambda path: Disk)
-    interrupt(monkeypatch, (1, 1), OSError)
+    interrupt(monkeypatch, (1, 1), UserError)
     status, _, err = run("study", *options)
     assert status == 2
     assert f"The disk with {tmp_path / 'study'} is full" in err

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 
 ROOT = Path(__file__).parents[2]
 CLI = [sys.executable, "-m", "resnet_bench.cli"]
-KILLS = 20
+KILLS = int(os.environ.get("STUDY_KILLS", "20"))
 
 
 def command(images: Path, folder: Path, seeds: str = "0-1", epochs: int = 8) -> list[str]:

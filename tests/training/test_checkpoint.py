@@ -147,7 +147,7 @@ def test_a_program_in_a_checkpoint_of_a_stranger_is_not_run(dataset, tmp_path):
 def test_another_process_may_not_write_to_the_same_folder(dataset, tmp_path):
     hold = (
         "import sys; from pathlib import Path; from resnet_bench.locks import FolderLock;"
-        f"FolderLock(Path({str(tmp_path)!r})).acquire(); print('held', flush=True); sys.stdin.read()"
+        f"lock = FolderLock(Path({str(tmp_path)!r})); lock.acquire(); print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
