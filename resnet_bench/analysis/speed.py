@@ -16,7 +16,7 @@ from typing import NamedTuple
 from resnet_bench import paper
 from resnet_bench.analysis.drift import drift_during_run
 from resnet_bench.analysis.ratios import paired_ratio
-from resnet_bench.analysis.replicates import Origin, Replicates, Unit, epoch_seconds, origin, replicates
+from resnet_bench.analysis.replicates import Origin, Replicates, Unit, epoch_seconds, measured_in, origin, replicates
 from resnet_bench.analysis.series import Group, Series, in_one_mode
 from resnet_bench.results.samples import Run
 from resnet_bench.schema import EpochTimeResult, Interval
@@ -45,6 +45,11 @@ class Ratio:
     interval: Interval | None
     count: int
     unit: Unit
+
+    @property
+    def measured(self) -> str:
+        """`measured in 3 processes`."""
+        return measured_in(self.count, self.unit)
 
 
 @dataclass(frozen=True)
@@ -189,6 +194,7 @@ def over_training(series: Series) -> list[PointTime]:
             (origin(result, run.together[0], process), value)
             for run, result in results
             for process, value in result.point_step_times.get(i, {}).items()
+            if process in result.process_blocks
         )
         if seconds:
             found.append(PointTime(point.step, any(r.points[i].state == "aged" for _, r in results), seconds))
@@ -226,7 +232,7 @@ def ratio(base: Mapping[Origin, float], other: Mapping[Origin, float]) -> Ratio 
 
 def measured(series: Series) -> list[tuple[Run, EpochTimeResult]]:
     """The results that measured one quantity, with their runs; a run's `together` tells its session."""
-    kept = {id(r) for r in in_one_mode(series.times)}
+    kept = {id(r) for r in in_one_mode([r for r in series.times if r.process_blocks])}
     return [
         (run, run.result) for run in series.timed if isinstance(run.result, EpochTimeResult) and id(run.result) in kept
     ]

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from resnet_bench import identity
-from resnet_bench.analysis.replicates import Unit, measured_in
-from resnet_bench.analysis.series import Distinction, Group, Series
-from resnet_bench.analysis.speed import measured
+from resnet_bench.analysis.replicates import Replicates
+from resnet_bench.analysis.series import Distinction, EpochDuration, Group, Series
+from resnet_bench.analysis.speed import Ratio, measured
 from resnet_bench.schema import DatasetInfo
 from resnet_bench.wording import short
 
@@ -126,8 +126,9 @@ def measured_text(series: Series) -> str:
     if not runs:
         return ""
     results = [result for _, result in runs]
-    sessions, processes = len({run.together[0] for run, _ in runs}), sum(max(1, len(r.processes)) for r in results)
-    blocks, first = sum(len(r.blocks) for r in results), results[0]
+    used = [blocks for r in results for blocks in r.process_blocks.values()]
+    sessions, processes, blocks = len({run.together[0] for run, _ in runs}), len(used), sum(map(len, used))
+    first = results[0]
     where = f"{sessions} sessions, " if sessions > 1 else ""
     where += counted(processes, "process") + (", one after the other" if processes > 1 else "")
     if first.mode == "full":
@@ -150,14 +151,15 @@ def measurement_notes(group: Group) -> list[str]:
     return [f"Measured in {text}: {', '.join(names)}." for text, names in found.items()]
 
 
-def no_interval(found: Iterable[tuple[int, Unit]]) -> list[str]:
-    """`1 process: no interval.`, for each number of processes or sessions that is too small."""
-    return [f"{count_text(*few)}: no interval." for few in dict.fromkeys(found)]
+def no_interval(found: Iterable[Replicates | Ratio | EpochDuration]) -> list[str]:
+    """`1 process: no interval.`, for each number of processes or sessions that was too small for one."""
+    few = [x for x in found if (x.low if isinstance(x, EpochDuration) else x.interval) is None]
+    return [f"{count}: no interval." for count in dict.fromkeys(map(count_text, few))]
 
 
-def count_text(count: int, unit: Unit) -> str:
+def count_text(found: Replicates | Ratio | EpochDuration) -> str:
     """`3 processes`."""
-    return measured_in(count, unit).removeprefix("measured in ")
+    return found.measured.removeprefix("measured in ")
 
 
 def counted(number: int, noun: str) -> str:

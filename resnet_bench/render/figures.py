@@ -299,10 +299,8 @@ def _step_over_training(group: Group) -> list[Figure]:
         + ", ".join(f"{significant(1e3 * p.seconds.mean)} ms {steps_text([p.step])}" for p in course)
         for s, course in courses
     )
-    counts = dict.fromkeys((len(p.seconds.values), p.seconds.unit) for _, course in courses for p in course)
-    notes = [
-        f"Lines: mean; bands: range over {' and '.join(captions.count_text(*count) for count in counts)} (points)."
-    ]
+    counts = dict.fromkeys(captions.count_text(p.seconds) for _, course in courses for p in course)
+    notes = [f"Lines: mean; bands: range over {' and '.join(counts)} (points)."]
     aged = [captions.name(group, s) for s, course in courses if any(p.aged for p in course)]
     if aged:
         notes.append(f"Some states of {', '.join(aged)} were aged, not trained; the table of epoch times says which.")
@@ -452,11 +450,10 @@ def _end(values: Replicates | None) -> float:
 
 def _replicates_text(found: Iterable[Replicates | None]) -> str:
     """What points and bars are, and where there is no bar."""
-    counts = dict.fromkeys((len(values.values), values.unit, values.interval is None) for values in found if values)
-    points = " and ".join(captions.count_text(count, unit) for count, unit, _ in counts)
-    few = captions.no_interval((count, unit) for count, unit, none in counts if none)
-    bars = "; bars: 95 % intervals of their means" if not all(none for *_, none in counts) else ""
-    return " ".join([f"Small points: {points}{bars}.", *few])
+    drawn = [values for values in found if values]
+    points = " and ".join(dict.fromkeys(map(captions.count_text, drawn)))
+    bars = "; bars: 95 % intervals of their means" if any(values.interval for values in drawn) else ""
+    return " ".join([f"Small points: {points}{bars}.", *captions.no_interval(drawn)])
 
 
 def _end_text(series: Series) -> str:

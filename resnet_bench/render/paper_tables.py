@@ -259,8 +259,7 @@ def _notes(group: Group, times: Sequence[EpochDuration]) -> list[str]:
         notes.append(
             "stopped early: the run ended before its last epoch; its final accuracy is the last one it reached."
         )
-    few = dict.fromkeys(t.measured.removeprefix("measured in ") for t in times if t.low is None)
-    notes += [f"{count}: no interval." for count in few]
+    notes += captions.no_interval(times)
     if any(time_marks(s) for s in series):
         notes.append("aged, trend, spread: explained below the table of epoch times over the training.")
     drifts = dict.fromkeys(drift_text(drift) for machine in group.machines if (drift := drift_during_run(machine)))

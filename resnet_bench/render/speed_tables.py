@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from resnet_bench import paper
-from resnet_bench.analysis.replicates import Replicates, Unit
+from resnet_bench.analysis.replicates import Replicates
 from resnet_bench.analysis.series import SPREAD_LIMITS, Course, EpochDuration, Group, Series, Trend
 from resnet_bench.analysis.speed import (
     DRIFT_LIMIT,
@@ -21,6 +21,12 @@ from resnet_bench.analysis.speed import (
 from resnet_bench.render import captions
 from resnet_bench.render.captions import dataset_text, group_machine_text, setting_text, steps_text
 from resnet_bench.render.table import MISSING, Table, minutes_or_seconds, significant, with_interval
+
+SPREAD_MARKS = {
+    "spread": "The blocks vary.",
+    "wide spread": "Warning: something else disturbed these times; measure again on a machine that is free.",
+}
+"""What is marked where blocks scatter by more than each of `SPREAD_LIMITS`, and what to make of it."""
 
 
 def epoch_times(group: Group) -> Table | None:
@@ -43,9 +49,9 @@ def epoch_times(group: Group) -> Table | None:
         for s, course, time in found
     ]
     courses = [course for _, course, _ in found]
-    few = captions.no_interval(_few(course.mean for course in courses))
+    few = captions.no_interval(course.mean for course in courses)
     notes = [*captions.measurement_notes(group), *few, *_point_notes(courses), *time_notes(group)]
-    caption = f"{_about(group)} Brackets: 95 % intervals over processes."
+    caption = f"{_about(group)} {_brackets(course.mean for course in courses)}"
     return Table("Epoch time over the training", [*columns, "Spread (%)", "Marks"], rows, caption, notes)
 
 
@@ -81,13 +87,6 @@ def time_notes(group: Group) -> list[str]:
         if found := [f"{captions.name(group, s)} {100 * x.relative:.0f} %" for s, x in spreads if x.level == level]:
             notes.append(f"{mark} ({', '.join(found)}): above {100 * limit:.0f} % of the median. {SPREAD_MARKS[mark]}")
     return notes
-
-
-SPREAD_MARKS = {
-    "spread": "The blocks vary.",
-    "wide spread": "Warning: something else disturbed these times; measure again on a machine that is free.",
-}
-"""What is marked where blocks scatter by more than each of `SPREAD_LIMITS`, and what to make of it."""
 
 
 def aged_notes(group: Group) -> list[str]:
@@ -136,7 +135,7 @@ def steps(group: Group) -> Table | None:
         "Network", *_setting_head(group), "Step (ms)", "Updated (%)", "Model of the least time (ms)",
         "Model / step", "Times as fast as plain", "Step / baseline's",
     ]  # fmt: skip
-    caption = f"{_about(group)} Mean over the training. Brackets: 95 % intervals over processes."
+    caption = f"{_about(group)} Mean over the training. {_brackets(speed.step for speed in speeds)}"
     return Table("Speed of a step, data included", columns, [_row(group, s) for s in speeds], caption, _notes(speeds))
 
 
@@ -188,8 +187,7 @@ def _notes(speeds: Sequence[StepSpeed]) -> list[str]:
         notes.append("Plain: the engine reference on the loader pipeline, as the paper ran.")
     if ratios:
         notes.append("Ratios are paired: the same processes measured both.")
-    few = [*_few(s.step for s in speeds), *_few(ratios)]
-    return [*notes, *captions.no_interval(few)]
+    return [*notes, *captions.no_interval([*(s.step for s in speeds), *ratios])]
 
 
 def modes(group: Group) -> Table | None:
@@ -213,19 +211,19 @@ def modes(group: Group) -> Table | None:
         "Sampled against whole epochs",
         ["Network", *_setting_head(group), "Whole epochs (s)", "Sampled (s)", "Sampled / whole", f"Within {margin}"],
         rows,
-        f"{_about(group)} Brackets: 95 % intervals over processes.",
+        f"{_about(group)} {_brackets(check.full for check in checks)}",
         [
             f"Within {margin}: a test of equivalence; yes where the whole interval of the ratio lies in "
             f"{1 - MODE_MARGIN:.2f}–{1 + MODE_MARGIN:.2f}, no where all of it lies outside. The same processes "
             "measured both, and the ratio is paired.",
-            *captions.no_interval(_few(check.ratio for check in checks)),
+            *captions.no_interval(check.ratio for check in checks),
         ],
     )
 
 
 def _same_text(check: ModeCheck) -> str:
     if check.ratio.interval is None:
-        return f"cannot tell: measured in {captions.count_text(check.ratio.count, check.ratio.unit)}"
+        return f"cannot tell: {check.ratio.measured}"
     return {True: "yes", False: "no", None: "cannot tell"}[check.same]
 
 
@@ -252,9 +250,10 @@ def ratio_text(ratio: Ratio | None) -> str:
     return with_interval(ratio.value, (ratio.interval.low, ratio.interval.high) if ratio.interval else None)
 
 
-def _few(found: Iterable[Replicates | Ratio]) -> list[tuple[int, Unit]]:
-    """The numbers of processes or sessions that are too small for an interval."""
-    return [(x.count if isinstance(x, Ratio) else len(x.values), x.unit) for x in found if x.interval is None]
+def _brackets(found: Iterable[Replicates | None]) -> str:
+    """What the intervals in brackets are over."""
+    units = dict.fromkeys(f"{values.unit}{'es' if values.unit == 'process' else 's'}" for values in found if values)
+    return f"Brackets: 95 % intervals over {' and '.join(units)}."
 
 
 def _about(group: Group) -> str:

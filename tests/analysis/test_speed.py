@@ -128,12 +128,23 @@ def test_where_there_are_several_sessions_each_counts_once(steps: Any, sessions:
     table = steps(*(both("fc1", SPREAD, process=f"{i}" * 16) for i in range(sessions)))
     assert row(table, "fc1", 1)["Times as fast as plain"] == ratio
     assert ("2 sessions: no interval." in table.notes) == (sessions == 2)
+    assert "intervals over sessions." in table.caption
 
 
 def test_processes_that_measured_one_of_two_do_not_count_for_their_ratio(steps: Any) -> None:
     """`fast` was cut off after three processes; a slow fourth of the plain script has no partner."""
     table = steps([exact("fc1", (400.0, 400.0, 400.0, 900.0)), exact("fc1", (100.0, 100.0, 100.0), **FAST)])
     assert row(table, "fc1", 1)["Times as fast as plain"] == "4.00 [4.00, 4.00]"
+
+
+def test_a_process_that_was_cut_off_before_the_last_point_counts_nowhere(times: Any, grouped: Any) -> None:
+    """Its mean would be of another part of the training."""
+    entry = exact("fc1", (400.0, 400.0, 400.0, 900.0))
+    entry["blocks"] = [b for b in entry["blocks"] if (b["process"], b["point"]) != (3, 1)]
+    table = times([entry])
+    assert "in 3 processes, one after the other; 24 blocks" in table.notes[0]
+    assert row(table, "fc1")["Early (min)"] == row(table, "fc1")["Mean (min)"] == "6.67 [6.67, 6.67]"
+    assert [len(p.seconds.values) for p in over_training(grouped([entry]).series[0])] == [3, 3]
 
 
 def test_files_of_one_process_are_read_as_one(steps: Any, times: Any) -> None:
