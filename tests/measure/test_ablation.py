@@ -10,7 +10,7 @@ from resnet_bench.clock import NoClock
 from resnet_bench.data import pipelines
 from resnet_bench.machine.denormals import STUCK_FIRST, STUCK_SECOND
 from resnet_bench.measure import ablation as explain
-from resnet_bench.measure.epoch_time import EpochTimer, Plan
+from resnet_bench.measure.epoch_time import EpochTimer
 from resnet_bench.recipe import Recipe
 from resnet_bench.render import ablation_table as explanation
 from resnet_bench.schema import COUNTED_APART, Block, DenormalState, ExplainResult, Interval, PhaseSeconds, Variant
@@ -325,9 +325,7 @@ def test_optimizer_traffic_is_counted_by_array():
 
 def test_variants_are_engines_of_the_suite(dataset):
     """Each runs in the harness and in the epoch-time measurement."""
-    measured = EpochTimer(
-        lambda: Training(SMALL, dataset, Recipe(), engine=explain.FusedAdam, pipeline="vectorized"), Plan()
-    )
+    measured = EpochTimer(lambda: Training(SMALL, dataset, Recipe(), engine=explain.FusedAdam, pipeline="vectorized"))
     assert measured.measure(0).steps > 0
     network = build(SMALL, 5, 0)
     engine = explain.FusedAdam(network, Recipe())
