@@ -51,7 +51,7 @@ def epoch_times(group: Group) -> Table | None:
     courses = [course for _, course, _ in found]
     few = captions.no_interval(course.mean for course in courses)
     notes = [*captions.measurement_notes(group), *few, *_point_notes(courses), *time_notes(group)]
-    caption = f"{_about(group)} {_brackets(course.mean for course in courses)}"
+    caption = _about(group) + _brackets(course.mean for course in courses)
     return Table("Epoch time over the training", [*columns, "Spread (%)", "Marks"], rows, caption, notes)
 
 
@@ -135,7 +135,9 @@ def steps(group: Group) -> Table | None:
         "Network", *_setting_head(group), "Step (ms)", "Updated (%)", "Model of the least time (ms)",
         "Model / step", "Times as fast as plain", "Step / baseline's",
     ]  # fmt: skip
-    caption = f"{_about(group)} Mean over the training. {_brackets(speed.step for speed in speeds)}"
+    whole = any(over_training(s) for speed in speeds for s in speed.series)
+    mean = " Mean over the training." if whole else " Mean over all timed steps."
+    caption = _about(group) + mean + _brackets(speed.step for speed in speeds)
     return Table("Speed of a step, data included", columns, [_row(group, s) for s in speeds], caption, _notes(speeds))
 
 
@@ -211,7 +213,7 @@ def modes(group: Group) -> Table | None:
         "Sampled against whole epochs",
         ["Network", *_setting_head(group), "Whole epochs (s)", "Sampled (s)", "Sampled / whole", f"Within {margin}"],
         rows,
-        f"{_about(group)} {_brackets(check.full for check in checks)}",
+        _about(group) + _brackets(check.full for check in checks),
         [
             f"Within {margin}: a test of equivalence; yes where the whole interval of the ratio lies in "
             f"{1 - MODE_MARGIN:.2f}–{1 + MODE_MARGIN:.2f}, no where all of it lies outside. The same processes "
@@ -251,9 +253,10 @@ def ratio_text(ratio: Ratio | None) -> str:
 
 
 def _brackets(found: Iterable[Replicates | None]) -> str:
-    """What the intervals in brackets are over."""
-    units = dict.fromkeys(f"{values.unit}{'es' if values.unit == 'process' else 's'}" for values in found if values)
-    return f"Brackets: 95 % intervals over {' and '.join(units)}."
+    """What the intervals in brackets are over; empty where there is none."""
+    units = dict.fromkeys(values.unit for values in found if values and values.interval)
+    names = " and ".join(f"{unit}{'es' if unit == 'process' else 's'}" for unit in units)
+    return f" Brackets: 95 % intervals over {names}." if names else ""
 
 
 def _about(group: Group) -> str:

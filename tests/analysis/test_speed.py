@@ -128,7 +128,7 @@ def test_where_there_are_several_sessions_each_counts_once(steps: Any, sessions:
     table = steps(*(both("fc1", SPREAD, process=f"{i}" * 16) for i in range(sessions)))
     assert row(table, "fc1", 1)["Times as fast as plain"] == ratio
     assert ("2 sessions: no interval." in table.notes) == (sessions == 2)
-    assert "intervals over sessions." in table.caption
+    assert ("Brackets: 95 % intervals over sessions." in table.caption) == (sessions == 3)
 
 
 def test_processes_that_measured_one_of_two_do_not_count_for_their_ratio(steps: Any) -> None:
@@ -153,6 +153,7 @@ def test_files_of_one_process_are_read_as_one(steps: Any, times: Any) -> None:
     table = steps(entries)
     assert row(table, "fc1", 1)["Times as fast as plain"] == "4.00"
     assert "1 process: no interval." in table.notes
+    assert table.caption.endswith(" Mean over all timed steps.")
     table = times(entries)
     assert [row(table, "fc1")[f"{head} (min)"] for head in ("Early", "Late", "Mean")] == ["–", "–", "8.34"]
     assert table.notes[:2] == [
