@@ -6,19 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from resnet_bench import architectures, engines
-from resnet_bench.architectures import Architecture
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.pipelines import require_workers, steps_per_epoch
 from resnet_bench.duel.arms import Arm
 from resnet_bench.duel.plan import Settings
 from resnet_bench.errors import UserError
-from resnet_bench.measure import states
+from resnet_bench.measure.places import Place, prepared_places
 from resnet_bench.measure.points import training_points
-from resnet_bench.measure.process import Case, Data, Order, Place
+from resnet_bench.measure.process import Case, Data, Order
 from resnet_bench.options import recipe as recipe_of
 from resnet_bench.recipe import Recipe
-from resnet_bench.schema import Point
 
 _IMAGES = ("dataset", "train_images", "test_images", "seed")
 """Options that decide which images are in use."""
@@ -96,36 +94,8 @@ class Orders:
         key = (dataset.sha256, recipe, values["seed"], values["threads"])
         if key not in self._places:
             points = training_points(recipe.epochs, steps_per_epoch(dataset, recipe))
-            self._places[key] = {
-                name: self._places_of(architectures.get(name), values, recipe, dataset, points)
-                for name in self._settings.architectures
-            }
+            self._places[key] = prepared_places(
+                self._settings.architectures, dataset, recipe, points, how=self._settings.states, seed=values["seed"],
+                threads=values["threads"], say=self._say,
+            )  # fmt: skip
         return self._places[key]
-
-    def _places_of(
-        self,
-        architecture: Architecture,
-        values: Mapping[str, Any],
-        recipe: Recipe,
-        dataset: Dataset,
-        points: Mapping[int, float],
-    ) -> tuple[Place, ...]:
-        wanted = architecture, dataset, recipe, list(points)
-        how: Any = {"how": self._settings.states, "seed": values["seed"], "threads": values["threads"]}
-        missing = states.missing_steps(*wanted, **how)
-        if missing.trained_steps or missing.idle_steps:
-            self._say(str(missing))
-        return tuple(
-            Place(
-                point=Point(
-                    step=state.step,
-                    weight=points[state.step],
-                    state=state.how,
-                    live_share=state.live_share,
-                    denormal_exp_avg=state.denormal_exp_avg,
-                    denormal_exp_avg_sq=state.denormal_exp_avg_sq,
-                ),
-                path=str(state.path) if state.path else None,
-            )
-            for state in states.prepare(*wanted, **how)
-        )

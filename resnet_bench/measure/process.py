@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 from resnet_bench import architectures, identity
@@ -29,9 +28,9 @@ from resnet_bench.data.datasets import Dataset
 from resnet_bench.errors import UserError
 from resnet_bench.measure import states
 from resnet_bench.measure.epoch_time import EpochTimer
-from resnet_bench.measure.states import State
+from resnet_bench.measure.places import Place
 from resnet_bench.recipe import Recipe
-from resnet_bench.schema import Block, Model, NonNegativeCount, Point, Seconds
+from resnet_bench.schema import Block, Model, NonNegativeCount, Seconds
 from resnet_bench.training.training import Training
 
 MAX_ROUNDS = 20
@@ -58,13 +57,6 @@ class Data(Model):
     test_images: int | None
     at_most: tuple[str, ...] = ()
     sha256: str
-
-
-class Place(Model):
-    """A point of the training, and the file with the training's state there."""
-
-    point: Point
-    path: str | None  # None: the training's beginning
 
 
 class Order(Model):
@@ -195,17 +187,9 @@ def _rounds_that_fit(timers: Sequence[EpochTimer], places: Sequence[Sequence[Pla
 
 def _go_to(timer: EpochTimer, place: Place) -> None:
     """Load the state of a point, and settle unless the point is the training's beginning."""
-    states.load(timer.training, _state(place))
+    states.load(timer.training, place.state)
     if place.point.step:
         timer.settle()
-
-
-def _state(place: Place) -> State:
-    point = place.point
-    return State(
-        step=point.step, path=Path(place.path) if place.path else None, how=point.state, live_share=point.live_share,
-        denormal_exp_avg=point.denormal_exp_avg, denormal_exp_avg_sq=point.denormal_exp_avg_sq,
-    )  # fmt: skip
 
 
 def _sampled(

@@ -179,7 +179,9 @@ def _ended(status: int) -> str:
 
 
 def _said(lines: Sequence[str]) -> str:
-    return f"; its last line: {lines[-1]}" if lines else "."
+    if len(lines) < 2:
+        return f": {lines[0]}" if lines else "."
+    return "; its last lines:\n  " + "\n  ".join(lines)
 
 
 def report(event: Mapping[str, Any]) -> Report:

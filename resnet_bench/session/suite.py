@@ -17,14 +17,15 @@ from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.pipelines import steps_per_epoch
 from resnet_bench.data.sources import SPLITS
 from resnet_bench.errors import UserError
-from resnet_bench.measure import process, states
+from resnet_bench.measure import process
+from resnet_bench.measure.places import Place, prepared_places
 from resnet_bench.measure.points import training_points
-from resnet_bench.measure.process import Data, Order, Place, Report
+from resnet_bench.measure.process import Data, Order, Report
 from resnet_bench.measure.processes import joined, measure
 from resnet_bench.results.journal import Journal
 from resnet_bench.results.reading import ResultFile
 from resnet_bench.results.samples import Samples
-from resnet_bench.schema import EpochTimeResult, Point, Result
+from resnet_bench.schema import EpochTimeResult, Result
 from resnet_bench.session import checks, items
 from resnet_bench.session.items import Case
 from resnet_bench.session.replay import hand_over
@@ -210,26 +211,10 @@ class Suite:
         """The points of the training with their states, which are prepared now where they are not kept from before."""
         plan, per_epoch = self.settings.plan, steps_per_epoch(self.dataset, self.recipe)
         points = training_points(plan.epochs if plan.mode == "both" else self.recipe.epochs, per_epoch)
-        how: dict[str, Any] = {"how": self.settings.states, "seed": self.values["seed"]}
-        how["threads"] = self.values["threads"]
-        for name in sorted(networks):
-            missing = states.missing_steps(architectures.get(name), self.dataset, self.recipe, list(points), **how)
-            if missing.trained_steps or missing.idle_steps:
-                self.say(str(missing))
-        found = {}
-        for name in sorted(networks):
-            prepared = states.prepare(architectures.get(name), self.dataset, self.recipe, list(points), **how)
-            found[name] = tuple(
-                Place(
-                    point=Point(
-                        step=state.step, weight=points[state.step], state=state.how, live_share=state.live_share,
-                        denormal_exp_avg=state.denormal_exp_avg, denormal_exp_avg_sq=state.denormal_exp_avg_sq,
-                    ),
-                    path=str(state.path) if state.path else None,
-                )
-                for state in prepared
-            )  # fmt: skip
-        return found
+        return prepared_places(
+            sorted(networks), self.dataset, self.recipe, points, how=self.settings.states, seed=self.values["seed"],
+            threads=self.values["threads"], say=self.say,
+        )  # fmt: skip
 
     def _with_bound(self, result: EpochTimeResult) -> EpochTimeResult:
         """The result with the model of its least step time; without it for an engine that is not float32-equivalent."""

@@ -15,7 +15,7 @@ from resnet_bench.duel import orders
 from resnet_bench.duel.arms import parse_all
 from resnet_bench.duel.plan import Settings
 from resnet_bench.duel.running import Outcome, run
-from resnet_bench.measure.process import Place
+from resnet_bench.measure.places import Place
 from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.schema import Point
 from tests import handmade

@@ -7,15 +7,15 @@ import time
 
 import pytest
 
-from resnet_bench import architectures, identity
+from resnet_bench import identity
 from resnet_bench.data import datasets
 from resnet_bench.errors import UserError
 from resnet_bench.measure import process, processes, states
+from resnet_bench.measure.places import prepared_places
 from resnet_bench.measure.points import training_points
-from resnet_bench.measure.process import Case, Data, Order, Place
+from resnet_bench.measure.process import Case, Data, Order
 from resnet_bench.measure.processes import Plan, events, joined, measure
 from resnet_bench.recipe import Recipe
-from resnet_bench.schema import Point
 
 RECIPE = Recipe(epochs=2, batch_size=4)
 IMAGES = {"train_images": 40, "test_images": 20}
@@ -27,21 +27,11 @@ def prepared(tmp_path_factory):
     dataset = datasets.load("synthetic", **IMAGES)
     folder = tmp_path_factory.mktemp("states")
     points = training_points(RECIPE.epochs, 10)
-    places = {}
-    for name in ("fc1", "conv5x5"):
-        made = states.prepare(
-            architectures.get(name), dataset, RECIPE, list(points), how="aged", seed=0, threads=1, folder=folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(states.STATES_VARIABLE, str(folder))
+        places = prepared_places(
+            ["fc1", "conv5x5"], dataset, RECIPE, points, how="aged", seed=0, threads=1, say=lambda sentence: None
         )
-        places[name] = tuple(
-            Place(
-                point=Point(
-                    step=s.step, weight=points[s.step], state=s.how, live_share=s.live_share,
-                    denormal_exp_avg=s.denormal_exp_avg, denormal_exp_avg_sq=s.denormal_exp_avg_sq,
-                ),
-                path=str(s.path) if s.path else None,
-            )
-            for s in made
-        )  # fmt: skip
     return dataset, places
 
 
@@ -222,7 +212,7 @@ def test_a_mistake_that_the_process_finds_is_told_in_its_sentence(prepared):
 
 def test_a_process_that_dies_is_told_with_its_last_line():
     command = (sys.executable, "-c", "import sys; print('one\\nout of luck', file=sys.stderr); sys.exit(3)")
-    with pytest.raises(UserError, match="ended with status 3; its last line: out of luck"):
+    with pytest.raises(UserError, match="ended with status 3; its last lines:\n  one\n  out of luck"):
         list(events({}, command))
 
 

@@ -401,9 +401,9 @@ def test_command_writes_the_page_to_where_a_link_leads(files: tuple[Path, Path],
 
 def test_command_judges_the_claims_in_the_tables_format(files: tuple[Path, Path]) -> None:
     _, text, _ = run(files[0], "--claims")
-    assert "UNDECIDED  fc1-faster: With one FC layer an epoch takes less time" in text  # measured in one process
+    assert "REPRODUCED  fc1-faster: With one FC layer an epoch takes less time" in text
     _, text, _ = run(files[0], "--claims", "--format", "markdown")
-    assert re.search(r"^\| With one FC layer an epoch takes less .* \| Figure 7 +\| undecided ", text, re.MULTILINE)
+    assert re.search(r"^\| With one FC layer an epoch takes less .* \| Figure 7 +\| reproduced ", text, re.MULTILINE)
 
 
 def test_command_without_claims_prints_none(files: tuple[Path, Path]) -> None:
