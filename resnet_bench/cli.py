@@ -521,10 +521,8 @@ def study(context: click.Context, /, **options: Any) -> None:
     for ended in failed:
         click.echo(f"resnet-bench: {ended.cell.name} {ended.reason}", err=True)
     if failed:
-        click.echo(
-            f"resnet-bench: not finished: {len(failed)} of {len(study.plan.cells)} cells; the same command tries again.",
-            err=True,
-        )
+        rest = f"{len(failed)} of {len(study.plan.cells)} cells"
+        click.echo(f"resnet-bench: not finished: {rest}; the same command tries again.", err=True)
         context.exit(1)
     click.echo(f"All {len(study.plan.cells)} cells are finished; the tables: resnet-bench report {folder}")
 
