@@ -130,12 +130,13 @@ def train(
     again, and ends with the same weights to the last bit. Ctrl-C saves what there is and exits with status 130, SIGTERM
     likewise with 143.
     """
-    from resnet_bench import architectures, engines, files, identity, signals
+    from resnet_bench import architectures, engines, files, identity, machine, signals
     from resnet_bench.data import datasets, pipelines
     from resnet_bench.training.training import Training
 
     if ends_with_input:
         signals.end_with_input()
+        machine.availability.take_interop_threads()
     chosen, recipe = architectures.get(architecture), recipe_of(options)
     engines.get(options["engine"]).require()
     if output is not None:
@@ -693,7 +694,8 @@ def study(context: click.Context, /, **options: Any) -> None:
     for ended in failed:
         click.echo(f"resnet-bench: {ended.cell.name} {ended.reason}", err=True)
     if failed:
-        click.echo(f"resnet-bench: {len(failed)} cells are not finished; the same command tries again.", err=True)
+        rest = f"{len(failed)} of {len(study.plan.cells)} cells"
+        click.echo(f"resnet-bench: not finished: {rest}; the same command tries again.", err=True)
         context.exit(1)
     click.echo(f"All {len(study.plan.cells)} cells are finished; the tables: resnet-bench report {folder}")
 
@@ -807,7 +809,7 @@ def study_add(folder: Path, seeds: str | None, architectures: str | None, engine
         before = len(found.plan.cells)
         found.write(planning.extended(found, **more))
         added = len(found.plan.cells) - before
-    click.echo(f"{added} cells added, {before + added} in all; train them with: {running.command(folder)}")
+    click.echo(f"Added: {added} of now {before + added} cells; train them with: {running.command(folder)}")
 
 
 @readable()

@@ -222,7 +222,7 @@ def test_a_reader_that_goes_away_is_no_error():
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "architectures", "reconstruct", "report", "compare", "machine", "explain"]
+    "command", ["train", "architectures", "reconstruct", "report", "compare", "machine", "explain", "study"]
 )
 def test_help_is_instant_and_teaches(command):
     """Without importing torch, which takes seconds."""

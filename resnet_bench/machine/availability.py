@@ -6,6 +6,7 @@ import os
 import time
 
 import psutil
+import torch
 
 from resnet_bench.machine import system
 
@@ -19,11 +20,26 @@ BUSY_LOAD = 0.5
 CORES_VARIABLE = "RESNET_BENCH_CORES"
 """Environment variable that tells a process which the suite has pinned how many cores it could use without that."""
 
+INTEROP_VARIABLE = "RESNET_BENCH_INTEROP_THREADS"
+"""Environment variable that tells it how many threads torch would have for operations side by side without that."""
+
 
 def allowed_cores() -> int:
     """Logical cores that the user lets this process run on; that the suite pins a training to some is no limit."""
     given = os.environ.get(CORES_VARIABLE, "")
     return int(given) if given.isdecimal() and int(given) else len(os.sched_getaffinity(0))
+
+
+def without_pinning() -> dict[str, str]:
+    """The variables for a process that is about to be pinned, so that it is the same machine to it as without that."""
+    cores = system.answer(allowed_cores)
+    return {CORES_VARIABLE: str(cores or ""), INTEROP_VARIABLE: str(torch.get_num_interop_threads())}
+
+
+def take_interop_threads() -> None:
+    """Have torch use the threads that `without_pinning` passed on; before it starts any."""
+    if (given := os.environ.get(INTEROP_VARIABLE, "")).isdecimal() and int(given):
+        torch.set_num_interop_threads(int(given))
 
 
 def usable_cores() -> float:

@@ -28,7 +28,7 @@ from resnet_bench.files import write_json
 from resnet_bench.folders import cache_folder
 from resnet_bench.identity import JOBS_VARIABLE
 from resnet_bench.machine import system
-from resnet_bench.machine.availability import CORES_VARIABLE, allowed_cores
+from resnet_bench.machine.availability import without_pinning
 from resnet_bench.schema import Count, Model
 from resnet_bench.study.cells import Cell, Plan, by_network
 
@@ -129,7 +129,7 @@ def on_cores(cores: Sequence[int] | None) -> Any:
 
 def environment(jobs: int) -> dict[str, str]:
     """The environment of one of `jobs` trainings side by side."""
-    return {**os.environ, JOBS_VARIABLE: str(jobs), CORES_VARIABLE: str(system.answer(allowed_cores) or "")}
+    return {**os.environ, JOBS_VARIABLE: str(jobs), **without_pinning()}
 
 
 def _numbers(text: str) -> list[int]:
@@ -191,7 +191,7 @@ def measure(
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     if (known := _remembered().get(key)) is not None:
         return known
-    say(f"Measuring {jobs} × {threads} threads ...")
+    say(f"Measuring: {jobs} side by side, threads of each: {threads}")
     packing = Packing(jobs=jobs, threads=threads, rates=_measured(order, dataset, jobs, threads))
     _remember(key, packing)
     return packing

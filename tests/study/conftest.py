@@ -21,7 +21,6 @@ class Here:
 
     jobs = 1
     trained: list[str]
-    before: Callable[[StudyFolder, Cell], None]
 
     def __init__(self, study: StudyFolder, *_: Any) -> None:
         self.study = study

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,19 @@ def test_a_pinned_process_describes_the_cores_that_the_user_gave(monkeypatch):
     assert availability.allowed_cores() == 64
     monkeypatch.setenv(availability.CORES_VARIABLE, "")
     assert availability.allowed_cores() == len(os.sched_getaffinity(0))
+
+
+def test_a_pinned_process_is_the_same_machine_and_software_as_one_that_is_not():
+    """Otherwise a cell that goes on with another number of jobs would be a mixed training."""
+    code = (
+        "from resnet_bench import identity; from resnet_bench.machine import availability;"
+        "availability.take_interop_threads(); print(identity.key(identity.describe()))"
+    )
+    environment = packing.environment(2)
+    keys = set()
+    for cores in (None, sorted(os.sched_getaffinity(0))[:1]):
+        with packing.on_cores(cores):
+            told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=120)
+        keys.add(told.stdout)
+    assert len(keys) == 1
+    assert keys != {b""}

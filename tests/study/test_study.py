@@ -163,7 +163,7 @@ def test_add_extends_the_study_and_nothing_that_is_there_is_trained_again(run, o
     status, out, _ = run("study", "add", done, "--seeds", "1-2")
     assert (status, out.splitlines()[0]) == (
         0,
-        f"1 cells added, 3 in all; train them with: resnet-bench study --output {done}",
+        f"Added: 1 of now 3 cells; train them with: resnet-bench study --output {done}",
     )
     assert run("study", *options)[0] == 0  # the command that began it still goes on with it
     assert here.trained == ["conv5x5-reference-2"]

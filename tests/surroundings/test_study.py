@@ -64,12 +64,11 @@ def test_killed_twenty_times_it_ends_with_the_weights_of_an_undisturbed_study(
 ) -> None:
     """By SIGKILL, SIGTERM and Ctrl-C, the study or one of its trainings, at random moments."""
     images, rng = image_folder(train=100, test=10), random.Random(0)
-    undisturbed = run(command(images, tmp_path / "undisturbed"))
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    folder, seen, kills = tmp_path / "study", {}, 0
+    folder, seen, kills, seeds = tmp_path / "study", {}, 0, 2
     while kills < KILLS:
-        if len(finished(folder)) == 4:  # all done too early: the rest of the kills hit further seeds
-            break
+        if len(finished(folder)) == 2 * seeds:  # so that there is always something to kill
+            assert run([*CLI, "study", "add", str(folder), "--seeds", str(seeds)]).returncode == 0
+            seeds += 1
         study = subprocess.Popen(
             command(images, folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -96,6 +95,8 @@ def test_killed_twenty_times_it_ends_with_the_weights_of_an_undisturbed_study(
     last = run([*CLI, "study", "--output", str(folder)])
     assert last.returncode == 0, last.stderr
     assert finished(folder).items() >= seen.items()
+    undisturbed = run(command(images, tmp_path / "undisturbed", seeds=f"0-{seeds - 1}"))
+    assert undisturbed.returncode == 0, undisturbed.stderr
     assert weights(folder) == weights(tmp_path / "undisturbed")
     assert all(s.result and s.result.same_bits for s in StudyFolder.open(folder).states())
 
