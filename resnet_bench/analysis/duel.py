@@ -124,7 +124,7 @@ def _paired(first: Mapping[int, float], other: Mapping[int, float], together: in
     base, against = ([values[i] for i in rounds] for values in (first, other))
     interval = ratios.paired_ratio(base, against, together)
     if interval is not None:
-        return Ratio(interval)
+        return Ratio(interval, processes=(len(rounds), len(rounds)))
     logs = [math.log(b / a) for a, b in zip(base, against, strict=True)]
     return Ratio(None, math.exp(fmean(logs)) if logs else None, measured_in(len(rounds), "process"), "processes")
 

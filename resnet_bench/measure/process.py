@@ -36,7 +36,7 @@ from resnet_bench.training.training import Training
 MAX_ROUNDS = 20
 """Most blocks that a process times at a point. More would make its mean hardly better: processes differ more."""
 
-PIECES = 24
+PIECES = 12
 """Pieces of a whole epoch, where sampled blocks are measured between them. Each is short against the minutes in which a
 machine drifts."""
 
