@@ -16,7 +16,7 @@ from resnet_bench import options
 
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
-        "engine": "fast", "epochs": 2, "train_images": 500, "test_images": 500, "time_limit": 60.0,
+        "engine": "fast", "epochs": 1, "train_images": 500, "test_images": 500, "time_limit": 60.0,
         "processes": 3, "states": "aged", "overhead_rounds": 4,
     },
     "standard": {

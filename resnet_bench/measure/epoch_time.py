@@ -81,6 +81,11 @@ class EpochTimer:
             self._step()
         self.warmup_steps += steps
 
+    @property
+    def steps_per_block(self) -> int:
+        """Steps that `measure` trains for a block in mode `sampled`, timed or not."""
+        return self._skipped_steps + self.block_steps
+
     def settle(self) -> None:
         """Train until the engine is as fast as in a training that came to this state undisturbed."""
         steps = self.training.engine.settling_steps

@@ -36,6 +36,9 @@ from resnet_bench.training.training import Training
 MAX_ROUNDS = 20
 """Most blocks that a process times at a point. More would make its mean hardly better: processes differ more."""
 
+PILOT_STEPS = 8
+"""Steps of each network that tell how long a block will take."""
+
 PIECES = 12
 """Pieces of a whole epoch, where sampled blocks are measured between them. Each is short against the minutes in which a
 machine drifts."""
@@ -167,22 +170,19 @@ def _dataset(wanted: Data, seed: int) -> Dataset:
 
 
 def _rounds_that_fit(timers: Sequence[EpochTimer], places: Sequence[Sequence[Place]], seconds: float) -> int:
-    """How many rounds fit into the time. It is found from blocks that do not count, before any that does.
+    """How many rounds fit into the time, from how long a few steps of each network take, before any block counts.
 
-    The number depends on how long a block takes, and not on how blocks scatter: a measurement that stops when its
+    The number depends on how long a step takes, and not on how blocks scatter: a measurement that stops when its
     interval looks narrow has too narrow intervals.
     """
     round_seconds = arriving_seconds = 0.0
     for timer, own in zip(timers, places, strict=True):
         begun = time.perf_counter()
-        _go_to(timer, own[-1])
-        arriving_seconds += len(own) * (time.perf_counter() - begun)
-        begun = time.perf_counter()
-        timer.measure(0)
-        round_seconds += len(own) * (time.perf_counter() - begun)
-        timer.warmup_steps += timer.blocks.pop().steps
-    left = seconds - arriving_seconds * (1 + 1 / len(places[0])) - round_seconds / len(places[0])
-    return max(1, min(MAX_ROUNDS, int(left / round_seconds)))
+        timer.run(PILOT_STEPS)
+        step_seconds = (time.perf_counter() - begun) / PILOT_STEPS
+        round_seconds += len(own) * timer.steps_per_block * step_seconds
+        arriving_seconds += len(own) * timer.training.engine.settling_steps * step_seconds
+    return max(1, min(MAX_ROUNDS, int((seconds - arriving_seconds) / round_seconds)))
 
 
 def _go_to(timer: EpochTimer, place: Place) -> None:

@@ -108,28 +108,21 @@ def test_blocks_of_a_point_begin_in_its_state(prepared, monkeypatch):
     assert begun == {0: (1, 0), 1: (2, 0), 2: (3, 0)}
 
 
-@pytest.mark.parametrize(("block_seconds", "seconds", "rounds"), [(1.0, 100.0, 15), (1.0, 0.5, 1), (1e-3, 100.0, 20)])
-def test_rounds_follow_from_the_time_of_a_block_alone(block_seconds, seconds, rounds, monkeypatch):
-    """Two networks at 3 points: a round takes 6 blocks, and arriving at each point as long again, once."""
+@pytest.mark.parametrize(("step_seconds", "seconds", "rounds"), [(0.1, 100.0, 14), (0.1, 0.5, 1), (1e-3, 100.0, 20)])
+def test_rounds_follow_from_the_time_of_a_step_alone(step_seconds, seconds, rounds, monkeypatch):
+    """Two networks at 3 points: a round has 60 steps, and settling at all points takes 150 more."""
     now = [0.0]
     monkeypatch.setattr(process.time, "perf_counter", lambda: now[0])
 
-    def pass_time(*_):
-        now[0] += block_seconds
-
     class Timer:
-        def __init__(self):
-            self.blocks, self.warmup_steps = [], 0
+        steps_per_block = 10
+        training = type("Training", (), {"engine": type("Engine", (), {"settling_steps": 25})})
 
-        def measure(self, round_):
-            pass_time()
-            self.blocks.append(type("Block", (), {"steps": 7}))
+        def run(self, steps):
+            now[0] += steps * step_seconds
 
-    monkeypatch.setattr(process, "_go_to", pass_time)
-    timers = [Timer(), Timer()]
     places = [("early", "middle", "late")] * 2
-    assert process._rounds_that_fit(timers, places, seconds) == rounds
-    assert [(t.blocks, t.warmup_steps) for t in timers] == [([], 7)] * 2
+    assert process._rounds_that_fit([Timer(), Timer()], places, seconds) == rounds
 
 
 def test_the_pilot_of_the_rounds_is_not_among_the_blocks(prepared):
