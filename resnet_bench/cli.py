@@ -18,6 +18,7 @@ import click
 from resnet_bench import __version__
 from resnet_bench.errors import UserError
 from resnet_bench.options import RUN_OPTIONS
+from resnet_bench.options import names as option_names
 from resnet_bench.options import recipe as recipe_of
 from resnet_bench.output import readable
 from resnet_bench.signals import INTERRUPTED, TERMINATED, Terminated, terminable
@@ -617,12 +618,12 @@ def _duel_settings(profile_name: str, options: dict[str, Any]) -> Any:
         except UserError as error:
             click.echo(f"engine reference instead of {values['engine']}. {error}", err=True)
             values["engine"] = "reference"
-    names = options["architectures"]
-    networks = [n.strip() for n in names.split(",") if n.strip()] if names else list(architectures.ARCHITECTURES)
+    asked = options["architectures"]
+    networks = option_names(asked) if asked else tuple(architectures.ARCHITECTURES)
     for name in networks:
         architectures.get(name)
     return Settings(
-        architectures=tuple(dict.fromkeys(networks)),
+        architectures=networks,
         values={o.name: values[o.name] for o in RUN_OPTIONS},
         at_most=tuple(s for s in SPLITS if f"{s}_images" not in given),
         processes=options["processes"],
@@ -711,8 +712,8 @@ def _asked(options: dict[str, Any], given: set[str]) -> planning.Asked:
     if "profile" in given:
         given = given | set(profile)
     values |= {
-        "architectures": cells.names(options["architectures"] or ",".join(ARCHITECTURES)),
-        "engines": cells.names(options["engines"]),
+        "architectures": option_names(options["architectures"] or ",".join(ARCHITECTURES)),
+        "engines": option_names(options["engines"]),
         "seeds": cells.numbers(options["seeds"]),
         "varied": cells.varied(options["vary"]),
     }
@@ -799,8 +800,8 @@ def study_add(folder: Path, seeds: str | None, architectures: str | None, engine
     from resnet_bench.study.folder import StudyFolder
 
     more: dict[str, tuple[Any, ...]] = {"seeds": cells.numbers(seeds)} if seeds else {}
-    more |= {"architectures": cells.names(architectures)} if architectures else {}
-    more |= {"engines": cells.names(engines)} if engines else {}
+    more |= {"architectures": option_names(architectures)} if architectures else {}
+    more |= {"engines": option_names(engines)} if engines else {}
     if not more:
         raise UserError("Nobody said what to add; give --seeds, --architectures or --engine.")
     StudyFolder.open(folder)

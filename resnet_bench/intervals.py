@@ -8,9 +8,9 @@ from statistics import NormalDist
 
 from resnet_bench.schema import Interval
 
-MIN_PROCESSES = 3
-"""Fewer processes than this have no interval. The quantile for two is 12.7: such an interval says nothing, and whether
-the scatter of two values is that of more cannot be seen."""
+LEAST_VALUES = 3
+"""Fewer processes, sessions or seeds than this have no interval and decide nothing. The quantile for two is 12.7: such an
+interval says nothing, and whether the scatter of two values is that of more cannot be seen."""
 
 ENOUGH_PROCESSES = 5
 """With fewer than this, verdicts on single networks are doubtful where processes have modes, such as the two memory
@@ -20,7 +20,7 @@ processes on (`tests/surroundings/simulate_coverage.py`)."""
 
 
 def over_processes(values: Sequence[float]) -> Interval | None:
-    """Mean of one positive value from each process, with its 95 % interval; None for fewer than `MIN_PROCESSES`.
+    """Mean of one positive value from each process, with its 95 % interval; None for fewer than `LEAST_VALUES`.
 
     The model is the nested one-way random-effects model (Montgomery, "Design and Analysis of Experiments", nested
     designs; for times of programs Georges, Buytaert and Eeckhout 2007, and Kalibera and Jones 2013, "Rigorous
@@ -35,7 +35,7 @@ def over_processes(values: Sequence[float]) -> Interval | None:
     are correlated and up to effects of processes of 30 %. Where half of the processes have a second mode it takes five
     processes, and where a fifth of them have it, fifteen: fewer are often all of one mode and do not show the other.
     """
-    return positive_mean_interval(values) if len(values) >= MIN_PROCESSES else None
+    return positive_mean_interval(values) if len(values) >= LEAST_VALUES else None
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:

@@ -54,6 +54,11 @@ RUN_OPTIONS = (
 )  # fmt: skip
 
 
+def names(text: str) -> tuple[str, ...]:
+    """`fc1, fc3` → ("fc1", "fc3")."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
 def recipe(values: Mapping[str, Any]) -> Recipe:
     """The recipe for the values of the options, by `Option.name`; `UserError` for numbers out of range."""
     return Recipe(epochs=values["epochs"], batch_size=values["batch_size"], lr=values["lr"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
 import pickle
 import signal
 import struct
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +38,21 @@ def image_set(count: int, classes: int, seed: int) -> ImageSet:
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, (count, 3, 32, 32), dtype=np.uint8))
     return ImageSet(images, torch.from_numpy(rng.integers(0, classes, count)))
+
+
+@contextlib.contextmanager
+def locked_by_another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """While another process has the right to write to a folder; one process may take its own lock again."""
+    hold = (
+        "import sys; from pathlib import Path; from resnet_bench.locks import FolderLock;"
+        f"lock = FolderLock(Path({str(folder)!r})); lock.acquire(); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        yield other
 
 
 @pytest.fixture(autouse=True)

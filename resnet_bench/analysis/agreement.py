@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from resnet_bench.analysis.conditions import LEAST_VALUES, Condition
+from resnet_bench.analysis.conditions import Condition
 from resnet_bench.analysis.series import Group, Series
+from resnet_bench.intervals import LEAST_VALUES
 from resnet_bench.schema import Interval
 
 CONTROL = "reference"

@@ -21,10 +21,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TypeVar
 
+from resnet_bench.intervals import LEAST_VALUES
 from resnet_bench.schema import Interval
-
-LEAST_VALUES = 3
-"""Fewer seeds or processes than this decide nothing: how they scatter cannot be seen."""
 
 TYPICAL_SPREAD = 0.013
 """Standard deviation of an accuracy from seed to seed, for plans where the results have a single seed.

@@ -23,7 +23,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from statistics import fmean, variance
 from typing import TypeVar
 
-from resnet_bench.intervals import MIN_PROCESSES
+from resnet_bench.intervals import LEAST_VALUES
 from resnet_bench.schema import Interval
 
 CONFIDENCE = 0.95
@@ -32,7 +32,7 @@ _Process = TypeVar("_Process", bound=Hashable)
 
 
 def paired_ratio(base: Sequence[float], other: Sequence[float], together: int = 1) -> Interval | None:
-    """OTHER over BASE, where value i of one belongs to value i of the other; None for fewer than `MIN_PROCESSES` pairs.
+    """OTHER over BASE, where value i of one belongs to value i of the other; None for fewer than `LEAST_VALUES` pairs.
 
     Args:
         base, other: positive times, one from each process.
@@ -40,17 +40,17 @@ def paired_ratio(base: Sequence[float], other: Sequence[float], together: int = 
             the interval (Bonferroni): a look at five networks must not find a difference five times as often.
     """
     logs = [math.log(o) - math.log(b) for b, o in zip(base, other, strict=True)]
-    if len(logs) < MIN_PROCESSES:
+    if len(logs) < LEAST_VALUES:
         return None
     return _interval(fmean(logs), variance(logs) / len(logs), len(logs) - 1, "paired log-t", together)
 
 
 def independent_ratio(base: Sequence[float], other: Sequence[float], together: int = 1) -> Interval | None:
-    """OTHER over BASE, where nothing pairs the processes; None where either side has fewer than `MIN_PROCESSES`.
+    """OTHER over BASE, where nothing pairs the processes; None where either side has fewer than `LEAST_VALUES`.
 
     The arguments are those of `paired_ratio`, but the two sides may have different numbers of processes.
     """
-    if min(len(base), len(other)) < MIN_PROCESSES:
+    if min(len(base), len(other)) < LEAST_VALUES:
         return None
     sides = [[math.log(value) for value in side] for side in (base, other)]
     squares = [variance(logs) / len(logs) for logs in sides]  # of the standard errors

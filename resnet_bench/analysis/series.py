@@ -33,7 +33,7 @@ class EpochDuration:
 
     Attributes:
         seconds: the mean over the processes or, where there are several sessions, over these.
-        low, high: seconds, its 95 % interval; None for fewer than `MIN_PROCESSES` of them.
+        low, high: seconds, its 95 % interval; None for fewer than `LEAST_VALUES` of them.
         source: `sampled`, `full`, or `training` where it is the mean over the epochs of accuracy runs.
         runs: the number of results that it comes from.
         steps: the number of steps that were timed in them.
@@ -265,11 +265,6 @@ class Series:
         """Mean seconds of each phase of a step over the training; None without epoch-time results."""
         phases = [r.step_phases for r, _ in self._measured]
         return {p: fmean(own[p] for own in phases) for p in PhaseSeconds.model_fields} if phases else None
-
-    def step_bound(self) -> float | None:
-        """The least seconds that a step can take on this machine; None where it was not calibrated."""
-        bounds = [r.step_bound_seconds for r in in_one_mode(self.times) if r.step_bound_seconds]
-        return sum(bounds) / len(bounds) if bounds else None
 
     def final_accuracy(self) -> Interval | None:
         """Accuracy after the last epoch, as a fraction of 1; None without accuracy runs."""

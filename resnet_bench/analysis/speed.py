@@ -37,7 +37,7 @@ class Ratio:
 
     Attributes:
         value: the geometric mean over the processes or, where there are several sessions, over these.
-        interval: None for fewer than `MIN_PROCESSES` of them: then there is no verdict either.
+        interval: None for fewer than `LEAST_VALUES` of them: then there is no verdict either.
         count: how many there are.
     """
 

@@ -67,11 +67,6 @@ class Orders:
                 for name in self._settings.architectures
             ),
             places=self._prepared(values, recipe, dataset),
-            rounds=None,
-            seconds=0,
-            epochs=1,
-            process=0,
-            draw=0,
             **{key: values[key] for key in ("seed", "pipeline", "workers", "threads")},
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -75,11 +75,7 @@ class EpochTimer:
         training = self.training
         if training.step + min(steps, self._skipped_steps) + self.block_steps > training.steps_per_epoch:
             training.close_epoch()
-        for _ in range(steps):
-            if training.step == training.steps_per_epoch:
-                training.close_epoch()
-            self._step()
-        self.warmup_steps += steps
+        self._train(range(steps))
 
     @property
     def steps_per_block(self) -> int:
@@ -88,15 +84,17 @@ class EpochTimer:
 
     def settle(self) -> None:
         """Train until the engine is as fast as in a training that came to this state undisturbed."""
-        steps = self.training.engine.settling_steps
+        steps = range(self.training.engine.settling_steps)
         description = f"{self.training.architecture.id} untimed steps"
-        with tqdm(total=steps, desc=description, unit=" steps", disable=None, leave=False, delay=2) as bar:
-            for _ in range(steps):
-                if self.training.step == self.training.steps_per_epoch:
-                    self.training.close_epoch()
-                self._step()
-                bar.update()
-        self.warmup_steps += steps
+        self._train(tqdm(steps, description, unit=" steps", disable=None, leave=False, delay=2))
+
+    def _train(self, steps: Iterable[int]) -> None:
+        """Train a step for each of `steps` without timing, over the end of an epoch where need be."""
+        for _ in steps:
+            if self.training.step == self.training.steps_per_epoch:
+                self.training.close_epoch()
+            self._step()
+            self.warmup_steps += 1
 
     def measure(
         self, round_: int, point: int = 0, pieces: int = 1, between: Callable[[], object] = lambda: None

@@ -73,11 +73,11 @@ class Order(Model):
     threads: int | None
     cases: tuple[Case, ...]
     places: dict[str, tuple[Place, ...]]  # of each architecture, by rising step; the same number for all
-    rounds: int | None  # blocks at each point; None: as many as fit into `seconds`, at least one
-    seconds: float  # that the process may take
-    process: int  # index of this process among those of the measurement
-    epochs: int  # whole epochs that the mode `full` times
-    draw: int  # decides the order in which networks and points are measured
+    rounds: int | None = None  # blocks at each point; None: as many as fit into `seconds`, at least one
+    seconds: float = 0  # that the process may take
+    process: int = 0  # index of this process among those of the measurement
+    epochs: int = 1  # whole epochs that the mode `full` times
+    draw: int = 0  # decides the order in which networks and points are measured
 
 
 class CaseReport(Model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from resnet_bench.analysis.comparison import AccuracyDifference, Comparison, Explanation, Mark, Missing, Ratio, Role
 from resnet_bench.analysis.drift import SpeedRange
-from resnet_bench.intervals import ENOUGH_PROCESSES, MIN_PROCESSES
+from resnet_bench.intervals import ENOUGH_PROCESSES, LEAST_VALUES
 from resnet_bench.render.captions import drift_text
 
 
@@ -97,7 +97,7 @@ def _remedies(comparison: Comparison) -> list[str]:
     if "drift" in causes:
         found.append("to tell in spite of the machine's drift, measure both in turn with resnet-bench duel")
     if "processes" in causes:
-        found.append(f"a verdict needs {MIN_PROCESSES} processes of each file: measure with --processes")
+        found.append(f"a verdict needs {LEAST_VALUES} processes of each file: measure with --processes")
     if any(ratio.doubtful for ratio in judged):
         found.append(
             f"verdicts from fewer than {ENOUGH_PROCESSES} processes may be wrong where processes have modes, such as "

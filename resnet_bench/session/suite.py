@@ -199,11 +199,7 @@ class Suite:
             recipe=self.recipe.as_dict(),
             cases=tuple(process.Case(**case._asdict()) for case in names),
             places=self._places({case.architecture for case in names}) if "sampled" in self.settings.modes else {},
-            rounds=None,
-            seconds=0,
             epochs=self.settings.plan.epochs,
-            process=0,
-            draw=0,
             **settings,
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from resnet_bench import architectures, engines
 from resnet_bench.data import datasets
 from resnet_bench.errors import UserError
-from resnet_bench.options import RUN_OPTIONS
+from resnet_bench.options import RUN_OPTIONS, names
 from resnet_bench.options import recipe as recipe_of
 from resnet_bench.recipe import Recipe
 from resnet_bench.results.manifest import NAME
@@ -135,8 +135,8 @@ class Plan(Model):
             count *= len(values)
         if count > MAX_CELLS:
             raise UserError(f"The study would have {count:,} cells; give fewer, at most {MAX_CELLS:,}.")
-        names = {o.name for o in RUN_OPTIONS} - set(FIXED)
-        if set(self.options) != names or not set(self.varied) <= names:
+        known = {o.name for o in RUN_OPTIONS} - set(FIXED)
+        if set(self.options) != known or not set(self.varied) <= known:
             raise UserError("The study was planned by a release with other options; go on with that one.")
         for cell in self.cells:
             if not re.fullmatch(NAME, cell.name):
@@ -211,11 +211,6 @@ def numbers(text: str) -> tuple[int, ...]:
             raise UserError(f"--seeds is {text!r}; give numbers and ranges from 0 on, such as 0-4 or 0,3,7-9.")
         found.update(dict.fromkeys(range(low, high + 1)))
     return tuple(found)
-
-
-def names(text: str) -> tuple[str, ...]:
-    """`fc1, fc3` → ("fc1", "fc3")."""
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def varied(texts: Iterable[str]) -> dict[str, tuple[Value, ...]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from resnet_bench.results.manifest import COPY, MANIFEST, _digest
 from resnet_bench.study import packing, running
 from resnet_bench.training.checkpoint import CHECKPOINT_FILE
 from resnet_bench.training.training import Training
+from tests.conftest import locked_by_another_process
 from tests.study.conftest import digests, flipped
 
 ZERO, ONE = "conv5x5-reference-0", "conv5x5-reference-1"
@@ -189,15 +188,7 @@ def test_status_tells_what_is_finished_interrupted_and_not_started(run, options,
 
 def test_a_second_writer_is_told_who_holds_the_study(run, options, done):
     """In another process: one process may take its own lock again."""
-    hold = (
-        "import sys; from pathlib import Path; from resnet_bench.locks import FolderLock;"
-        f"lock = FolderLock(Path({str(done)!r})); lock.acquire(); print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
+    with locked_by_another_process(done) as other:
         status, _, err = run("study", *options)
         assert status == 2
         assert f"Another process writes to the study in {done} (process {other.pid} on " in err

@@ -1,8 +1,5 @@
 """Checkpoint files: which are refused, and that none is lost."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -12,6 +9,7 @@ from resnet_bench.recipe import Recipe
 from resnet_bench.training import checkpoint
 from resnet_bench.training.checkpoint import CHECKPOINT_FILE
 from resnet_bench.training.training import Training
+from tests.conftest import locked_by_another_process
 from tests.training.test_training import RECIPE, SMALL, train
 
 
@@ -145,15 +143,7 @@ def test_a_program_in_a_checkpoint_of_a_stranger_is_not_run(dataset, tmp_path):
 
 
 def test_another_process_may_not_write_to_the_same_folder(dataset, tmp_path):
-    hold = (
-        "import sys; from pathlib import Path; from resnet_bench.locks import FolderLock;"
-        f"lock = FolderLock(Path({str(tmp_path)!r})); lock.acquire(); print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout is not None
-        other.stdout.readline()
+    with locked_by_another_process(tmp_path) as other:
         with pytest.raises(UserError, match=rf"Another training writes to .* \(process {other.pid} on .*; wait until"):
             Training(SMALL, dataset, RECIPE, checkpoint=tmp_path)
         other.kill()

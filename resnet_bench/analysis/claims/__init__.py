@@ -5,7 +5,7 @@
 - A claim is one or more conditions (`analysis.conditions`): the mean of a quantity lies in a range. A condition holds
   where the whole Student-t interval lies in the range, and fails where the whole interval lies outside. So no rule
   decides on a point estimate, and nothing is reproduced because it is not significant.
-- The interval is over seeds for accuracies and over processes for times. Fewer than `conditions.LEAST_VALUES` decide
+- The interval is over seeds for accuracies and over processes for times. Fewer than `intervals.LEAST_VALUES` decide
   nothing. The evidence then says how many more seeds would do, from the scatter of those there are.
 - The probability that any verdict of the table is false is `judging.FALSE_VERDICTS` at most. The claims for which there
   are data share it by Holm's method, and so do the conditions of a claim, such as its epochs.

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from resnet_bench.analysis.conditions import LEAST_VALUES, Condition
+from resnet_bench.analysis.conditions import Condition
+from resnet_bench.intervals import LEAST_VALUES
 from resnet_bench.schema import DatasetInfo
 
 _NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}

@@ -8,7 +8,8 @@ from typing import Literal
 
 from resnet_bench.analysis.claims.evidence import counted, listed
 from resnet_bench.analysis.claims.outcome import Judgement, Undecided, Untestable, decided
-from resnet_bench.analysis.conditions import LEAST_VALUES, MOST_PLANNED, TYPICAL_SPREAD, Condition, step_down
+from resnet_bench.analysis.conditions import MOST_PLANNED, TYPICAL_SPREAD, Condition, step_down
+from resnet_bench.intervals import LEAST_VALUES
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from resnet_bench.analysis.claims.outcome import Judgement, Undecided, Untestabl
 from resnet_bench.analysis.claims.questions import Question
 from resnet_bench.analysis.claims.selection import Selection
 from resnet_bench.analysis.claims.step_times import StepTimes
-from resnet_bench.analysis.conditions import LEAST_VALUES, Condition
+from resnet_bench.analysis.conditions import Condition
+from resnet_bench.intervals import LEAST_VALUES
 from resnet_bench.paper import PUBLISHED
 from resnet_bench.recipe import Recipe
 

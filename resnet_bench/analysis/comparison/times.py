@@ -12,7 +12,7 @@ from resnet_bench.analysis import ratios
 from resnet_bench.analysis.comparison.networks import Pair
 from resnet_bench.analysis.comparison.turns import Turn
 from resnet_bench.analysis.replicates import measured_in
-from resnet_bench.intervals import ENOUGH_PROCESSES, MIN_PROCESSES
+from resnet_bench.intervals import ENOUGH_PROCESSES, LEAST_VALUES
 from resnet_bench.schema import Interval
 
 Verdict = Literal["faster", "slower", "no significant difference", "cannot tell"]
@@ -66,7 +66,7 @@ class _Sides(NamedTuple):
 
     @property
     def enough(self) -> bool:
-        return min(map(len, self)) >= MIN_PROCESSES
+        return min(map(len, self)) >= LEAST_VALUES
 
 
 class TimeRatios:
@@ -124,7 +124,7 @@ class TimeRatios:
         if every.enough:
             return self._widened(self._measured(every))
         logs = fmean(math.log(self._interval(sides).estimate) for sides in self._judged.values())
-        return Ratio(None, math.exp(logs), f"fewer than {MIN_PROCESSES} processes measured all networks", "processes")
+        return Ratio(None, math.exp(logs), f"fewer than {LEAST_VALUES} processes measured all networks", "processes")
 
     def _of(self, pair: Pair) -> _Sides:
         base, other = pair
@@ -157,7 +157,7 @@ class TimeRatios:
         if len(set(said.values())) == 1:
             return said["base"]
         return " and ".join(
-            f"{role} {said[role]}" for role, r in found.items() if r is None or len(r.values) < MIN_PROCESSES
+            f"{role} {said[role]}" for role, r in found.items() if r is None or len(r.values) < LEAST_VALUES
         )
 
     def _widened(self, measured: Ratio) -> Ratio:
