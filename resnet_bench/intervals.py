@@ -9,8 +9,8 @@ from statistics import NormalDist
 from resnet_bench.schema import Interval
 
 LEAST_VALUES = 3
-"""Fewer processes, sessions or seeds than this have no interval and decide nothing. The quantile for two is 12.7: such an
-interval says nothing, and whether the scatter of two values is that of more cannot be seen."""
+"""Fewer processes, sessions or seeds than this have no interval and decide nothing. The quantile for two is 12.7: such
+an interval says nothing, and whether the scatter of two values is that of more cannot be seen."""
 
 ENOUGH_PROCESSES = 5
 """With fewer than this, verdicts on single networks are doubtful where processes have modes, such as the two memory
