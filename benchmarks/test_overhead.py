@@ -27,6 +27,8 @@ NETWORK = "conv5x5"  # the shortest step, so the harness's share is largest
 @pytest.mark.benchmark(group="overhead", timer=replay)
 def test_overhead(suite: Suite, benchmark: Any) -> None:
     """Rounds are blocks of the bare loop; the two ratios are taken block by block, in turn."""
+    if not suite.settings.overhead_rounds:
+        pytest.skip(f"the profile {suite.settings.profile} leaves out what the harness costs; standard measures it")
     architecture, dataset, recipe, seed = architectures.get(NETWORK), suite.dataset, suite.recipe, suite.values["seed"]
     steps = max(1, min(STEPS, pipelines.steps_per_epoch(dataset, recipe) - 1))
 

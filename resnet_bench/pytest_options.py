@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from resnet_bench import options
+from resnet_bench.measure.points import SHORT_TRAINING_STEPS
 
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
-        "engine": "fast", "epochs": 1, "train_images": 500, "test_images": 500, "time_limit": 60.0,
-        "processes": 3, "states": "aged", "overhead_rounds": 4,
+        "engine": "fast", "epochs": 1, "train_images": 400, "test_images": 500, "time_limit": 60.0,
+        "processes": 3, "states": "aged", "overhead_rounds": 0,
     },
     "standard": {
         "epochs": 5, "train_images": 10_000, "test_images": 2000, "time_limit": 300.0, "explain": "baseline",
@@ -62,10 +63,9 @@ def _options() -> Iterator[tuple[str, dict[str, Any]]]:
         "epoch-mode",
         {
             "choices": ["sampled", "full", "both"],
-            "default": "sampled",
             "help": "sampled times blocks of steps at points all over the training; full times whole epochs from its "
             "beginning; both measures blocks in the course of whole epochs, to hold one against the other.  "
-            "[default: sampled]",
+            f"[default: full where the training is one epoch of at most {SHORT_TRAINING_STEPS} steps, else sampled]",
         },
     )
     processes = "Fresh processes that measure epoch time; an interval needs 3.  [default: the profile's]"

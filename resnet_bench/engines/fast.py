@@ -27,7 +27,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -73,6 +73,8 @@ class Stages:
         units: the functions for each large weight of a hidden layer, by the weight's shape in memory; uncompiled ones
             serve any other shape.
         warm: whether all functions were called once, which compiles them.
+
+    `features` and `features_backward` may be those of another network with the same convolutions.
     """
 
     features: Callable[..., Any] = features
@@ -94,11 +96,14 @@ def compiled_stages(
 
     The network is not compiled in: its tensors are looked up in every call.
     """
+    forward, backward = _compiled_features(
+        replace(architecture, id="", published_name="", change="", hidden=()), batch_size, dtype, threads, deterministic
+    )
     (inputs, outputs), *others = architecture.fc_shapes(num_classes)
     hidden = [(outputs, inputs), *others[:-1]] if others else []  # in the order of memory
     return Stages(
-        features=compiled(features),
-        features_backward=compiled(features_backward),
+        features=forward,
+        features_backward=backward,
         update=compiled(update, SINGLE_PASS),
         units={
             shape: UnitFunctions(
@@ -110,6 +115,14 @@ def compiled_stages(
             if math.prod(shape) >= WORTH_RESTING
         },
     )
+
+
+@functools.cache
+def _compiled_features(
+    convolutions: Architecture, batch_size: int, dtype: torch.dtype, threads: int, deterministic: bool
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`features` and `features_backward`, which networks share that differ in their FC layers only."""
+    return compiled(features), compiled(features_backward)
 
 
 def _whole(g: Gradient) -> Gradient:

@@ -15,6 +15,9 @@ from resnet_bench.recipe import Recipe
 EARLY_STEPS = (0, 200, 1000)
 """Points in the first epoch, as far as it has so many steps."""
 
+SHORT_TRAINING_STEPS = 128
+"""A training of one epoch with at most so many steps is timed as a whole: its sampled blocks would be as many steps."""
+
 LATER_EPOCHS = (1, 3, 6, 10, 15)
 """Points after so many epochs of the paper's 15."""
 

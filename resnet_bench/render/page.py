@@ -280,9 +280,10 @@ def _timing_options(file: ResultFile) -> str:
     options = [f"--processes {processes}"] if processes else []
     if states := {point.state for r in timed for point in r.points}:
         options.append(f"--states {'aged' if 'aged' in states else 'trained'}")
-    if "full" in modes:
-        epochs = max(len(r.blocks) // max(1, len(r.processes)) for r in timed if r.mode == "full")
-        options += [f"--epoch-mode {'full' if len(modes) == 1 else 'both'} --rounds {max(1, epochs)}"]
+    if modes:
+        options.append(f"--epoch-mode {modes.pop() if len(modes) == 1 else 'both'}")
+    if whole := [r for r in timed if r.mode == "full"]:
+        options.append(f"--rounds {max(1, *(len(r.blocks) // max(1, len(r.processes)) for r in whole))}")
     return " ".join(options)
 
 

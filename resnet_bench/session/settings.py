@@ -12,6 +12,7 @@ from resnet_bench.architectures import ARCHITECTURES
 from resnet_bench.data.pipelines import require_workers
 from resnet_bench.engines import fast
 from resnet_bench.errors import UserError
+from resnet_bench.measure.points import SHORT_TRAINING_STEPS
 from resnet_bench.measure.processes import Plan
 from resnet_bench.pytest_options import PROFILES
 from resnet_bench.recipe import Recipe
@@ -32,7 +33,7 @@ class Settings:
         plan: how epoch time is measured.
         modes: those of it, `sampled`, `full` or both.
         states: how the states of later points are made, `trained` or `aged`.
-        overhead_rounds: rounds of the benchmark of the harness's own cost.
+        overhead_rounds: rounds of the benchmark of the harness's own cost; 0 leaves it out.
         notes: sentences about what is left out, for the session's header.
     """
 
@@ -68,8 +69,8 @@ class Settings:
             values[option.name] = given if given is not None else profile.get(option.name, option.default)
         asked = {name: config.getoption(f"resnet_{name}") for name in ("time_limit", "processes", "states")}
         measuring = {name: profile[name] if given is None else given for name, given in asked.items()}
-        mode, epochs = config.getoption("resnet_epoch_mode"), config.getoption("resnet_rounds")
-        recipe = options.recipe(values)
+        recipe, epochs = options.recipe(values), config.getoption("resnet_rounds")
+        mode = config.getoption("resnet_epoch_mode") or _mode(recipe, values["train_images"])
         plan = Plan(mode, measuring["processes"], measuring["time_limit"], epochs)
         notes: list[str] = []
         with shown(config):  # engines may print a warning about the folder for compiled code
@@ -82,6 +83,12 @@ class Settings:
             name, networks, used, explained, values, recipe, plan, plan.modes, measuring["states"],
             profile["overhead_rounds"], tuple(notes),
         )  # fmt: skip
+
+
+def _mode(recipe: Recipe, train_images: int | None) -> Literal["sampled", "full"]:
+    """How epochs are timed where the user does not say."""
+    short = train_images is not None and train_images <= SHORT_TRAINING_STEPS * recipe.batch_size
+    return "full" if short and recipe.epochs == 1 else "sampled"
 
 
 def _usable(names: list[str], asked: bool, notes: list[str]) -> list[str]:

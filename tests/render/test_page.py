@@ -192,7 +192,7 @@ def test_commands_name_what_decides_the_result(files: tuple[Path, Path]) -> None
         "pytest benchmarks/test_parameters.py benchmarks/test_epoch_time.py benchmarks/test_accuracy.py "
         "--architectures baseline,fc1,fc3,blocks2,conv5x5 --dataset cifar100 --engine reference --pipeline loader "
         "--epochs 15 --batch-size 4 --lr 0.0004 --seed 0 --workers 2 --threads 2 --processes 5 --states trained "
-        "--benchmark-save=run"
+        "--epoch-mode sampled --benchmark-save=run"
     )
     assert lines[1].startswith("pytest benchmarks/test_accuracy.py")
     assert "--seed 1" in lines[1]
@@ -220,10 +220,11 @@ def test_a_command_names_processes_and_states(tmp_path: Path) -> None:
     entry = samples.in_processes("fc1", processes=4)
     whole = [{**b, "steps": 12_500, "point": 0} for b in entry["blocks"] if not b["point"] and b["round"] < 2]
     path = samples.save(tmp_path / "a.json", [entry])
-    assert "--processes 4 --states trained --benchmark-save" in page.commands([reading.read(path)])[0]
+    (line, _) = page.commands([reading.read(path)])
+    assert "--processes 4 --states trained --epoch-mode sampled --benchmark-save" in line
     aged = [{**point, "state": "aged" if point["step"] else "trained"} for point in entry["points"]]
     path = samples.save(tmp_path / "aged.json", [{**entry, "points": aged}])
-    assert "--processes 4 --states aged --benchmark-save" in page.commands([reading.read(path)])[0]
+    assert "--processes 4 --states aged --epoch-mode sampled --benchmark-save" in page.commands([reading.read(path)])[0]
     path = samples.save(tmp_path / "b.json", [{**entry, "mode": "full", "points": [], "blocks": whole}])
     assert "--processes 4 --epoch-mode full --rounds 2" in page.commands([reading.read(path)])[0]
 

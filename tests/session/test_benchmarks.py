@@ -111,11 +111,31 @@ def test_intervals_of_times_and_ratios_are_positive(whole):
     *_, path = whole
     file = reading.read(path)
     intervals = [r.epoch_seconds for r in file.of_kind(EpochTimeResult)]
-    for overhead in file.of_kind(OverheadResult):
-        intervals += [overhead.harness_over_bare, overhead.clocks_over_harness]
-    assert len(intervals) == 4
+    assert len(intervals) == 2
     assert {i.method for i in intervals} == {"log-t"}
     assert all(i.low > 0 for i in intervals)
+
+
+def test_cost_of_the_harness(session):
+    """Measured where the profile has rounds for it; the others say which has."""
+    done = session(*BRIEFLY, "--profile", "standard", "-k", "overhead", "--benchmark-save=x")
+    assert done.status == 0, done.output
+    (overhead,) = reading.read(saved_files(done.folder)[0]).of_kind(OverheadResult)
+    assert len(overhead.bare_seconds) == 12
+    assert {i.method for i in (overhead.harness_over_bare, overhead.clocks_over_harness)} == {"log-t"}
+    assert overhead.harness_over_bare.low > 0
+    quick = session(*BRIEFLY, "-k", "overhead", "-rs")
+    assert "the profile quick leaves out what the harness costs; standard measures it" in quick.output
+
+
+@pytest.mark.parametrize(("options", "mode"), [((), "full"), (("--epoch-mode", "sampled"), "sampled")])
+def test_a_training_of_few_steps_is_timed_whole(session, options, mode):
+    """One epoch of 6 steps, unless blocks are asked for; with two epochs the others of these tests sample."""
+    done = session(*BRIEFLY, "--epochs", "1", *options, "-k", "epoch_time and fc1", "--benchmark-save=x")
+    assert done.status == 0, done.output
+    (result,) = reading.read(saved_files(done.folder)[0]).of_kind(EpochTimeResult)
+    assert result.mode == mode
+    assert ("Epoch time over the training" in done.output) == (mode == "sampled")
 
 
 def test_machine_is_described_and_calibrated_at_both_ends(whole):

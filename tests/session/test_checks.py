@@ -194,9 +194,10 @@ def test_a_regression_fails_and_shows_the_tables(session, saved):
     assert "Table 1" in done.output
     assert "1 passed" in done.output
     assert [Path(name).name for name in done.files] == ["0001_x.json", "0002_y.json"]
-    lacking = session("-k", "parameters or overhead", *compare)
+    lacking = session("-k", "parameters or vectorized", *compare)
     assert lacking.status == 2
-    assert "cannot judge benchmarks/test_overhead.py::test_overhead, for the saved run lacks it" in lacking.output
+    name = "benchmarks/test_augmentation.py::test_augmentation[vectorized]"
+    assert f"cannot judge {name}, for the saved run lacks it" in lacking.output
 
 
 @pytest.mark.parametrize("damage", ["no machine", "no name", "no median"])
@@ -235,7 +236,8 @@ def test_a_password_in_the_storage_is_neither_printed_nor_written(session, tmp_p
     package.mkdir()
     (package / "__init__.py").write_text(ELASTICSEARCH)
     (package / "serializer.py").write_text("class JSONSerializer: pass\n")
-    done = session("-k", "overhead", storage, "--benchmark-compare", "--benchmark-save=x", "--showlocals")
+    measured = ("--profile", "standard", "-k", "overhead")
+    done = session(*measured, storage, "--benchmark-compare", "--benchmark-save=x", "--showlocals")
     assert done.status == 2
     assert "there is no saved run in elasticsearch+https://***@127.0.0.1:1/index yet" in done.output
     assert "resnet_bench: error: cannot save the results: RuntimeError." in done.output

@@ -16,7 +16,7 @@ def test_results_that_pytest_benchmark_did_not_take_stay_in_the_journal(session,
     (tmp_path / "off.py").write_text(
         "def pytest_runtestloop(session): session.config._benchmarksession.disabled = True\n"
     )
-    done = session("-p", "off", "-k", "overhead", "--benchmark-save=x")
+    done = session("-p", "off", "--profile", "standard", "-k", "overhead", "--benchmark-save=x")
     assert done.status == 2
     assert "cannot save the results: pytest-benchmark has none of them." in done.output
     (journal,) = tmp_path.glob(".benchmarks/journal/*.json")
@@ -25,7 +25,7 @@ def test_results_that_pytest_benchmark_did_not_take_stay_in_the_journal(session,
 
 
 def test_a_session_without_terminal_saves(session):
-    done = session("-k", "overhead", "-p", "no:terminal", "--benchmark-save=x")
+    done = session("--profile", "standard", "-k", "overhead", "-p", "no:terminal", "--benchmark-save=x")
     assert done.status == 0, done.output
     assert [r.kind for r in reading.read(done.saved()).results] == ["overhead"]
 
@@ -83,7 +83,7 @@ def test_an_interrupt_while_saving_keeps_the_journal(session, tmp_path):
         "def interrupted(output, **anything): raise KeyboardInterrupt\n"
         "pytest_benchmark.storage.file.safe_dumps = interrupted\n"
     )
-    done = session("-k", "overhead", "-p", "breaks", "--benchmark-save=x")
+    done = session("--profile", "standard", "-k", "overhead", "-p", "breaks", "--benchmark-save=x")
     (journal,) = tmp_path.glob(".benchmarks/journal/*.json")
     assert f"what was measured is kept in {journal.relative_to(tmp_path)}" in done.output
 
