@@ -551,10 +551,10 @@ def duel(
     resnet-bench duel --arm main:git=main --arm mine:git=HEAD --fail-if epoch_seconds:5%
     resnet-bench duel --arm glibc: --arm jemalloc:env:LD_PRELOAD=/usr/lib/libjemalloc.so.2 --arm one:threads=1
 
-    In each round every arm has one fresh process, in an order drawn anew, so that drift hits all alike; ratios are
-    paired by round and against the first arm. The plan comes first, with the estimated duration. Environments are
-    made with uv, and kept. A duel that was stopped, even by kill -9, goes on when the same command is given again. Each
-    arm's results are saved as an ordinary file for report and compare.
+    In each round every arm has one fresh process. They take turns, block by block, in an order drawn anew, so that
+    drift hits all alike; ratios are paired by round and against the first arm. The plan comes first, with the
+    estimated duration. Environments are made with uv, and kept. A duel that was stopped, even by kill -9, goes on
+    when the same command is given again. Each arm's results are saved as an ordinary file for report and compare.
 
     Exit status: 0; 1 where --fail-if fails; 2 for bad input or where an arm failed (the others' results are kept); 130
     after Ctrl-C.

@@ -1,4 +1,8 @@
-"""Running a duel: pilots, then rounds in which every arm has one fresh process, then trainings."""
+"""Running a duel: pilots, then rounds in which every arm has one fresh process, then trainings.
+
+The processes of a round take turns, block by block, so that each block of one arm is next to one of every other: what
+the machine does for a few seconds hits all arms alike. Only one of them works at any time.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -304,31 +308,49 @@ class Duel:
             order = [name for name in rounds[i] if name in self.standing]
             for name in order:
                 self.journal.set_aside(i, name)
-            for name in order:
-                try:
-                    self._process(i, name)
-                except ArmError as error:
-                    self.fail(name, error)
+            self._round(i, order)
             self.save()
             seconds = plan.duration(self._pilots(), self.journal["block_rounds"], len(missing) - done - 1)
             left = f"{duel_tables.duration(seconds)} left" if seconds else "all are measured"
             self.say(f"round {i + 1} of {len(rounds)}: {'; '.join(self._so_far())}; {left}")
 
-    def _process(self, round_: int, name: str) -> None:
+    def _round(self, round_: int, names: Sequence[str]) -> None:
+        """Measure a process of each arm; they take turns, in this order and in the reverse one."""
         seed = random.Random(f"{self.journal.id} {round_}").getrandbits(32)  # arms measure networks in the same order
-        told = {"rounds": self.journal["block_rounds"], "process": round_, "draw": seed}
-        description = f"round {round_ + 1} of {self.settings.processes}, {name}"
-        with tqdm(desc=description, unit=" blocks", disable=None, leave=False) as bar:
-            for event in self._events(name, told):
-                if event["event"] == "progress":
-                    bar.total = event["total"]
-                    bar.update(event["done"] - bar.n)
-                else:
-                    report = _report(event)
-        order = self.orders[name].model_copy(update=told)
-        self.journal.keep(round_, name, Measured(order=order, report=report))
+        told = {"rounds": self.journal["block_rounds"], "process": round_, "draw": seed, "turns": True}
+        description = f"round {round_ + 1} of {self.settings.processes}"
+        running = {name: self._events(name, told) for name in names}
+        with contextlib.ExitStack() as stack, tqdm(desc=description, unit=" blocks", disable=None, leave=False) as bar:
+            for process in running.values():
+                stack.callback(process.close)
+            while running:
+                for name in running:
+                    bar.set_description(f"{description}, {name}")
+                    try:
+                        report = self._turn(running[name], len(names), bar)
+                    except ArmError as error:
+                        self.fail(name, error)
+                    else:
+                        if not report:
+                            continue
+                        order = self.orders[name].model_copy(update=told)
+                        self.journal.keep(round_, name, Measured(order=order, report=report))
+                    running = {other: events for other, events in running.items() if other != name}
+                running = dict(reversed(running.items()))
 
-    def _events(self, name: str, told: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    @staticmethod
+    def _turn(events: Iterator[dict[str, Any]], processes_: int, bar: tqdm[Any]) -> Report | None:
+        """Have a process work until it is another's turn; its report when it has measured everything."""
+        for event in events:
+            if event["event"] == "turn":
+                return None
+            if event["event"] == "report":
+                return _report(event)
+            bar.total = event["total"] * processes_
+            bar.update()
+        raise AssertionError  # a process that ends without a report is an error of `events`
+
+    def _events(self, name: str, told: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         """The events of a process of an arm; `ArmError` where it fails or is not what it should be."""
         setup, order = self.setups[name], self.orders[name].model_copy(update=dict(told))
         try:

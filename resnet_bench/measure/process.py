@@ -1,7 +1,9 @@
 """One fresh process that measures epoch times: `python -m resnet_bench.measure.process`.
 
-It reads an `Order` as JSON from standard input and writes events to standard output, one JSON object a line:
+It reads an `Order` as JSON, one line, from standard input and writes events to standard output, one JSON object a line:
 
+- `{"event": "turn"}` where the order says that it takes turns with other processes: it is ready for the next block, or
+  for the way to the next point, and waits for a line on standard input;
 - `{"event": "progress", "done": N, "total": M}` after every block;
 - `{"event": "report", ...}`, a `Report`, at the end;
 - `{"event": "error", "message": "..."}` in place of the report, for a mistake of the user's: one sentence.
@@ -78,6 +80,7 @@ class Order(Model):
     process: int = 0  # index of this process among those of the measurement
     epochs: int = 1  # whole epochs that the mode `full` times
     draw: int = 0  # decides the order in which networks and points are measured
+    turns: bool = False  # whether processes take turns, block by block
 
 
 class CaseReport(Model):
@@ -106,13 +109,16 @@ class Report(Model):
 # Measuring ----------------------------------------------------------------------------------------------------------
 
 
-def measure(order: Order, send: Callable[[dict[str, Any]], None], begun: float) -> Report:
+def measure(
+    order: Order, send: Callable[[dict[str, Any]], None], begun: float, wait: Callable[[], None] = lambda: None
+) -> Report:
     """Measure what the order says.
 
     Args:
         order: what to measure.
         send: called with each event.
         begun: `time.perf_counter()` when the process began.
+        wait: called before each sampled block and each way to a point; returns when it is this process's turn.
 
     Raises:
         UserError: where this machine cannot do it, or the images are not those of the order.
@@ -135,7 +141,7 @@ def measure(order: Order, send: Callable[[dict[str, Any]], None], begun: float) 
     rounds = order.rounds or 1
     if modes == {"sampled"}:
         rounds = order.rounds or _rounds_that_fit(timers, places, order.seconds - (time.perf_counter() - begun))
-        _sampled(timers, places, rounds, draw, send)
+        _sampled(timers, places, rounds, draw, send, wait)
     elif modes == {"full"}:
         _full(timers, order.epochs, draw, send)
     else:
@@ -198,16 +204,19 @@ def _sampled(
     rounds: int,
     draw: random.Random,
     send: Callable[[dict[str, Any]], None],
+    wait: Callable[[], None],
 ) -> None:
     """At each point, in an order that is drawn, `rounds` rounds: a block of every network, in an order drawn anew."""
     total, done = sum(map(len, places)) * rounds, 0
     points = list(range(len(places[0])))
     draw.shuffle(points)
     for point in points:
+        wait()
         for timer, own in zip(timers, places, strict=True):
             _go_to(timer, own[point])
         for round_ in range(rounds):
             for timer in draw.sample(timers, len(timers)):
+                wait()
                 timer.measure(round_, point)
                 done += 1
                 send({"event": "progress", "done": done, "total": total})
@@ -278,9 +287,15 @@ def main() -> int:
     def send(event: dict[str, Any]) -> None:
         print(json.dumps(event), file=events, flush=True)
 
+    def wait() -> None:
+        send({"event": "turn"})
+        if not sys.stdin.readline():
+            raise SystemExit(1)  # the parent has ended
+
     try:
-        order = Order.model_validate_json(sys.stdin.read())
-        send(measure(order, send, begun).model_dump(mode="json"))
+        order = Order.model_validate_json(sys.stdin.readline())
+        report = measure(order, send, begun, wait) if order.turns else measure(order, send, begun)
+        send(report.model_dump(mode="json"))
     except UserError as error:
         send({"event": "error", "message": str(error)})
         return 2

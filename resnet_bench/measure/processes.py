@@ -112,7 +112,8 @@ def events(
 ) -> Iterator[dict[str, Any]]:
     """Start a process, give it the order, and yield its events; the last is a report.
 
-    The process ends when the iteration does, also after an exception such as Ctrl-C.
+    The process ends when the iteration does, also after an exception such as Ctrl-C. After the event `turn`, it waits
+    until the next event is asked for: so the caller decides which of several processes works.
 
     Args:
         order: an `Order` as a JSON object.
@@ -139,14 +140,20 @@ def events(
         reported = False
         try:
             with contextlib.suppress(BrokenPipeError):  # it died at once; its status says so
-                stdin.write(json.dumps(order).encode())
-                stdin.close()
+                stdin.write(json.dumps(order).encode() + b"\n")
+                stdin.flush()
+                if not order.get("turns"):
+                    stdin.close()
             for line in stdout:
                 event = _event(line)
                 if event.get("event") == "error":
                     raise UserError(str(event.get("message")))
                 reported = event.get("event") == "report"
                 yield event
+                if event.get("event") == "turn":
+                    with contextlib.suppress(BrokenPipeError):
+                        stdin.write(b"\n")
+                        stdin.flush()
             status = process.wait()
         finally:
             process.kill()

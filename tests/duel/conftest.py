@@ -30,7 +30,7 @@ import json, os, sys, time
 
 if "resnet_bench.cli" in sys.argv:
     sys.exit("no training here")
-order = json.load(sys.stdin)
+order = json.loads(sys.stdin.readline())
 with open(os.environ["STARTED"], "a") as file:
     print(order["process"], os.environ["NAME"], order["rounds"], file=file)
 later = os.environ.get("LATER") if order["process"] >= 2 else None
@@ -53,6 +53,11 @@ for case, asked in zip(report["cases"], order["cases"]):
     ]
 blocks = sum(len(case["blocks"]) for case in report["cases"])
 for done in range(1, blocks + 1):
+    if order["turns"]:
+        print(json.dumps({{"event": "turn"}}), flush=True)
+        sys.stdin.readline()
+        with open(os.environ["STARTED"] + "-turns", "a") as file:
+            print(order["process"], os.environ["NAME"], done, file=file)
     print(json.dumps({{"event": "progress", "done": done, "total": blocks}}), flush=True)
 report["process"] = f"{{os.getpid():016x}}"
 report["cases"] = report["cases"][: len(order["cases"])]

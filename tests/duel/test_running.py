@@ -28,6 +28,18 @@ def test_every_arm_has_one_process_a_round_in_the_order_drawn(duel, started):
     assert (outcome.failed, outcome.interrupted) == ({}, False)
 
 
+def test_processes_of_a_round_take_turns_block_by_block(duel, tmp_path):
+    duel("a:", "b:")
+    ran = [line.split() for line in (tmp_path / "started-turns").read_text().splitlines()]
+    assert len(ran) == 4 * 2 * 4  # rounds, arms, and one block of two networks at two points
+    pairs = [ran[i : i + 2] for i in range(0, len(ran), 2)]
+    for (round_, arm, block), (its_round, other, its_block) in pairs:
+        assert (round_, block) == (its_round, its_block)
+        assert {arm, other} == {"a", "b"}
+    leaders = [arm for (_, arm, _), _ in pairs]
+    assert all(leaders[i] != leaders[i + 1] for first in range(0, 16, 4) for i in range(first, first + 3))
+
+
 def test_the_result_is_a_benchmark_file_of_each_arm_that_tells_how_they_pair(duel):
     outcome = duel("a:", "b:")
     assert list(outcome.files) == ["a", "b"]

@@ -197,6 +197,21 @@ def test_two_processes_have_no_interval(reports):
     assert len(result.epoch_times) == 2
 
 
+def test_a_process_that_takes_turns_works_only_when_it_is_asked_to(prepared):
+    """It stops before the way to each point and before each block."""
+    asked = order(prepared, networks=("fc1",), rounds=2, turns=True)
+    told = [event["event"] for event in events(asked.model_dump(mode="json"))]
+    points = len(asked.places["fc1"])
+    assert told == ["turn", *["turn", "progress"] * 2] * points + ["report"]
+
+
+def test_a_process_whose_turn_never_comes_ends_with_its_parent(prepared):
+    asked = order(prepared, networks=("fc1",), rounds=1, turns=True).model_dump_json() + "\n"
+    done = subprocess.run(processes.COMMAND, input=asked, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == ['{"event": "turn"}']
+
+
 def test_a_mistake_that_the_process_finds_is_told_in_its_sentence(prepared):
     asked = order(prepared, dataset=Data(name="folder:/nowhere", sha256="0" * 64, train_images=1, test_images=1))
     with pytest.raises(UserError, match="/nowhere"):
