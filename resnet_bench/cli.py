@@ -5,6 +5,7 @@ torch takes seconds to import. So commands import what they need only when they 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from resnet_bench import __version__
-from resnet_bench.errors import UserError
+from resnet_bench.errors import UnfitError, UserError
 from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.options import names as option_names
 from resnet_bench.options import recipe as recipe_of
@@ -113,12 +114,14 @@ def _options_named(*names: str) -> Callable[[Callable[..., None]], Callable[...,
     help="Write the checkpoint this often, besides after every epoch.",
 )
 @click.option("--end-with-input", "ends_with_input", is_flag=True, hidden=True)  # a study's: see `signals`
+@click.option("--images-sha256", hidden=True)  # a study's on a cluster, whose workers may have other images
 def train(
     architecture: str,
     output: Path | None,
     checkpoint: Path | None,
     checkpoint_minutes: float,
     ends_with_input: bool,
+    images_sha256: str | None,
     **options: Any,
 ) -> None:
     """Train ARCHITECTURE and test it after every epoch; the defaults are the paper's recipe.
@@ -139,15 +142,20 @@ def train(
         signals.end_with_input()
         machine.availability.take_interop_threads()
     chosen, recipe = architectures.get(architecture), recipe_of(options)
-    engines.get(options["engine"]).require()
     if output is not None:
         files.require_writable(output, "--output")
-    dataset = datasets.load(
-        options["dataset"],
-        train_images=options["train_images"],
-        test_images=options["test_images"],
-        seed=options["seed"],
-    )
+    try:
+        engines.get(options["engine"]).require()
+        dataset = datasets.load(
+            options["dataset"],
+            train_images=options["train_images"],
+            test_images=options["test_images"],
+            seed=options["seed"],
+        )
+        if images_sha256 not in (None, dataset.sha256):
+            raise UserError(f"the images of {options['dataset']} are not the study's (SHA-256 {dataset.sha256[:12]}).")
+    except UserError as error:
+        raise (error if images_sha256 is None else UnfitError(str(error))) from None
     training = Training(
         chosen,
         dataset,
@@ -660,6 +668,12 @@ def _duel_settings(profile_name: str, options: dict[str, Any]) -> Any:
     help="Trainings side by side; auto measures how many, with how many threads, are best here.",
 )
 @_options_named(*(o.name for o in RUN_OPTIONS if o.name not in ("engine", "seed")))
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Train on the workers of a Dask scheduler: its address, such as tcp://10.0.0.1:8786, or its scheduler file. "
+    "Each trains one cell at a time, unless it has the resource cells=N.",
+)
 @click.option("--checkpoint-minutes", type=click.FloatRange(min=0), default=5.0, show_default=True, help="As in train.")
 @click.option("--allow-other-code", is_flag=True, help="Go on with another version of the suite, and mark its cells.")
 @click.option("--dry-run", is_flag=True, help="Print cells, time on this machine and disk use; train nothing.")
@@ -679,7 +693,7 @@ def study(context: click.Context, /, **options: Any) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from resnet_bench.study import running
+    from resnet_bench.study import cluster, running
     from resnet_bench.study.folder import StudyFolder
 
     given = {n for n in options if context.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
@@ -689,9 +703,21 @@ def study(context: click.Context, /, **options: Any) -> None:
     if options["dry_run"]:
         click.echo(_dry_run(asked, folder, options["allow_other_code"]))
         return
-    with StudyFolder.writing(folder) as found:
-        study, jobs = _prepared(found, asked, folder, options["allow_other_code"])
-        failed = running.run(study, running.Local(study, jobs, options["checkpoint_minutes"]), _say)
+    allow = options["allow_other_code"]
+    if options["cluster"] and "jobs" in given:
+        raise UserError("--jobs is for this machine; how many cells a worker of a cluster trains, it says itself.")
+    with contextlib.ExitStack() as stack:
+        workers = None
+        if options["cluster"]:
+            workers = stack.enter_context(contextlib.closing(cluster.Workers(options["cluster"], _say)))
+        found = stack.enter_context(StudyFolder.writing(folder))
+        if workers and found is None and asked.values["threads"] is None:
+            asked = asked.with_threads(cluster.threads(workers))
+        study, jobs = _prepared(found, asked, folder, allow)
+        place: running.Place = running.Local(study, jobs, options["checkpoint_minutes"])
+        if workers:
+            place = cluster.Cluster(study, workers, options["checkpoint_minutes"], _say, allow_other_code=allow)
+        failed = running.run(study, place, _say)
     for ended in failed:
         click.echo(f"resnet-bench: {ended.cell.name} {ended.reason}", err=True)
     if failed:
@@ -839,7 +865,7 @@ def _run(args: list[str] | None) -> None:
         sys.exit(2)
     except UserError as error:
         click.echo(f"resnet-bench: error: {error}", err=True)
-        sys.exit(2)
+        sys.exit(error.status)
     except OSError as error:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()

@@ -1,6 +1,9 @@
-"""The error that users see, and how to keep passwords out of its text."""
+"""The errors that users see, and how to keep passwords out of their text."""
 
 import re
+
+UNFIT = 3
+"""Exit status of a training that cannot run on this machine; on another one it may."""
 
 
 class UserError(Exception):
@@ -8,6 +11,14 @@ class UserError(Exception):
 
     The command line and `pytest benchmarks` print it without a traceback and exit with status 2.
     """
+
+    status = 2
+
+
+class UnfitError(UserError):
+    """The machine lacks what a study's training needs: the images, the compiler."""
+
+    status = UNFIT
 
 
 def without_credentials(text: str) -> str:

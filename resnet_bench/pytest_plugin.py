@@ -19,7 +19,7 @@ from resnet_bench.output import make_readable
 from resnet_bench.pytest_options import TAKEN
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.results.journal import left_behind
-from resnet_bench.session import checks
+from resnet_bench.session import checkpoints, checks
 from resnet_bench.session.items import in_order
 from resnet_bench.session.saving import journal_kept_if_needed
 from resnet_bench.session.suite import Suite
@@ -60,6 +60,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lines += [f"resnet_bench: {note}" for note in suite.notes]
     for path in left_behind(suite.journal_folder):
         lines.append(f"resnet_bench: a session that did not finish left {path}: `resnet-bench report` reads it")
+    folder = suite.journal_folder.with_name("checkpoints")
+    count, size = checkpoints.left_behind(folder)
+    if count:
+        lines.append(
+            f"resnet_bench: sessions that did not finish left {count} checkpoints ({size / 1e6:.0f} MB) in {folder}: "
+            "the same command goes on with them; else delete them"
+        )
     return lines
 
 

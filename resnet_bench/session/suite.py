@@ -27,6 +27,7 @@ from resnet_bench.results.reading import ResultFile
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import EpochTimeResult, Result
 from resnet_bench.session import checks, items
+from resnet_bench.session.checkpoints import Checkpoints
 from resnet_bench.session.items import Case
 from resnet_bench.session.replay import hand_over
 from resnet_bench.session.settings import Settings
@@ -34,6 +35,9 @@ from resnet_bench.session.terminal import say, shown, user_errors
 from resnet_bench.training.training import Training, set_deterministic
 
 _T = TypeVar("_T")
+
+TRAINING_OPTIONS = ("pipeline", "seed", "workers", "threads")
+"""Options of a session that `Training` takes as they are."""
 
 
 def _or_error(measure: Callable[[], _T]) -> _T | BaseException:
@@ -103,11 +107,18 @@ class Suite:
         """Results as soon as they are measured, on disk. The file is made when the journal is first asked for."""
         return Journal(self.journal_folder, {"resnet_bench": self.machine_info})
 
-    def training(self, case: Case) -> Training:
-        """A new training of the case's network by its engine."""
-        settings = {name: self.values[name] for name in ("pipeline", "seed", "workers", "threads")}
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints of this session's trainings."""
+        settings = {name: self.values[name] for name in TRAINING_OPTIONS}
+        settings |= {"dataset": self.dataset.sha256, "recipe": self.recipe.as_dict()}
+        return Checkpoints(self.journal_folder.with_name("checkpoints"), settings, self.say)
+
+    def training(self, case: Case, checkpoint: Path | None = None) -> Training:
+        """A training of the case's network by its engine, with checkpoints in a folder if one is given."""
+        settings = {name: self.values[name] for name in TRAINING_OPTIONS}
         architecture = architectures.get(case.architecture)
-        return Training(architecture, self.dataset, self.recipe, engine=case.engine, **settings)
+        return Training(architecture, self.dataset, self.recipe, engine=case.engine, checkpoint=checkpoint, **settings)
 
     def calibrate(self, when: str) -> None:
         """Measure what the machine can do at the `start` or the `end`; does nothing if that is there already."""
@@ -233,13 +244,20 @@ class Suite:
         return self._trainings[case]
 
     def _train(self, names: dict[Case, str]) -> dict[Case, Training]:
-        trainings = {case: self.training(case) for case in names}
+        worth_keeping = self.recipe.epochs > 1
+        trainings = {
+            case: self.checkpoints.training(case, self.training) if worth_keeping else self.training(case)
+            for case in names
+        }
         self.calibrate("start")
-        for training in trainings.values():
+        for case, training in trainings.items():
+            if training.results:  # by an earlier session
+                self._write_accuracy(training, names[case])
             training.warm_up()
-        for _ in range(self.recipe.epochs):
+        for epoch in range(1, self.recipe.epochs + 1):
             for case, training in trainings.items():
-                self._train_epoch(training, names[case])
+                if training.epoch == epoch:
+                    self._train_epoch(training, names[case])
         return trainings
 
     def _train_epoch(self, training: Training, name: str) -> None:
@@ -248,6 +266,9 @@ class Suite:
             f"{training.architecture.id} ({training.engine.name}) epoch {epoch.epoch}/{self.recipe.epochs}: "
             f"loss {epoch.train_loss:.3f}, accuracy {epoch.test_accuracy:.1%}, {epoch.train_seconds:.1f} s"
         )
+        self._write_accuracy(training, name)
+
+    def _write_accuracy(self, training: Training, name: str) -> None:
         self.journal.add(name, "accuracy", training.result(), [e.train_seconds for e in training.results])
 
     def samples(self) -> Samples:

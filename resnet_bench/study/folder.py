@@ -30,10 +30,10 @@ from resnet_bench.results import reading
 from resnet_bench.results.manifest import Finished, Manifest
 from resnet_bench.schema import AccuracyResult
 from resnet_bench.study.cells import Cell, Plan, parsed
+from resnet_bench.study.training_process import RESULT
 from resnet_bench.training.checkpoint import CHECKPOINT_FILE, damaged
 
 LOCAL = "local.json"
-RESULT = "result.json"
 IGNORED = "checkpoints/\nlogs/\nlocal.json\nlock\nholder.json\n"
 
 State = Literal["finished", "running", "interrupted", "damaged", "not started"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,6 +36,10 @@ class Asked:
     values: Mapping[str, Any]
     given: frozenset[str]
     jobs: int | None
+
+    def with_threads(self, threads: int) -> Asked:
+        """The same with so many threads of each training."""
+        return replace(self, values={**self.values, "threads": threads})
 
 
 def new_plan(asked: Asked) -> tuple[Plan, str]:

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import statistics
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +18,7 @@ from typing import Protocol
 
 from tqdm import tqdm
 
-from resnet_bench import architectures, identity, locks
+from resnet_bench import architectures, locks
 from resnet_bench.architectures import parameter_count
 from resnet_bench.errors import UserError
 from resnet_bench.files import make_folder
@@ -29,13 +26,11 @@ from resnet_bench.schema import AccuracyResult
 from resnet_bench.signals import INTERRUPTED, TERMINATED
 from resnet_bench.study import packing
 from resnet_bench.study.cells import Cell
-from resnet_bench.study.folder import RESULT, CellState, StudyFolder
+from resnet_bench.study.folder import CellState, StudyFolder
+from resnet_bench.study.training_process import PATIENCE, TrainingProcess
 
 RETRIES = 3
 """A cell that others ended is started again so often."""
-
-PATIENCE = 60.0
-"""Seconds in which a training has to end after it was asked to: it completes a step or an evaluation, and saves."""
 
 BYTES_PER_PARAMETER = 12
 """In a checkpoint: the weight and Adam's two moments, float32."""
@@ -92,23 +87,29 @@ class Local:
         self.study, self.jobs, self.checkpoint_minutes = study, jobs, checkpoint_minutes
         places = packing.pinned(packing.cache_groups(), jobs, study.plan.threads)
         self._free: list[tuple[int, ...] | None] = [*places] if places else [None] * jobs
-        self._running: dict[Cell, _Process] = {}
+        self._running: dict[Cell, tuple[TrainingProcess, tuple[int, ...] | None]] = {}
 
     @property
     def free(self) -> int:
         return len(self._free)
 
     def start(self, cell: Cell) -> None:
+        log, folder = self.study.log(cell), self.study.checkpoint(cell)
+        make_folder(log.parent, "--output")
+        make_folder(folder, "--output")
         cores = self._free.pop(0)
-        self._running[cell] = _Process(self.study, cell, cores, self.jobs, self.checkpoint_minutes)
+        arguments, variables = cell.arguments(self.study.dataset, self.study.plan), packing.environment(self.jobs)
+        with packing.on_cores(cores):
+            process = TrainingProcess(arguments, folder, log, self.checkpoint_minutes, variables)
+        self._running[cell] = process, cores
 
     def ended(self, seconds: float) -> list[Ended]:
         until = time.monotonic() + seconds
         while True:
-            gone = [(c, p) for c, p in self._running.items() if p.popen.poll() is not None]
-            for cell, process in gone:
-                del self._running[cell]
-                self._free.append(process.cores)
+            gone = [(cell, p) for cell, (p, _) in self._running.items() if p.popen.poll() is not None]
+            for cell, _ in gone:
+                _, cores = self._running.pop(cell)
+                self._free.append(cores)
             if gone or time.monotonic() >= until:
                 return [Ended(cell, process.popen.returncode, process.reason()) for cell, process in gone]
             time.sleep(0.05)
@@ -116,64 +117,16 @@ class Local:
     def stop(self) -> list[Ended]:
         found: list[Ended] = []
         try:
-            for process in self._running.values():
+            for process, _ in self._running.values():
                 process.popen.terminate()
             until = time.monotonic() + PATIENCE
             while self._running and time.monotonic() < until:
                 found += self.ended(0.2)
         finally:
-            for process in self._running.values():
+            for process, _ in self._running.values():
                 process.popen.kill()
                 process.popen.wait()
         return found + self.ended(0)
-
-
-class _Process:
-    """The process of a cell, whose standard input ends when this process ends, however it ends."""
-
-    def __init__(
-        self, study: StudyFolder, cell: Cell, cores: tuple[int, ...] | None, jobs: int, checkpoint_minutes: float
-    ) -> None:
-        self.cores = cores
-        self.log = study.log(cell)
-        make_folder(self.log.parent, "--output")
-        folder = study.checkpoint(cell)
-        make_folder(folder, "--output")
-        command = [sys.executable, "-m", "resnet_bench.cli", "train", *cell.arguments(study.dataset, study.plan)]
-        command += ["--checkpoint", str(folder.resolve()), "--output", str((folder / RESULT).resolve())]
-        command += ["--checkpoint-minutes", str(checkpoint_minutes), "--end-with-input"]
-        environment = packing.environment(jobs)
-        with open(self.log, "ab") as log, packing.on_cores(cores):
-            self.offset = log.tell()
-            self.popen = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=identity.PACKAGE.parent,  # so that it imports this package
-                env=environment,
-                start_new_session=True,  # Ctrl-C in the terminal reaches the study, which asks its trainings to end
-            )
-
-    def reason(self) -> str:
-        return reason(self.popen.returncode, self.log, self.offset)
-
-
-def reason(status: int, log: Path, offset: int = 0) -> str:
-    """Why a training ended with a status, as the end of a sentence: what it said itself, or how it was ended."""
-    if status < 0:
-        name = signal.Signals(-status).name
-        return f"was ended by {name}" + (", as happens where memory runs out" if name == "SIGKILL" else "")
-    if status in (INTERRUPTED, TERMINATED):
-        return "was interrupted"
-    with contextlib.suppress(OSError):
-        with open(log, "rb") as file:
-            file.seek(offset)
-            lines = file.read().decode(errors="replace").splitlines()
-        said = [line for line in lines if line.startswith("resnet-bench: error: ")]
-        if said:
-            return f"failed: {said[-1].removeprefix('resnet-bench: error: ')}"
-    return f"failed with status {status}; {log} has what it printed"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -212,6 +212,43 @@ def test_both_modes_in_one_session(session, tmp_path):
     assert "select by network, not by mode" in selected.output
 
 
+def weights(folder):
+    """{network: digest of its last weights} of the last run in a storage."""
+    return {r.architecture: r.weights_sha256 for r in reading.read(saved_files(folder)[-1]).of_kind(AccuracyResult)}
+
+
+def test_trainings_of_a_killed_session_go_on(images, session, brief, tmp_path):
+    """With the same weights to the last bit; when they are saved, no checkpoint is left."""
+    asked = [*BRIEFLY, "-k", "accuracy", "--epochs", "6", "--threads", "1", "--benchmark-save=x"]
+    process = start_until("conv5x5 (reference) epoch 2/6", brief, images, *asked)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (tmp_path / "other").mkdir()
+    assert "sessions that did not finish left 2 checkpoints" in session("--collect-only").output
+    done = session(*asked)
+    assert done.status == 0, done.output
+    for network in ("fc1", "conv5x5"):
+        assert f"{network} (reference) goes on from the checkpoint at epoch" in done.output
+        assert f"{network} (reference) epoch 1/6" not in done.output
+    assert not (brief / "checkpoints").exists()
+    whole = session(*asked, "--benchmark-storage=file://" + str(tmp_path / "other"))
+    assert whole.status == 0, whole.output
+    assert weights(brief) == weights(tmp_path / "other")
+
+
+def test_a_damaged_checkpoint_of_a_session_is_named_and_its_training_begins_anew(images, session, brief):
+    asked = [*BRIEFLY, "-k", "accuracy and fc1", "--epochs", "6", "--threads", "1"]
+    process = start_until("fc1 (reference) epoch 2/6", brief, images, *asked)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (path,) = (brief / "checkpoints").glob("*/checkpoint.pt")
+    path.write_bytes(path.read_bytes()[:-100])
+    done = session(*asked)
+    assert done.status == 0, done.output
+    assert "fc1 (reference) begins anew: " in done.output
+    assert "fc1 (reference) epoch 1/6" in done.output
+
+
 MEASURED = "parameters or epoch_time or accuracy"
 
 

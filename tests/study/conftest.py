@@ -12,8 +12,9 @@ import pytest
 
 from resnet_bench import cli
 from resnet_bench.study.cells import Cell
-from resnet_bench.study.folder import RESULT, StudyFolder
+from resnet_bench.study.folder import StudyFolder
 from resnet_bench.study.running import Ended
+from resnet_bench.study.training_process import RESULT
 
 
 class Here:

@@ -1,0 +1,310 @@
+"""A study on a Dask scheduler and workers that are real processes on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resnet_bench import cli
+from resnet_bench.errors import UNFIT, UserError
+from resnet_bench.results import reading
+from resnet_bench.study import worker
+from resnet_bench.study.cluster import Cluster
+from resnet_bench.study.folder import StudyFolder
+
+ROOT = Path(__file__).parents[2]
+
+
+class DaskCluster:
+    """A scheduler and workers, each a process group of its own. `close` ends them all."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.file = folder, folder / "scheduler.json"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.scheduler = self._start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-show")
+        wait_for(self.file.exists, "the scheduler's file")
+        self.address = json.loads(self.file.read_text())["address"]
+
+    def worker(self, name: str, *options: str, **variables: str) -> subprocess.Popen[bytes]:
+        own = self.folder / name
+        own.mkdir()
+        options = ("--name", name, "--nthreads", "1", "--local-directory", str(own), *options)
+        return self._start("dask_worker", *options, "--host", "127.0.0.1", **variables)
+
+    def _start(self, module: str, *options: str, **variables: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.{module}", *options, "--no-dashboard"]
+        command += ["--scheduler-file", str(self.file)]
+        with open(self.folder / "dask.log", "ab") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, cwd=ROOT, env={**os.environ, **variables}
+            )
+        self.processes.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it started by SIGKILL, but for the trainings, which have sessions of their own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def dask(tmp_path: Path) -> Iterator[DaskCluster]:
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    cluster = DaskCluster(folder)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def asked(images: Path) -> list[str]:
+    """Two cells: two seeds of one network, on one thread."""
+    return [
+        "--dataset", f"folder:{images}", "--architectures", "conv5x5", "--engine", "reference", "--seeds", "0-1",
+        "--epochs", "3", "--pipeline", "vectorized", "--threads", "1", "--checkpoint-minutes", "0",
+    ]  # fmt: skip
+
+
+def study(*arguments: str) -> subprocess.Popen[str]:
+    """`resnet-bench study` as a process."""
+    command = [sys.executable, "-m", "resnet_bench.cli", "study", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """{cell: digest of its last weights}."""
+    found = StudyFolder.open(folder)
+    return {
+        s.cell.name: s.result.weights_sha256 for s in found.states() if s.result is not None and s.state == "finished"
+    }
+
+
+@pytest.fixture
+def local(asked: list[str], tmp_path: Path) -> dict[str, str]:
+    """The digests of the same study on this machine."""
+    folder = tmp_path / "local"
+    status, _, err = finished(study(*asked, "--output", str(folder)))
+    assert status == 0, err
+    return digests(folder)
+
+
+def test_a_killed_worker_and_a_killed_scheduler_change_no_bit(
+    dask: DaskCluster, asked: list[str], local: dict[str, str], tmp_path: Path
+) -> None:
+    """A worker is killed in the middle of a cell, then the scheduler; the same command finishes the study."""
+    folder = tmp_path / "study"
+    first, _ = dask.worker("one"), dask.worker("two")
+    running = study(*asked, "--cluster", dask.address, "--output", str(folder))
+    began = re.compile(r"epoch +1/")
+    logs = [folder / "logs" / f"conv5x5-reference-{seed}.log" for seed in (0, 1)]
+    wait_for(lambda: any(log.exists() and began.search(log.read_text()) for log in logs), "the first epoch")
+    kill(first)
+    wait_for(lambda: sum(log.exists() and began.search(log.read_text()) is not None for log in logs) == 2, "both")
+    kill(dask.scheduler)
+    status, out, err = finished(running)
+    if status:  # unless both cells were finished before
+        assert status == 2
+        assert f"The scheduler at {dask.address} is gone; finished cells are kept." in err
+        assert "Traceback" not in err
+    again = DaskCluster(Path(shutil.copytree(dask.folder, tmp_path / "again", ignore=lambda *_: ["scheduler.json"])))
+    try:
+        again.worker("three")
+        status, out, err = finished(study("--output", str(folder), "--cluster", again.address))
+        assert status == 0, out + err
+    finally:
+        again.close()
+    assert digests(folder) == local
+
+
+def test_a_worker_that_does_not_share_the_folder_sends_the_result(
+    dask: DaskCluster, asked: list[str], local: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask's settings for its workers do not reach the training, and are written down."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import os\nfrom pathlib import Path\nread = Path.read_text\n"
+        "def elsewhere(self, *a, **k):\n"
+        "    if self.name == 'holder.json': raise FileNotFoundError(self)\n"
+        "    return read(self, *a, **k)\n"
+        "Path.read_text = elsewhere\n"
+    )
+    path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    dask.worker("apart", PYTHONPATH=path)
+    folder = tmp_path / "study"
+    status, out, err = finished(study(*asked, "--cluster", dask.address, "--output", str(folder)))
+    assert status == 0, out + err
+    assert digests(folder) == local
+    found = StudyFolder.open(folder)
+    (notes, _) = (found.notes(cell) for cell in found.plan.cells)
+    assert any("without Dask's MALLOC_TRIM_THRESHOLD_=65536" in note for note in notes)
+    assert "epoch  1/3" in (folder / "logs" / "conv5x5-reference-0.log").read_text()
+    assert not list((dask.folder / "apart").rglob("checkpoint.pt"))  # nothing stays on the worker
+    result = reading.read(folder / "results" / "conv5x5-reference-0.json").results[0]
+    assert result.threads == 1
+
+
+def test_a_training_that_finds_other_images_ends_with_a_status_of_its_own(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--dataset", f"folder:{images}", "--engine", "reference", "--checkpoint", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["train", "conv5x5", *options, "--images-sha256", "0" * 64])
+    assert exit_.value.code == UNFIT
+    assert "are not the study's (SHA-256" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_scheduler(asked: list[str], tmp_path: Path) -> None:
+    status, _, err = finished(study(*asked, "--cluster", "tcp://127.0.0.1:1", "--output", str(tmp_path / "study")))
+    assert status == 2
+    assert "No scheduler answers at tcp://127.0.0.1:1" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "study").exists()
+
+
+def test_jobs_are_of_this_machine(asked: list[str], tmp_path: Path) -> None:
+    status, _, err = finished(study(*asked, "--cluster", "tcp://127.0.0.1:1", "--jobs", "2", "--output", str(tmp_path)))
+    assert status == 2
+    assert "--jobs is for this machine" in err
+
+
+def test_settings_of_dask_are_removed_and_those_of_the_user_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    variables, removed = worker.environment()
+    assert "OMP_NUM_THREADS" not in variables
+    assert variables["MKL_NUM_THREADS"] == "7"
+    assert "OMP_NUM_THREADS=1" in removed
+
+
+# Which worker gets which cell, on a client that runs nothing ---------------------------------------------------------
+
+
+class Future:
+    def __init__(self) -> None:
+        self.status, self.value, self.cancelled = "pending", {}, False
+
+    def result(self) -> dict[str, Any]:
+        return self.value
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def end(self, status: int, reason: str = "") -> None:
+        self.status = "finished"
+        self.value = {"status": status, "reason": reason, "result": None, "log": None, "notes": ()}
+
+
+class Workers:
+    """Stands for `cluster.Workers` and its client."""
+
+    address, running = "tcp://somewhere", True
+
+    def __init__(self, **cells: int) -> None:
+        self.abouts = {
+            name: worker.About(host=name.rstrip("0123456789"), threads=8, cells=n, code="c")
+            for name, n in cells.items()
+        }
+        self.client, self.submitted, self.said = self, [], []
+
+    def fit(self, codes: object) -> dict[str, worker.About]:
+        return dict(self.abouts)
+
+    def submit(self, function: object, order: dict[str, Any], *, workers: list[str], **_: object) -> Future:
+        future = Future()
+        self.submitted.append((workers[0], order, future))
+        return future
+
+    def leave_out(self, name: str, reason: str) -> None:
+        self.said.append(f"{name}: {reason}")
+        del self.abouts[name]
+
+
+@pytest.fixture
+def place(run: Callable[..., tuple[int, str, str]], options: list[str], tmp_path: Path) -> Callable[..., Cluster]:
+    """Makes a place of workers, for a study of two cells."""
+    run("study", *options, "--epochs", "1")
+    study_ = StudyFolder.open(tmp_path / "study")
+
+    def make(**cells: int) -> Cluster:
+        return Cluster(study_, Workers(**cells), 5.0, lambda line: None, allow_other_code=False)  # type: ignore[arg-type]
+
+    return make
+
+
+def test_a_worker_trains_one_cell_unless_it_says_otherwise(place: Callable[..., Cluster]) -> None:
+    there = place(a1=1, b=2)
+    one, two = there.study.plan.cells
+    assert (there.jobs, there.free) == (3, 3)
+    there.start(one)
+    there.start(two)
+    assert there.free == 1
+    chosen = [name for name, *_ in there.workers.submitted]
+    assert chosen[0] == "b"  # it has most room
+    assert there.workers.submitted[0][1]["jobs"] == 2
+
+
+def test_cells_beside_others_on_one_machine_are_told_so(place: Callable[..., Cluster]) -> None:
+    """Their times are not comparable then."""
+    there = place(a1=1, a2=1)
+    there.start(there.study.plan.cells[0])
+    assert there.workers.submitted[0][1]["jobs"] == 2
+
+
+def test_a_cell_whose_worker_is_unfit_is_trained_elsewhere(place: Callable[..., Cluster]) -> None:
+    there = place(a=1, b=1)
+    cell = there.study.plan.cells[0]
+    there.start(cell)
+    (name, _, future), other = there.workers.submitted[0], {"a": "b", "b": "a"}
+    future.end(UNFIT, "failed: the images are others.")
+    assert there.ended(0.5) == []
+    assert there.workers.said == [f"{name}: the images are others."]
+    assert [w for w, *_ in there.workers.submitted] == [name, other[name]]
+
+
+def test_a_lost_worker_gives_its_cell_back(place: Callable[..., Cluster]) -> None:
+    there = place(a=1)
+    cell = there.study.plan.cells[0]
+    there.start(cell)
+    there.workers.abouts.clear()
+    (ended,) = there.ended(0)
+    assert (ended.cell, ended.status, ended.by_others) == (cell, None, True)
+    assert there.workers.submitted[0][2].cancelled
+
+
+def test_a_lost_scheduler_is_told_with_the_command_that_goes_on(place: Callable[..., Cluster]) -> None:
+    there = place(a=1)
+    there.start(there.study.plan.cells[0])
+    there.workers.running = False
+    with pytest.raises(UserError, match=r"The scheduler at tcp://somewhere is gone; .*--cluster tcp://somewhere"):
+        there.ended(1)
