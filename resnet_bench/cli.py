@@ -714,9 +714,11 @@ def study(context: click.Context, /, **options: Any) -> None:
         if workers and found is None and asked.values["threads"] is None:
             asked = asked.with_threads(cluster.threads(workers))
         study, jobs = _prepared(found, asked, folder, allow)
-        place: running.Place = running.Local(study, jobs, options["checkpoint_minutes"])
+        place: running.Place
         if workers:
             place = cluster.Cluster(study, workers, options["checkpoint_minutes"], _say, allow_other_code=allow)
+        else:
+            place = running.Local(study, jobs, options["checkpoint_minutes"])
         failed = running.run(study, place, _say)
     for ended in failed:
         click.echo(f"resnet-bench: {ended.cell.name} {ended.reason}", err=True)

@@ -69,23 +69,26 @@ class Pilot:
     Attributes:
         fixed_seconds: of a process, whatever it measures: its start, the images, compiled code, the way to each point.
         block_round_seconds: of one block of every network at every point.
+        takes_turns: whether the arm's version of the suite can.
     """
 
     fixed_seconds: float
     block_round_seconds: float
+    takes_turns: bool = False
 
     @classmethod
-    def of(cls, whole: float, between: float, blocks: int) -> Pilot:
+    def of(cls, whole: float, between: float, blocks: int, takes_turns: bool = False) -> Pilot:
         """Of a process that measured one block of everything.
 
         Args:
             whole: seconds from its start to its end.
             between: seconds from its first block to its last.
             blocks: that it measured.
+            takes_turns: as it reported.
         """
         per_block = between / (blocks - 1) if blocks > 1 else whole / 2
         block_round = min(whole, per_block * blocks)
-        return cls(whole - block_round, block_round)
+        return cls(whole - block_round, block_round, takes_turns)
 
     def seconds(self, block_rounds: int) -> float:
         """How long a process takes that measures so many blocks of everything."""

@@ -241,12 +241,14 @@ class Duel:
             self.journal["block_rounds"] = plan.block_rounds(self._pilots(), self.settings)
 
     def _pilot(self, name: str) -> Pilot:
-        begun, first, last, blocks = time.perf_counter(), 0.0, 0.0, 0
+        begun, first, last, blocks, takes_turns = time.perf_counter(), 0.0, 0.0, 0, False
         for event in self._events(name, {"rounds": 1}):
             if event["event"] == "progress":
                 last = time.perf_counter()
                 first, blocks = first or last, int(event["done"])
-        return Pilot.of(time.perf_counter() - begun, last - first, blocks)
+            else:
+                takes_turns = _report(event).takes_turns
+        return Pilot.of(time.perf_counter() - begun, last - first, blocks, takes_turns)
 
     def _pilots(self) -> list[Pilot]:
         return [Pilot(**self.journal["pilots"][name]) for name in self.standing]
@@ -261,6 +263,8 @@ class Duel:
             f"{self.settings.processes} rounds of one process of each arm, {blocks} block{'s' * (blocks != 1)} at each "
             f"point of the training; {', '.join(self.settings.architectures)}"
         )
+        if not self._takes_turns():
+            lines.append("an arm's version of the suite cannot take turns: processes run one after the other")
         shown = ", then ".join(" ".join(order) for order in rounds[:2])
         lines.append(f"order: {shown}{' …' if len(rounds) > 2 else ''}; drawn for this duel, {self.journal.id}")
         lines.append(
@@ -317,7 +321,7 @@ class Duel:
     def _round(self, round_: int, names: Sequence[str]) -> None:
         """Measure a process of each arm; they take turns, in this order and in the reverse one."""
         seed = random.Random(f"{self.journal.id} {round_}").getrandbits(32)  # arms measure networks in the same order
-        told = {"rounds": self.journal["block_rounds"], "process": round_, "draw": seed, "turns": True}
+        told = {"rounds": self.journal["block_rounds"], "process": round_, "draw": seed, "turns": self._takes_turns()}
         description = f"round {round_ + 1} of {self.settings.processes}"
         running = {name: self._events(name, told) for name in names}
         with contextlib.ExitStack() as stack, tqdm(desc=description, unit=" blocks", disable=None, leave=False) as bar:
@@ -338,23 +342,29 @@ class Duel:
                     running = {other: events for other, events in running.items() if other != name}
                 running = dict(reversed(running.items()))
 
+    def _takes_turns(self) -> bool:
+        """Whether all arms can; where one is an older version of the suite, processes run one after the other."""
+        return all(pilot.takes_turns for pilot in self._pilots())
+
     @staticmethod
     def _turn(events: Iterator[dict[str, Any]], processes_: int, bar: tqdm[Any]) -> Report | None:
-        """Have a process work until it is another's turn; its report when it has measured everything."""
+        """Have a process work until it is another's turn; its report when it has measured everything and ended."""
+        report = None
         for event in events:
             if event["event"] == "turn":
                 return None
             if event["event"] == "report":
-                return _report(event)
-            bar.total = event["total"] * processes_
-            bar.update()
-        raise AssertionError  # a process that ends without a report is an error of `events`
+                report = _report(event)
+            else:
+                bar.total = event["total"] * processes_
+                bar.update()
+        return report
 
     def _events(self, name: str, told: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         """The events of a process of an arm; `ArmError` where it fails or is not what it should be."""
         setup, order = self.setups[name], self.orders[name].model_copy(update=dict(told))
         try:
-            for event in self.events(order.model_dump(mode="json"), setup.command(PROCESS), self._variables(setup)):
+            for event in self.events(_dumped(order), setup.command(PROCESS), self._variables(setup)):
                 if event["event"] == "report":
                     self._require_its_code(setup, _report(event))
                 yield event
@@ -445,6 +455,11 @@ class Duel:
         """Write the files of all arms that have complete rounds: {name: file}, in the order of the command line."""
         rounds = {name: self.rounds_of(name) for name in self.codes}
         return saving.write(self.journal, self.codes, rounds, self.settings.processes)
+
+
+def _dumped(order: Order) -> dict[str, Any]:
+    """Without what has its default, which older versions of the suite may not know."""
+    return order.model_dump(mode="json", exclude_defaults=True)
 
 
 def _report(event: Mapping[str, Any]) -> Report:

@@ -104,6 +104,7 @@ class Report(Model):
     rounds: int
     seconds: Seconds  # from its start to its end
     cases: tuple[CaseReport, ...]  # in the order of `Order.cases`
+    takes_turns: bool = False  # whether this version of the suite can; the first that measured in processes could not
 
 
 # Measuring ----------------------------------------------------------------------------------------------------------
@@ -159,6 +160,7 @@ def measure(
         rounds=rounds,
         seconds=time.perf_counter() - begun,
         cases=tuple(map(_case_report, timers)),
+        takes_turns=True,
     )
 
 
@@ -294,7 +296,7 @@ def main() -> int:
 
     try:
         order = Order.model_validate_json(sys.stdin.readline())
-        report = measure(order, send, begun, wait) if order.turns else measure(order, send, begun)
+        report = measure(order, send, begun, wait if order.turns else lambda: None)
         send(report.model_dump(mode="json"))
     except UserError as error:
         send({"event": "error", "message": str(error)})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 from resnet_bench import identity, locks
 from resnet_bench.errors import UserError
 from resnet_bench.session.items import Case
-from resnet_bench.training.checkpoint import CHECKPOINT_FILE
+from resnet_bench.training.checkpoint import CHECKPOINT_FILE, DamagedCheckpoint
 from resnet_bench.training.training import Training
 
 Build = Callable[[Case, Path | None], Training]
@@ -29,14 +31,18 @@ class Checkpoints:
         folder: where they are.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], say: Callable[[str], None]) -> None:
-        """
+    def __init__(
+        self, folder: Path, machine: Mapping[str, Any], settings: Mapping[str, Any], say: Callable[[str], None]
+    ) -> None:
+        """Take a folder, which is made where need be.
+
         Args:
-            folder: made where need be.
+            folder: where they are kept.
+            machine: as `identity.describe` returned it.
             settings: data, recipe and options that decide the bits, ready for JSON.
             say: called with a sentence where a training goes on, or cannot.
         """
-        content = json.dumps([identity.key(identity.describe()), settings], sort_keys=True)
+        content = json.dumps([identity.key(dict(machine)), settings], sort_keys=True)
         self.folder, self._say = folder, say
         self._key = hashlib.sha256(content.encode()).hexdigest()[:12]
         self._used: list[Path] = []
@@ -47,38 +53,34 @@ class Checkpoints:
         Raises:
             UserError: as `Training` does.
         """
+        name = f"{case.architecture} ({case.engine})"
         folder = self.folder / f"{case.architecture}-{case.engine}-{self._key}"
         if locks.held(folder):  # by another session of the same kind
             return build(case, None)
         try:
             training = build(case, folder)
-        except UserError as error:
-            if not (folder / CHECKPOINT_FILE).exists():
-                raise
-            self._say(f"resnet_bench: {case.architecture} ({case.engine}) begins anew: {error}")
-            shutil.rmtree(folder)
+        except DamagedCheckpoint:
+            damaged = folder / f"{CHECKPOINT_FILE}.damaged"
+            os.replace(folder / CHECKPOINT_FILE, damaged)
+            self._say(f"{name} begins anew, because its checkpoint was damaged; {damaged} is what it was")
             training = build(case, folder)
+        except UserError as error:
+            training = build(case, None)  # raises the same error where the settings are to blame
+            self._say(f"{name} is trained without checkpoints: {error}")
+            return training
         self._used.append(folder)
         if training.resumed:
             where = f"epoch {training.epoch}, step {training.step}" if training.step else f"epoch {training.epoch}"
             done = len(training.results) == training.recipe.epochs
-            self._say(
-                f"{case.architecture} ({case.engine}) "
-                + ("was trained by an earlier session" if done else f"goes on from the checkpoint at {where}")
-            )
+            self._say(f"{name} " + ("was trained by an earlier session" if done else f"goes on from {where}"))
         return training
 
     def remove(self) -> None:
         """Remove those of this session, whose results are saved."""
         for folder in self._used:
             shutil.rmtree(folder, ignore_errors=True)
-        remove_if_empty(self.folder)
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Remove a folder in which nothing is."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()  # fails, as it should, where other sessions' are in it
 
 
 def left_behind(folder: Path) -> tuple[int, int]:

@@ -42,7 +42,7 @@ def journal_kept_if_needed(suite: Suite, session: pytest.Session, passed: bool) 
             quick_to_repeat = all(isinstance(result, ParametersResult) for result in suite.journal.results)
             if all_saved or (not errors and quick_to_repeat):
                 suite.journal.remove()
-                if "checkpoints" in vars(suite):
+                if all_saved and "checkpoints" in vars(suite):
                     suite.checkpoints.remove()
             else:
                 suite.journal.close()

@@ -112,7 +112,7 @@ class Suite:
         """The checkpoints of this session's trainings."""
         settings = {name: self.values[name] for name in TRAINING_OPTIONS}
         settings |= {"dataset": self.dataset.sha256, "recipe": self.recipe.as_dict()}
-        return Checkpoints(self.journal_folder.with_name("checkpoints"), settings, self.say)
+        return Checkpoints(self.journal_folder.with_name("checkpoints"), self.machine_info, settings, self.say)
 
     def training(self, case: Case, checkpoint: Path | None = None) -> Training:
         """A training of the case's network by its engine, with checkpoints in a folder if one is given."""
@@ -253,7 +253,8 @@ class Suite:
         for case, training in trainings.items():
             if training.results:  # by an earlier session
                 self._write_accuracy(training, names[case])
-            training.warm_up()
+            if len(training.results) < self.recipe.epochs:
+                training.warm_up()
         for epoch in range(1, self.recipe.epochs + 1):
             for case, training in trainings.items():
                 if training.epoch == epoch:

@@ -8,21 +8,30 @@ one: from its checkpoint where the workers share the study's folder, else from t
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import secrets
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from resnet_bench import locks
 from resnet_bench.errors import UNFIT, UserError
 from resnet_bench.files import atomic_write, make_folder
-from resnet_bench.study.cells import Cell, Plan
+from resnet_bench.study.cells import Cell
 from resnet_bench.study.folder import StudyFolder
 from resnet_bench.study.running import Ended, Say, command
 from resnet_bench.study.training_process import PATIENCE, RESULT
 
 CONNECT_SECONDS = 20
+
+FILE_SECONDS = 120
+"""For which a scheduler's file is waited for: on a cluster's file system a scheduler takes long to start."""
+
+RESULT_SECONDS = 30
+"""For which the outcome of a finished cell is waited for: its worker may be lost in that moment."""
+
 POLL_SECONDS = 0.2
 
 
@@ -32,6 +41,8 @@ class Workers:
     Attributes:
         address: of the scheduler, or of its file.
         client: the connection to it.
+        present: addresses of all workers, when they were last asked for.
+        left_out: {address: why} of those that are not fit.
     """
 
     def __init__(self, address: str, say: Say) -> None:
@@ -46,17 +57,20 @@ class Workers:
             raise UserError(
                 '--cluster needs Dask, which is not installed; install it with pip install "resnet-bench[cluster]".'
             ) from None
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what it would tell is told in sentences here
+        for name in ("distributed", "distributed.client", "distributed.core", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what they would tell is told in sentences here
         self.address, self._say = address, say
         self._known: dict[str, Any] = {}
-        self._unfit: dict[str, str] = {}
+        self.present: set[str] = set()
+        self.left_out: dict[str, str] = {}
         try:
-            where: dict[str, Any] = {"scheduler_file": address} if address.endswith(".json") else {"address": address}
-            self.client = Client(**where, timeout=CONNECT_SECONDS, set_as_default=False, name="resnet-bench-study")
-        except (OSError, ValueError, TypeError) as error:
-            reason = str(error).split("\n")[0].rstrip(".") or type(error).__name__
+            self.client = Client(
+                _in_file(Path(address)) if address.endswith(".json") else address,
+                timeout=CONNECT_SECONDS, set_as_default=False, name="resnet-bench-study",
+            )  # fmt: skip
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(
-                f"No scheduler answers at {address} ({reason}); start one with dask scheduler, or correct --cluster."
+                f"No scheduler answers at {address} ({_first_line(error)}); start one with dask scheduler, or correct --cluster."
             ) from None
 
     def close(self) -> None:
@@ -75,27 +89,34 @@ class Workers:
         """
         from resnet_bench.study.worker import About, about
 
+        if not self.running:
+            raise self.gone()
         try:
             present = list(self.client.nthreads())
-            new = [w for w in present if w not in self._known and w not in self._unfit]
+            new = [w for w in present if w not in self._known and w not in self.left_out]
             answers = self.client.run(about, workers=new, on_error="return") if new else {}
-        except (OSError, RuntimeError, TimeoutError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, AttributeError) as error:  # the last where it is disconnected
             raise self.gone() from error
         for worker, answer in answers.items():
             if isinstance(answer, OSError):
                 continue  # it has just gone
-            if isinstance(answer, BaseException):
-                self.leave_out(worker, f"resnet_bench does not run there ({answer})")
-                continue
-            self._known[worker] = About.model_validate(answer)
-            if codes is not None and self._known[worker].code not in codes:
+            try:
+                if isinstance(answer, BaseException):
+                    raise answer
+                self._known[worker] = About.model_validate(answer)
+            except Exception as error:  # whatever another version of this package, or none, has to say
+                self.leave_out(worker, f"this version of resnet_bench does not run there ({_first_line(error)})")
+        for worker in present:
+            about_it = self._known.get(worker)
+            if codes is not None and about_it and about_it.code not in codes and worker not in self.left_out:
                 self.leave_out(worker, "it has other code of this suite; install this version, or --allow-other-code")
-        return {w: self._known[w] for w in present if w in self._known and w not in self._unfit}
+        self.present = set(present)
+        return {w: self._known[w] for w in present if w in self._known and w not in self.left_out}
 
     def leave_out(self, worker: str, reason: str) -> None:
         """Train nothing on a worker any more."""
-        self._unfit[worker] = reason
-        self._say(f"Worker {worker} is left out: {reason.rstrip('.')}.")
+        self.left_out[worker] = reason.rstrip(".")
+        self._say(f"Worker {worker} is left out: {self.left_out[worker]}.")
 
     @property
     def running(self) -> bool:
@@ -105,6 +126,23 @@ class Workers:
     def gone(self) -> UserError:
         """The error that says that the scheduler is gone."""
         return UserError(f"The scheduler at {self.address} is gone")
+
+
+def _in_file(path: Path) -> str:
+    """The address in a scheduler file, which a scheduler that was just started may still have to write."""
+    until = time.monotonic() + FILE_SECONDS
+    while True:
+        try:
+            return str(json.loads(path.read_text(encoding="utf-8"))["address"])
+        except (OSError, ValueError):
+            if time.monotonic() > until:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
+def _first_line(error: BaseException) -> str:
+    said = (getattr(error, "strerror", None) or str(error)).strip().splitlines()
+    return said[0].rstrip(".") if said else type(error).__name__
 
 
 def threads(workers: Workers) -> int:
@@ -146,9 +184,13 @@ class Cluster:
     @property
     def free(self) -> int:
         places = self._places()
-        if not places and not self._tasks and not self._told_to_wait:
-            self._told_to_wait = True
-            self._say(f"Waiting for a worker at {self.workers.address}.")
+        if not places and not self._tasks:
+            if self.workers.present:  # and all are left out
+                reasons = "; ".join(dict.fromkeys(self.workers.left_out[w] for w in sorted(self.workers.present)))
+                raise UserError(f"No worker at {self.workers.address} can train the study's cells: {reasons}.")
+            if not self._told_to_wait:
+                self._told_to_wait = True
+                self._say(f"Waiting for a worker at {self.workers.address}.")
         return max(0, sum(places.values()) - len(self._homeless))
 
     def start(self, cell: Cell) -> None:
@@ -162,8 +204,13 @@ class Cluster:
         host = fit[chosen].host
         folder, holder = self.study.checkpoint(cell).resolve(), self.study.path.resolve() / locks.HOLDER_FILE
         make_folder(folder, "--output")
+        make_folder(self.study.log(cell).parent, "--output")
         order = worker.Order(
-            arguments=(*cell.arguments(self.study.dataset, self.study.plan), *_images(cell, self.study.plan)),
+            arguments=(
+                *cell.arguments(self.study.dataset, self.study.plan),
+                "--images-sha256",
+                self.study.plan.digests[str(cell.seed)],
+            ),
             checkpoint=str(folder),
             log=str(self.study.log(cell).resolve()),
             holder=(str(holder), holder.read_text(encoding="utf-8") if holder.exists() else ""),
@@ -181,9 +228,12 @@ class Cluster:
         while True:
             if not self.workers.running:
                 raise self._gone()
-            for cell in [self._homeless.pop() for _ in self._homeless]:
+            homeless, self._homeless = self._homeless, []
+            for cell in homeless:
                 self.start(cell)
             found = [e for cell in list(self._tasks) if (e := self._outcome(cell))]
+            if any(ended.status is None for ended in found) and not self.workers.running:
+                raise self._gone()
             if found or time.monotonic() >= until:
                 return found or self._lost()
             time.sleep(POLL_SECONDS)
@@ -192,8 +242,9 @@ class Cluster:
         """Cancel all tasks; their workers see that, and have the trainings save and end."""
         found = [e for cell in list(self._tasks) if (e := self._outcome(cell))] if self.workers.running else []
         cells = list(self._tasks)
-        with contextlib.suppress(Exception):  # the scheduler may be gone; the trainings end with their workers then
-            self.workers.client.cancel([task.future for task in self._tasks.values()])
+        if self.workers.running:  # else the trainings end with their workers
+            with contextlib.suppress(Exception):
+                self.workers.client.cancel([task.future for task in self._tasks.values()])
         until = time.monotonic() + PATIENCE
         while any(locks.held(self.study.checkpoint(cell)) for cell in cells) and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
@@ -218,6 +269,10 @@ class Cluster:
 
     def _outcome(self, cell: Cell) -> Ended | None:
         """How a cell ended; None where it runs, or is to be trained elsewhere."""
+        from concurrent.futures import CancelledError
+
+        from distributed import KilledWorker
+
         from resnet_bench.study.worker import Outcome
 
         task = self._tasks[cell]
@@ -225,33 +280,34 @@ class Cluster:
         if status == "pending":
             return None
         del self._tasks[cell]
-        if status != "finished":
-            error = task.future.exception() if status == "error" else None
-            if error is None or type(error).__name__ == "KilledWorker":
-                return Ended(cell, None, f"lost its worker {task.worker}")
-            return Ended(cell, 1, f"failed on the worker {task.worker}: {error}")
-        outcome = Outcome.model_validate(task.future.result())
-        if outcome.status == UNFIT:
-            self.workers.leave_out(task.worker, outcome.reason.removeprefix("failed: "))
-            self._homeless.append(cell)
-            return None
-        if outcome.log is not None:
-            make_folder(self.study.log(cell).parent, "--output")
-            self.study.log(cell).write_text(outcome.log, encoding="utf-8")
+        try:
+            outcome = Outcome.model_validate(task.future.result(timeout=RESULT_SECONDS))
+        except (OSError, TimeoutError, CancelledError, KilledWorker):  # the worker or the scheduler is gone
+            return Ended(cell, None, f"lost its worker {task.worker}")
+        except Exception as error:  # the worker's own, or an answer of another version of this package
+            return self._elsewhere(cell, task, f"it cannot train ({_first_line(error)})")
+        shared = outcome.log is None
+        if outcome.status == UNFIT or (not shared and "No space left" in outcome.reason):
+            return self._elsewhere(cell, task, outcome.reason.removeprefix("failed: "))
         if outcome.result is not None:
             with atomic_write(self.study.checkpoint(cell) / RESULT) as file:
                 file.write(outcome.result)
+        if outcome.log is not None:
+            with contextlib.suppress(OSError), open(self.study.log(cell), "a", encoding="utf-8") as log:
+                log.write(outcome.log)
         return Ended(cell, outcome.status, outcome.reason, outcome.notes)
 
     def _lost(self) -> list[Ended]:
         """The cells whose workers are gone."""
-        fit = self._fit()
-        lost = [(cell, task) for cell, task in self._tasks.items() if task.worker not in fit]
+        self._fit()
+        lost = [(cell, task) for cell, task in self._tasks.items() if task.worker not in self.workers.present]
         for cell, task in lost:
-            task.future.cancel()
+            with contextlib.suppress(Exception):
+                task.future.cancel()
             del self._tasks[cell]
         return [Ended(cell, None, f"lost its worker {task.worker}") for cell, task in lost]
 
-
-def _images(cell: Cell, plan: Plan) -> list[str]:
-    return ["--images-sha256", plan.digests[str(cell.seed)]]
+    def _elsewhere(self, cell: Cell, task: _Task, reason: str) -> None:
+        """Leave a worker out, and have the cell trained on another one."""
+        self.workers.leave_out(task.worker, reason)
+        self._homeless.append(cell)

@@ -204,7 +204,7 @@ class _Course:
                     self.take(ended)
                 elif ended.by_others and self._tries.get(ended.cell, 0) < RETRIES:
                     self._tries[ended.cell] = self._tries.get(ended.cell, 0) + 1
-                    self.say(f"{ended.cell.name} {ended.reason}; it is started again from its checkpoint.")
+                    self.say(f"{ended.cell.name} {ended.reason}; it is started again.")
                     self._pending.append(ended.cell)
                 else:
                     self._require_space(ended)
@@ -226,7 +226,7 @@ class _Course:
 
     def _show(self) -> None:
         for cell in self._running:
-            self._states[cell] = self.study.state(cell)
+            self._states[cell] = self.study.progress(cell)
         self.bar.set_description_str(f"{self.finished} of {len(self._states)} cells", refresh=False)
         left = time_left(self._states.values(), self.place.jobs)
         self.bar.set_postfix_str(f"about {left} left" if left else "", refresh=False)

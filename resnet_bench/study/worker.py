@@ -160,14 +160,19 @@ def _own_folder(parent: str) -> Iterator[Path]:
 
 
 def _wanted(worker: Worker, key: Any) -> bool:
-    """Whether somebody still waits for the result of a task."""
+    """Whether somebody still waits for the result of a task, and can be told it."""
     task = worker.state.tasks.get(key)
-    return task is not None and task.state not in ("cancelled", "resumed")
+    closing = worker.status.name in ("closing", "closed", "failed")  # the scheduler is gone, or has sent it away
+    return not closing and task is not None and task.state not in ("cancelled", "resumed")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Have a training save what it has, and end."""
-    process.terminate()
+    """Have a training save what it has, and end, as it does when its standard input ends.
+
+    It gets one signal this way, from itself, even where this process ends meanwhile. A second one would not wait.
+    """
+    assert process.stdin is not None
+    process.stdin.close()
     try:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:

@@ -32,6 +32,10 @@ _END_OF_ARCHIVE = b"PK\x05\x06"  # the last record, 22 bytes, of which the last 
 _LABEL = b"sha256:"
 
 
+class DamagedCheckpoint(UserError):
+    """The file is no checkpoint of this release, or not as it was written."""
+
+
 @dataclass(frozen=True)
 class TrainingState:
     """A training between two steps.
@@ -167,7 +171,7 @@ class Checkpoint:
 
     def _parsed(self, data: bytes) -> tuple[dict[str, Any], TrainingState]:
         if damage := damaged(data):
-            raise UserError(f"{self.path} {damage}; move it away or give another {_OPTION} folder.")
+            raise DamagedCheckpoint(f"{self.path} {damage}; move it away or give another {_OPTION} folder.")
         try:
             content = torch.load(io.BytesIO(data), weights_only=True)
             if content["format"] != CHECKPOINT_FORMAT:
@@ -186,7 +190,7 @@ class Checkpoint:
                 stretches=[Stretch(**s) for s in json.loads(content["stretches"])],
             )
         except Exception as error:  # torch.load raises almost anything on a damaged file
-            raise UserError(
+            raise DamagedCheckpoint(
                 f"{self.path} is no checkpoint of this release or was cut off ({type(error).__name__}); "
                 f"move it away or give another {_OPTION} folder."
             ) from None

@@ -23,28 +23,33 @@ from tests import handmade
 PROGRAM = r'''#!{python}
 """Stands for an interpreter that measures. Variables say what it does:
 
-FACTOR: what its times are multiplied with; LATER: the same for its later processes, or `crash` or `other code`.
+FACTOR: what its times are multiplied with; LATER: the same for its later processes, or `crash` or `other code`; OLD: it is of the first release with duels, which
+reads its input to the end and cannot take turns.
 """
 
 import json, os, sys, time
 
 if "resnet_bench.cli" in sys.argv:
     sys.exit("no training here")
-order = json.loads(sys.stdin.readline())
+old = "OLD" in os.environ
+order = json.loads(sys.stdin.read() if old else sys.stdin.readline())
+if old and "turns" in order:
+    sys.exit("turns is no key that I know")
+number, turns = order.get("process", 0), order.get("turns", False)
 with open(os.environ["STARTED"], "a") as file:
-    print(order["process"], os.environ["NAME"], order["rounds"], file=file)
-later = os.environ.get("LATER") if order["process"] >= 2 else None
+    print(number, os.environ["NAME"], order["rounds"], file=file)
+later = os.environ.get("LATER") if number >= 2 else None
 if later == "crash":
     sys.exit("first line\nno memory left")
 factor = float(os.environ.get("FACTOR", "1"))
 report = json.load(open({template!r}))
 if later == "other code":
     report["machine"]["code"]["sha256"] = "f" * 64
-drift = 1 + order["process"]  # of the machine: it hits both arms of a round alike
+drift = 1 + number  # of the machine: it hits both arms of a round alike
 for case, asked in zip(report["cases"], order["cases"]):
     case["info"] |= {{"architecture": asked["architecture"], "engine": asked["engine"]}}
     block = case["blocks"][0]
-    noise = 1 + 0.001 * ((order["process"] * 7 + len(os.environ["NAME"]) * 3) % 5)
+    noise = 1 + 0.001 * ((number * 7 + len(os.environ["NAME"]) * 3) % 5)
     seconds = {{k: v * factor * drift * noise for k, v in block["phases"].items()}}
     case["blocks"] = [
         block | {{"point": point, "round": r, "seconds": sum(seconds.values()), "phases": seconds}}
@@ -53,12 +58,15 @@ for case, asked in zip(report["cases"], order["cases"]):
     ]
 blocks = sum(len(case["blocks"]) for case in report["cases"])
 for done in range(1, blocks + 1):
-    if order["turns"]:
+    if turns:
         print(json.dumps({{"event": "turn"}}), flush=True)
         sys.stdin.readline()
         with open(os.environ["STARTED"] + "-turns", "a") as file:
-            print(order["process"], os.environ["NAME"], done, file=file)
+            print(number, os.environ["NAME"], done, file=file)
     print(json.dumps({{"event": "progress", "done": done, "total": blocks}}), flush=True)
+report["takes_turns"] = not old
+if old:
+    del report["takes_turns"]
 report["process"] = f"{{os.getpid():016x}}"
 report["cases"] = report["cases"][: len(order["cases"])]
 time.sleep(float(os.environ.get("SLEEP", "0")))

@@ -40,6 +40,14 @@ def test_processes_of_a_round_take_turns_block_by_block(duel, tmp_path):
     assert all(leaders[i] != leaders[i + 1] for first in range(0, 16, 4) for i in range(first, first + 3))
 
 
+def test_an_arm_that_cannot_take_turns_is_measured_all_the_same(duel, started, tmp_path):
+    """As an earlier version of the suite cannot: then processes run one after the other, and the plan says so."""
+    outcome = duel("a:", "b:env:OLD=1")
+    assert (outcome.failed, len(started())) == ({}, 2 + 8)
+    assert not (tmp_path / "started-turns").exists()
+    assert any("cannot take turns: processes run one after the other" in line for line in outcome.plan)
+
+
 def test_the_result_is_a_benchmark_file_of_each_arm_that_tells_how_they_pair(duel):
     outcome = duel("a:", "b:")
     assert list(outcome.files) == ["a", "b"]

@@ -16,6 +16,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(fast, "WORTH_RESTING", 1)
         patch.setattr(_products, "ONEDNN_ELEMENTS", 1)
         patch.setattr(_products, "ROW_MULTIPLE", 2)
-        fast.compiled_stages.cache_clear()
+        forget_compiled()
         folder = tmp_path_factory.mktemp("inductor")
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
         yield folder
+    forget_compiled()
+
+
+def forget_compiled() -> None:
+    """As in a process whose first engine comes now."""
     fast.compiled_stages.cache_clear()
+    fast._compiled_features.cache_clear()
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -284,8 +291,7 @@ def test_losses_of_200_steps_agree_with_reference_within_its_own_rounding() -> N
 
 @pytest.fixture
 def nothing_compiled() -> None:
-    """As in a process whose first engine comes now."""
-    fast.compiled_stages.cache_clear()
+    forget_compiled()
 
 
 @pytest.fixture(scope="module")
@@ -351,6 +357,30 @@ def test_engines_of_one_process_share_what_is_compiled_and_nothing_else() -> Non
     assert one.compile_seconds == other.compile_seconds == 0
     assert_identical(everything(one), state)
     assert not torch.equal(weights(other), weights(one))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_networks_that_differ_in_their_fc_layers_share_their_convolutions(order: int) -> None:
+    """Whichever of them compiled, each trains as it does alone."""
+    variants = [replace(SMALL, id=str(hidden), hidden=hidden) for hidden in ((), (20,), (20, 12))][::order]
+
+    def states() -> Iterator[dict[str, Tensor]]:
+        for variant in variants:
+            engine = fast.Engine(architectures.build(variant, CLASSES, seed=0), Recipe())
+            train(engine, batches(6))
+            yield everything(engine)
+
+    forget_compiled()
+    together = list(states())
+    assert fast._compiled_features.cache_info().misses == 1
+    alone = []
+    for variant in variants:
+        forget_compiled()
+        engine = fast.Engine(architectures.build(variant, CLASSES, seed=0), Recipe())
+        train(engine, batches(6))
+        alone.append(everything(engine))
+    for mine, its in zip(together, alone, strict=True):
+        assert_identical(mine, its)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,14 +14,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from resnet_bench import cli
 from resnet_bench.errors import UNFIT, UserError
 from resnet_bench.results import reading
-from resnet_bench.study import worker
+from resnet_bench.study import cluster, worker
 from resnet_bench.study.cluster import Cluster
 from resnet_bench.study.folder import StudyFolder
+from tests.study.conftest import digests
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,8 +35,13 @@ class DaskCluster:
         self.folder, self.file = folder, folder / "scheduler.json"
         self.processes: list[subprocess.Popen[bytes]] = []
         self.scheduler = self._start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-show")
-        wait_for(self.file.exists, "the scheduler's file")
-        self.address = json.loads(self.file.read_text())["address"]
+        try:
+            wait_for(lambda: self.file.exists() and self.file.stat().st_size, "the scheduler's file")
+            time.sleep(0.2)
+            self.address = json.loads(self.file.read_text())["address"]
+        except BaseException:
+            self.close()
+            raise
 
     def worker(self, name: str, *options: str, **variables: str) -> subprocess.Popen[bytes]:
         own = self.folder / name
@@ -86,7 +92,7 @@ def asked(images: Path) -> list[str]:
     """Two cells: two seeds of one network, on one thread."""
     return [
         "--dataset", f"folder:{images}", "--architectures", "conv5x5", "--engine", "reference", "--seeds", "0-1",
-        "--epochs", "3", "--pipeline", "vectorized", "--threads", "1", "--checkpoint-minutes", "0",
+        "--epochs", "60", "--pipeline", "vectorized", "--threads", "1", "--checkpoint-minutes", "0",
     ]  # fmt: skip
 
 
@@ -101,14 +107,6 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """{cell: digest of its last weights}."""
-    found = StudyFolder.open(folder)
-    return {
-        s.cell.name: s.result.weights_sha256 for s in found.states() if s.result is not None and s.state == "finished"
-    }
-
-
 @pytest.fixture
 def local(asked: list[str], tmp_path: Path) -> dict[str, str]:
     """The digests of the same study on this machine."""
@@ -118,36 +116,53 @@ def local(asked: list[str], tmp_path: Path) -> dict[str, str]:
     return digests(folder)
 
 
+def trainings(of: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The trainings that a worker runs."""
+    found = []
+    for process in psutil.Process(of.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "resnet_bench.cli" in process.cmdline():
+                found.append(process)
+    return found
+
+
 def test_a_killed_worker_and_a_killed_scheduler_change_no_bit(
     dask: DaskCluster, asked: list[str], local: dict[str, str], tmp_path: Path
 ) -> None:
     """A worker is killed in the middle of a cell, then the scheduler; the same command finishes the study."""
     folder = tmp_path / "study"
-    first, _ = dask.worker("one"), dask.worker("two")
+    first, second = dask.worker("one"), dask.worker("two")
     running = study(*asked, "--cluster", dask.address, "--output", str(folder))
-    began = re.compile(r"epoch +1/")
+    began = re.compile(r"epoch +2/")
     logs = [folder / "logs" / f"conv5x5-reference-{seed}.log" for seed in (0, 1)]
-    wait_for(lambda: any(log.exists() and began.search(log.read_text()) for log in logs), "the first epoch")
+    wait_for(lambda: all(log.exists() and began.search(log.read_text()) for log in logs), "the second epochs")
+    assert [len(trainings(w)) for w in (first, second)] == [1, 1]  # one cell each
+    (orphan,) = trainings(first)
     kill(first)
-    wait_for(lambda: sum(log.exists() and began.search(log.read_text()) is not None for log in logs) == 2, "both")
+    psutil.wait_procs([orphan], timeout=60)
+    assert not orphan.is_running()  # it has saved its checkpoint, and ended with its worker
+    time.sleep(3)  # the scheduler sees that the worker is gone, and the study that the cell is
     kill(dask.scheduler)
     status, out, err = finished(running)
-    if status:  # unless both cells were finished before
-        assert status == 2
-        assert f"The scheduler at {dask.address} is gone; finished cells are kept." in err
-        assert "Traceback" not in err
-    again = DaskCluster(Path(shutil.copytree(dask.folder, tmp_path / "again", ignore=lambda *_: ["scheduler.json"])))
+    assert status == 2, out + err
+    assert "lost its worker" in out
+    assert f"The scheduler at {dask.address} is gone; finished cells are kept." in err
+    assert len(err.strip().splitlines()) == 1
+    wait_for(lambda: not trainings(second), "the other training to end")
+    (tmp_path / "again").mkdir()
+    again = DaskCluster(tmp_path / "again")
     try:
         again.worker("three")
-        status, out, err = finished(study("--output", str(folder), "--cluster", again.address))
+        status, out, err = finished(study("--output", str(folder), "--cluster", str(again.file)))
         assert status == 0, out + err
     finally:
         again.close()
     assert digests(folder) == local
+    assert "going on from the checkpoint" in logs[0].read_text() + logs[1].read_text()
 
 
 def test_a_worker_that_does_not_share_the_folder_sends_the_result(
-    dask: DaskCluster, asked: list[str], local: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dask: DaskCluster, asked: list[str], local: dict[str, str], tmp_path: Path
 ) -> None:
     """Dask's settings for its workers do not reach the training, and are written down."""
     (tmp_path / "site").mkdir()
@@ -167,7 +182,7 @@ def test_a_worker_that_does_not_share_the_folder_sends_the_result(
     found = StudyFolder.open(folder)
     (notes, _) = (found.notes(cell) for cell in found.plan.cells)
     assert any("without Dask's MALLOC_TRIM_THRESHOLD_=65536" in note for note in notes)
-    assert "epoch  1/3" in (folder / "logs" / "conv5x5-reference-0.log").read_text()
+    assert "epoch  1/60" in (folder / "logs" / "conv5x5-reference-0.log").read_text()
     assert not list((dask.folder / "apart").rglob("checkpoint.pt"))  # nothing stays on the worker
     result = reading.read(folder / "results" / "conv5x5-reference-0.json").results[0]
     assert result.threads == 1
@@ -184,16 +199,25 @@ def test_a_training_that_finds_other_images_ends_with_a_status_of_its_own(
     assert not (tmp_path / "run").exists()
 
 
-def test_without_a_scheduler(asked: list[str], tmp_path: Path) -> None:
-    status, _, err = finished(study(*asked, "--cluster", "tcp://127.0.0.1:1", "--output", str(tmp_path / "study")))
+def test_without_a_scheduler(
+    run: Callable[..., tuple[int, str, str]], options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    status, _, err = run("study", *options, "--cluster", "tcp://127.0.0.1:1")
     assert status == 2
     assert "No scheduler answers at tcp://127.0.0.1:1" in err
-    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "study").exists()
 
 
-def test_jobs_are_of_this_machine(asked: list[str], tmp_path: Path) -> None:
-    status, _, err = finished(study(*asked, "--cluster", "tcp://127.0.0.1:1", "--jobs", "2", "--output", str(tmp_path)))
+def test_a_scheduler_file_that_never_comes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cluster, "FILE_SECONDS", 0.1)
+    with pytest.raises(UserError, match=r"No scheduler answers at .*dask.json \(No such file or directory\)"):
+        cluster.Workers(str(tmp_path / "dask.json"), print)
+
+
+def test_jobs_are_of_this_machine(run: Callable[..., tuple[int, str, str]], options: list[str]) -> None:
+    status, _, err = run("study", *options, "--cluster", "tcp://127.0.0.1:1", "--jobs", "2")
     assert status == 2
     assert "--jobs is for this machine" in err
 
@@ -214,7 +238,7 @@ class Future:
     def __init__(self) -> None:
         self.status, self.value, self.cancelled = "pending", {}, False
 
-    def result(self) -> dict[str, Any]:
+    def result(self, timeout: float) -> dict[str, Any]:
         return self.value
 
     def cancel(self) -> None:
@@ -236,9 +260,10 @@ class Workers:
             for name, n in cells.items()
         }
         self.client, self.submitted, self.said = self, [], []
+        self.present, self.left_out = set(cells), {}
 
     def fit(self, codes: object) -> dict[str, worker.About]:
-        return dict(self.abouts)
+        return {name: about for name, about in self.abouts.items() if name in self.present - set(self.left_out)}
 
     def submit(self, function: object, order: dict[str, Any], *, workers: list[str], **_: object) -> Future:
         future = Future()
@@ -247,7 +272,7 @@ class Workers:
 
     def leave_out(self, name: str, reason: str) -> None:
         self.said.append(f"{name}: {reason}")
-        del self.abouts[name]
+        self.left_out[name] = reason.rstrip(".")
 
 
 @pytest.fixture
@@ -296,7 +321,7 @@ def test_a_lost_worker_gives_its_cell_back(place: Callable[..., Cluster]) -> Non
     there = place(a=1)
     cell = there.study.plan.cells[0]
     there.start(cell)
-    there.workers.abouts.clear()
+    there.workers.present = set()
     (ended,) = there.ended(0)
     assert (ended.cell, ended.status, ended.by_others) == (cell, None, True)
     assert there.workers.submitted[0][2].cancelled
@@ -308,3 +333,57 @@ def test_a_lost_scheduler_is_told_with_the_command_that_goes_on(place: Callable[
     there.workers.running = False
     with pytest.raises(UserError, match=r"The scheduler at tcp://somewhere is gone; .*--cluster tcp://somewhere"):
         there.ended(1)
+
+
+def test_other_cells_of_an_unfit_worker_go_on(place: Callable[..., Cluster]) -> None:
+    """It lacked what one cell needs."""
+    there = place(a=2)
+    one, two = there.study.plan.cells
+    there.start(one)
+    there.start(two)
+    there.workers.submitted[0][2].end(UNFIT, "failed: no compiler.")
+    assert there.ended(0.5) == []
+    assert not there.workers.submitted[1][2].cancelled
+    there.workers.submitted[1][2].status = "error"
+    there.workers.submitted[1][2].result = raising(OSError("gone"))
+    assert [e.cell for e in there.ended(0.5)] == [two]
+    with pytest.raises(UserError, match="No worker at tcp://somewhere can train the study's cells: no compiler."):
+        assert there.free
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def raise_it(timeout: float) -> Any:
+        raise error
+
+    return raise_it
+
+
+class Client:
+    """Stands for Dask's."""
+
+    status = "running"
+
+    def __init__(self, **codes: str) -> None:
+        self.codes = codes
+
+    def nthreads(self) -> dict[str, int]:
+        return dict.fromkeys(self.codes, 2)
+
+    def run(self, function: object, workers: list[str], on_error: str) -> dict[str, Any]:
+        made = {w: {"host": "h", "threads": 2, "cells": 1, "code": self.codes[w]} for w in workers}
+        return {w: ModuleNotFoundError("No module named 'resnet_bench'") if a["code"] == "none" else a for w, a in made.items()}
+
+
+def test_workers_with_other_code_or_none_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they were asked for something else before."""
+    monkeypatch.setattr("distributed.Client", lambda *_, **__: Client(a="mine", b="other", c="none"))
+    said: list[str] = []
+    workers = cluster.Workers("tcp://somewhere", said.append)
+    assert set(workers.fit(None)) == {"a", "b"}
+    assert set(workers.fit(frozenset(["mine"]))) == {"a"}
+    assert set(workers.fit(frozenset(["mine"]))) == {"a"}
+    assert [line.split(" (")[0] for line in said] == [
+        "Worker c is left out: this version of resnet_bench does not run there",
+        "Worker b is left out: it has other code of this suite; install this version, or --allow-other-code.",
+    ]
+    assert cluster.threads(workers) == 2
