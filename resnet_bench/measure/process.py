@@ -45,6 +45,10 @@ PIECES = 12
 """Pieces of a whole epoch, where sampled blocks are measured between them. Each is short against the minutes in which a
 machine drifts."""
 
+LEAST_PIECE_STEPS = 250
+"""Steps of a piece, at least. After a sampled block each page of memory that the whole epoch writes is copied once, where
+the block's loader forked its workers: a part of a short piece's time, and of no whole epoch's."""
+
 
 class Case(Model):
     """What is measured: a network with an engine in one mode."""
@@ -248,24 +252,27 @@ def _both(
     In the pipeline `loader`, workers go on while a sampled block is measured, so up to four batches of the next piece
     are prepared before it is timed.
     """
-    pieces = [min(PIECES, full.training.steps_per_epoch) for full, _, _ in pairs]
-    total, done = epochs * sum(pieces), 0
+    pieces = [max(1, min(PIECES, full.training.steps_per_epoch // LEAST_PIECE_STEPS)) for full, _, _ in pairs]
+    # so many sampled blocks after each piece, the last one too, that each point has its turn
+    blocks = [-(-max(PIECES, len(places)) // n) for n, (_, _, places) in zip(pieces, pairs, strict=True)]
+    total, done = epochs * sum(n * b for n, b in zip(pieces, blocks, strict=True)), 0
     for epoch in range(epochs):
         for i in draw.sample(range(len(pairs)), len(pairs)):
             full, sampled, places = pairs[i]
 
-            def block(sampled: EpochTimer = sampled, places: Sequence[Place] = places) -> None:
+            def between(
+                sampled: EpochTimer = sampled, places: Sequence[Place] = places, count: int = blocks[i]
+            ) -> None:
                 nonlocal done
-                point, round_ = len(sampled.blocks) % len(places), len(sampled.blocks) // len(places)
-                _go_to(sampled, places[point])
-                sampled.measure(round_, point)
-                done += 1
-                send({"event": "progress", "done": done, "total": total})
+                for _ in range(count):
+                    point, round_ = len(sampled.blocks) % len(places), len(sampled.blocks) // len(places)
+                    _go_to(sampled, places[point])
+                    sampled.measure(round_, point)
+                    done += 1
+                    send({"event": "progress", "done": done, "total": total})
 
-            full.measure(epoch, pieces=pieces[i], between=block)
-            while len(sampled.blocks) < len(places):  # an epoch of few steps has few pieces
-                block()
-            block()
+            full.measure(epoch, pieces=pieces[i], between=between)
+            between()
 
 
 def _case_report(timer: EpochTimer) -> CaseReport:

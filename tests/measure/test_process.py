@@ -143,12 +143,12 @@ def test_full_times_whole_epochs_in_turn(prepared):
 
 
 def test_both_times_sampled_blocks_in_the_course_of_whole_epochs(prepared):
-    """10 pieces of an epoch of 10 steps, with a block after each, at the points in turn."""
+    """12 blocks after the only piece of an epoch of 10 steps, at the points in turn."""
     report, sent = run(order(prepared, ["full", "sampled"], networks=("fc1",)))
     full, sampled = report.cases
     assert [b.steps for b in full.blocks] == [10]
-    assert [(b.point, b.round) for b in sampled.blocks] == [(i % 3, i // 3) for i in range(10)]
-    assert (sent[-1]["done"], sent[-1]["total"]) == (10, 10)
+    assert [(b.point, b.round) for b in sampled.blocks] == [(i % 3, i // 3) for i in range(12)]
+    assert (sent[-1]["done"], sent[-1]["total"]) == (12, 12)
 
 
 # Real processes -----------------------------------------------------------------------------------------------------
