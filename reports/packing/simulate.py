@@ -1,4 +1,4 @@
-"""How much sooner a study of 25 trainings ends with `--jobs auto`, on 2, 16 and 64 cores, from a measured packing table.
+"""How much sooner 25 trainings end with `--jobs auto`, on 2, 16 and 64 cores, from a measured packing table.
 
     python simulate.py packing.json
 

@@ -46,8 +46,8 @@ PIECES = 12
 machine drifts."""
 
 LEAST_PIECE_STEPS = 250
-"""Steps of a piece, at least. After a sampled block each page of memory that the whole epoch writes is copied once, where
-the block's loader forked its workers: a part of a short piece's time, and of no whole epoch's."""
+"""Steps of a piece, at least. Where a sampled block's loader has forked its workers, each page of memory that the whole
+epoch then writes is copied once. Of a short piece that would be a part of the time, and it is none of an epoch's."""
 
 
 class Case(Model):

@@ -12,6 +12,7 @@ import json
 import logging
 import secrets
 import time
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from resnet_bench.study.cells import Cell
 from resnet_bench.study.folder import StudyFolder
 from resnet_bench.study.running import Ended, Say, command
 from resnet_bench.study.training_process import PATIENCE, RESULT
+from resnet_bench.study.worker import About, Order, Outcome, about, train
 
 CONNECT_SECONDS = 20
 
@@ -60,7 +62,7 @@ class Workers:
         for name in ("distributed", "distributed.client", "distributed.core", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what they would tell is told in sentences here
         self.address, self._say = address, say
-        self._known: dict[str, Any] = {}
+        self._known: dict[str, About] = {}
         self.present: set[str] = set()
         self.left_out: dict[str, str] = {}
         try:
@@ -70,7 +72,8 @@ class Workers:
             )  # fmt: skip
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(
-                f"No scheduler answers at {address} ({_first_line(error)}); start one with dask scheduler, or correct --cluster."
+                f"No scheduler answers at {address} ({_first_line(error)}); start one with dask scheduler, or correct "
+                "--cluster."
             ) from None
 
     def close(self) -> None:
@@ -78,7 +81,7 @@ class Workers:
         with contextlib.suppress(Exception):  # the scheduler may be gone
             self.client.close(timeout=5)
 
-    def fit(self, codes: frozenset[str] | None) -> dict[str, Any]:
+    def fit(self, codes: frozenset[str] | None) -> dict[str, About]:
         """{address: what it is} of the workers that can train.
 
         Args:
@@ -87,8 +90,6 @@ class Workers:
         Raises:
             UserError: the scheduler is gone.
         """
-        from resnet_bench.study.worker import About, about
-
         if not self.running:
             raise self.gone()
         try:
@@ -156,7 +157,7 @@ def threads(workers: Workers) -> int:
         raise UserError(
             f"The cluster at {workers.address} has no worker yet that tells how many threads it has; give --threads."
         )
-    return min(max(1, about.threads // about.cells) for about in found.values())
+    return min(max(1, each.threads // each.cells) for each in found.values())
 
 
 @dataclass
@@ -179,7 +180,7 @@ class Cluster:
 
     @property
     def jobs(self) -> int:
-        return max(1, sum(about.cells for about in self._fit().values()))
+        return max(1, sum(each.cells for each in self._fit().values()))
 
     @property
     def free(self) -> int:
@@ -194,8 +195,6 @@ class Cluster:
         return max(0, sum(places.values()) - len(self._homeless))
 
     def start(self, cell: Cell) -> None:
-        from resnet_bench.study import worker
-
         places, fit = self._places(), self._fit()
         if not any(places.values()):
             self._homeless.append(cell)
@@ -205,7 +204,7 @@ class Cluster:
         folder, holder = self.study.checkpoint(cell).resolve(), self.study.path.resolve() / locks.HOLDER_FILE
         make_folder(folder, "--output")
         make_folder(self.study.log(cell).parent, "--output")
-        order = worker.Order(
+        order = Order(
             arguments=(
                 *cell.arguments(self.study.dataset, self.study.plan),
                 "--images-sha256",
@@ -215,10 +214,10 @@ class Cluster:
             log=str(self.study.log(cell).resolve()),
             holder=(str(holder), holder.read_text(encoding="utf-8") if holder.exists() else ""),
             checkpoint_minutes=self.checkpoint_minutes,
-            jobs=sum(about.cells for about in fit.values() if about.host == host),
+            jobs=sum(each.cells for each in fit.values() if each.host == host),
         )
         future = self.workers.client.submit(
-            worker.train, order.model_dump(mode="json"), workers=[chosen], allow_other_workers=False, pure=False,
+            train, order.model_dump(mode="json"), workers=[chosen], allow_other_workers=False, pure=False,
             retries=0, key=f"{cell.name}-{secrets.token_hex(4)}",
         )  # fmt: skip
         self._tasks[cell] = _Task(future, chosen)
@@ -250,7 +249,7 @@ class Cluster:
             time.sleep(POLL_SECONDS)
         return found
 
-    def _fit(self) -> dict[str, Any]:
+    def _fit(self) -> dict[str, About]:
         try:
             return self.workers.fit(self._codes)
         except UserError:
@@ -258,22 +257,18 @@ class Cluster:
 
     def _gone(self) -> UserError:
         return UserError(
-            f"{self.workers.gone()}; finished cells are kept. Start a scheduler and go on with: "
+            f"The scheduler at {self.workers.address} is gone; finished cells are kept. Start one and go on with: "
             f"{command(self.study.path)} --cluster {self.workers.address}"
         )
 
     def _places(self) -> dict[str, int]:
         """{worker: how many more cells it can train}."""
         taken = [task.worker for task in self._tasks.values()]
-        return {w: max(0, about.cells - taken.count(w)) for w, about in self._fit().items()}
+        return {w: max(0, each.cells - taken.count(w)) for w, each in self._fit().items()}
 
     def _outcome(self, cell: Cell) -> Ended | None:
         """How a cell ended; None where it runs, or is to be trained elsewhere."""
-        from concurrent.futures import CancelledError
-
         from distributed import KilledWorker
-
-        from resnet_bench.study.worker import Outcome
 
         task = self._tasks[cell]
         status = task.future.status
@@ -285,10 +280,12 @@ class Cluster:
         except (OSError, TimeoutError, CancelledError, KilledWorker):  # the worker or the scheduler is gone
             return Ended(cell, None, f"lost its worker {task.worker}")
         except Exception as error:  # the worker's own, or an answer of another version of this package
-            return self._elsewhere(cell, task, f"it cannot train ({_first_line(error)})")
+            self._elsewhere(cell, task, f"it cannot train ({_first_line(error)})")
+            return None
         shared = outcome.log is None
         if outcome.status == UNFIT or (not shared and "No space left" in outcome.reason):
-            return self._elsewhere(cell, task, outcome.reason.removeprefix("failed: "))
+            self._elsewhere(cell, task, outcome.reason.removeprefix("failed: "))
+            return None
         if outcome.result is not None:
             with atomic_write(self.study.checkpoint(cell) / RESULT) as file:
                 file.write(outcome.result)

@@ -14,15 +14,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
-
-import dask
-from distributed import Worker, get_worker
+from typing import TYPE_CHECKING, Any
 
 from resnet_bench import identity
 from resnet_bench.files import make_folder
 from resnet_bench.schema import Count, Model
 from resnet_bench.study.training_process import PATIENCE, RESULT, TrainingProcess
+
+if TYPE_CHECKING:
+    from distributed import Worker
 
 CELLS_RESOURCE = "cells"
 """The worker resource that says how many cells a worker trains side by side: `dask worker --resources cells=4`."""
@@ -101,6 +101,8 @@ def train(order: dict[str, Any]) -> dict[str, Any]:
     The training ends, and saves what it has where the study's folder is shared, when nobody waits for the result any
     more: the task was cancelled, or the process that runs the study is gone. It ends with the worker, too.
     """
+    from distributed import get_worker
+
     asked, worker = Order.model_validate(order), get_worker()
     key = worker.get_current_task()
     with ExitStack() as stack:
@@ -139,6 +141,8 @@ def environment() -> tuple[dict[str, str], list[str]]:
     Dask gives workers one thread in each library and has glibc return memory early. Either would change times, and the
     first the bits of the results too, for the number of threads is a part of a cell.
     """
+    import dask
+
     dasks = {k: str(v) for k, v in dask.config.get("distributed.nanny.pre-spawn-environ", {}).items()}
     removed = [name for name, value in sorted(dasks.items()) if os.environ.get(name) == value]
     return {k: v for k, v in os.environ.items() if k not in removed}, [f"{k}={dasks[k]}" for k in removed]

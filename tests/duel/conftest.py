@@ -23,8 +23,8 @@ from tests import handmade
 PROGRAM = r'''#!{python}
 """Stands for an interpreter that measures. Variables say what it does:
 
-FACTOR: what its times are multiplied with; LATER: the same for its later processes, or `crash` or `other code`; OLD: it is of the first release with duels, which
-reads its input to the end and cannot take turns.
+FACTOR: what its times are multiplied with; LATER: the same for its later processes, or `crash` or `other code`; OLD:
+it is of the first release with duels, which reads its input to the end and cannot take turns.
 """
 
 import json, os, sys, time
