@@ -30,9 +30,9 @@ SPREAD_MARKS = {
 
 
 def epoch_times(group: Group) -> Table | None:
-    """The time of an epoch early, late and in the mean over the training; None where no blocks were sampled over it."""
+    """The time of an epoch early, late and in the mean over the training; None where no blocks were sampled."""
     found = [(s, course, t) for s in group.series if (course := s.course("epoch")) and (t := s.epoch_time())]
-    if not any(course.early for _, course, _ in found):
+    if all(time.source == "full" for _, _, time in found):
         return None
     divisor, unit = minutes_or_seconds([t.seconds for _, _, t in found])
     columns = ["Network", *_setting_head(group), f"Early ({unit})", f"Late ({unit})", f"Mean ({unit})"]

@@ -280,7 +280,7 @@ def test_csv_has_a_blank_line_between_tables(tmp_path: Path, capsys: pytest.Capt
         cli.main(["report", str(path), "--format", "csv"])
     parts = capsys.readouterr().out.split("\n\n")
     first, *_ = zip(*(list(csv.reader(part.splitlines())) for part in parts), strict=False)
-    titles = ["Table 1", "Table 2", "Summary", "Speed of a step, data included"]
+    titles = ["Table 1", "Table 2", "Summary", "Epoch time over the training", "Speed of a step, data included"]
     assert [title for title, _ in first] == titles
     assert all("folder:" in caption or "cifar" in caption for _, caption in first[2:])  # which data, on which machine
     bodies = [list(csv.reader(part.splitlines()))[1:] for part in parts]
