@@ -17,7 +17,7 @@ from resnet_bench.measure.points import SHORT_TRAINING_STEPS
 
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
-        "engine": "fast", "epochs": 1, "train_images": 400, "test_images": 500, "time_limit": 60.0,
+        "engine": "fast", "epochs": 1, "train_images": 320, "test_images": 500, "time_limit": 60.0,
         "processes": 3, "states": "aged", "overhead_rounds": 0,
     },
     "standard": {

@@ -111,7 +111,7 @@ CHANGES = (
     (["--seeds", "0-2"], "seeds 2, which resnet-bench study add would add"),
     (["--engine", "fast"], "engines fast"),
     (["--vary", "lr=1,2"], "--vary lr=1.0,2.0 instead of nothing"),
-    (["--profile", "quick"], "train_images 400 instead of None"),
+    (["--profile", "quick"], "train_images 320 instead of None"),
 )
 
 
