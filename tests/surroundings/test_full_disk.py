@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -57,8 +56,8 @@ def test_the_journal_of_a_session(image_folder, tmp_path) -> None:
 @pytest.mark.parametrize("format_", ["--html", "--figures"])
 def test_a_report(tmp_path, format_) -> None:
     """What was there before stays whole."""
-    source, disk = tmp_path / "run.json", tmp_path / "disk"
-    source.write_text(json.dumps(handmade.accuracy("fc1")))
+    entries = [make(n) for n in ("baseline", "fc1") for make in (handmade.parameters, handmade.epoch_time)]
+    disk, source = tmp_path / "disk", handmade.save(tmp_path / "run.json", entries)
     target = disk / ("page.html" if format_ == "--html" else "figures")
     before = f"echo old > {disk}/page.html"
     done = on_small_disk(disk, "8k", [*CLI, "report", str(source), format_, str(target)], before)
