@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,7 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: Path, machine: Mapping[str, Any], settings: Mapping[str, Any], say: Callable[[str], None]
+        self, folder: Path, machine: dict[str, Any], settings: dict[str, Any], say: Callable[[str], None]
     ) -> None:
         """Take a folder, which is made where need be.
 
@@ -42,9 +40,8 @@ class Checkpoints:
             settings: data, recipe and options that decide the bits, ready for JSON.
             say: called with a sentence where a training goes on, or cannot.
         """
-        content = json.dumps([identity.key(dict(machine)), settings], sort_keys=True)
         self.folder, self._say = folder, say
-        self._key = hashlib.sha256(content.encode()).hexdigest()[:12]
+        self._key = identity.digest({"machine": identity.key(machine), "settings": settings})
         self._used: list[Path] = []
 
     def training(self, case: Case, build: Build) -> Training:

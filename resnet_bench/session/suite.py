@@ -36,9 +36,6 @@ from resnet_bench.training.training import Training, set_deterministic
 
 _T = TypeVar("_T")
 
-TRAINING_OPTIONS = ("pipeline", "seed", "workers", "threads")
-"""Options of a session that `Training` takes as they are."""
-
 
 def _or_error(measure: Callable[[], _T]) -> _T | BaseException:
     """The result of `measure`, or the exception that it raised.
@@ -107,17 +104,20 @@ class Suite:
         """Results as soon as they are measured, on disk. The file is made when the journal is first asked for."""
         return Journal(self.journal_folder, {"resnet_bench": self.machine_info})
 
+    @property
+    def _training_settings(self) -> dict[str, Any]:
+        """The options that `Training` and the orders of measuring processes take as they are."""
+        return {name: self.values[name] for name in ("pipeline", "seed", "workers", "threads")}
+
     @cached_property
     def checkpoints(self) -> Checkpoints:
         """The checkpoints of this session's trainings."""
-        settings = {name: self.values[name] for name in TRAINING_OPTIONS}
-        settings |= {"dataset": self.dataset.sha256, "recipe": self.recipe.as_dict()}
+        settings = self._training_settings | {"dataset": self.dataset.sha256, "recipe": self.recipe.as_dict()}
         return Checkpoints(self.journal_folder.with_name("checkpoints"), self.machine_info, settings, self.say)
 
     def training(self, case: Case, checkpoint: Path | None = None) -> Training:
         """A training of the case's network by its engine, with checkpoints in a folder if one is given."""
-        settings = {name: self.values[name] for name in TRAINING_OPTIONS}
-        architecture = architectures.get(case.architecture)
+        architecture, settings = architectures.get(case.architecture), self._training_settings
         return Training(architecture, self.dataset, self.recipe, engine=case.engine, checkpoint=checkpoint, **settings)
 
     def calibrate(self, when: str) -> None:
@@ -200,7 +200,6 @@ class Suite:
     def _order(self, names: Iterable[Case]) -> Order:
         """What each process measures; prepares the states of the points."""
         v = self.values
-        settings = {key: v[key] for key in ("seed", "pipeline", "workers", "threads")}
         return Order(
             dataset=Data(
                 name=self.dataset.name if v["dataset"] == "auto" else v["dataset"],
@@ -211,7 +210,7 @@ class Suite:
             cases=tuple(process.Case(**case._asdict()) for case in names),
             places=self._places({case.architecture for case in names}) if "sampled" in self.settings.modes else {},
             epochs=self.settings.plan.epochs,
-            **settings,
+            **self._training_settings,
         )  # fmt: skip
 
     def _places(self, networks: Collection[str]) -> dict[str, tuple[Place, ...]]:

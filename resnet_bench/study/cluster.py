@@ -108,8 +108,8 @@ class Workers:
             except Exception as error:  # whatever another version of this package, or none, has to say
                 self.leave_out(worker, f"this version of resnet_bench does not run there ({_first_line(error)})")
         for worker in present:
-            about_it = self._known.get(worker)
-            if codes is not None and about_it and about_it.code not in codes and worker not in self.left_out:
+            known = self._known.get(worker)
+            if codes is not None and known and known.code not in codes and worker not in self.left_out:
                 self.leave_out(worker, "it has other code of this suite; install this version, or --allow-other-code")
         self.present = set(present)
         return {w: self._known[w] for w in present if w in self._known and w not in self.left_out}
@@ -184,7 +184,7 @@ class Cluster:
 
     @property
     def free(self) -> int:
-        places = self._places()
+        places = self._places(self._fit())
         if not places and not self._tasks:
             if self.workers.present:  # and all are left out
                 reasons = "; ".join(dict.fromkeys(self.workers.left_out[w] for w in sorted(self.workers.present)))
@@ -195,7 +195,8 @@ class Cluster:
         return max(0, sum(places.values()) - len(self._homeless))
 
     def start(self, cell: Cell) -> None:
-        places, fit = self._places(), self._fit()
+        fit = self._fit()
+        places = self._places(fit)
         if not any(places.values()):
             self._homeless.append(cell)
             return
@@ -230,7 +231,7 @@ class Cluster:
             homeless, self._homeless = self._homeless, []
             for cell in homeless:
                 self.start(cell)
-            found = [e for cell in list(self._tasks) if (e := self._outcome(cell))]
+            found = self._outcomes()
             if any(ended.status is None for ended in found) and not self.workers.running:
                 raise self._gone()
             if found or time.monotonic() >= until:
@@ -239,7 +240,7 @@ class Cluster:
 
     def stop(self) -> list[Ended]:
         """Cancel all tasks; their workers see that, and have the trainings save and end."""
-        found = [e for cell in list(self._tasks) if (e := self._outcome(cell))] if self.workers.running else []
+        found = self._outcomes() if self.workers.running else []
         cells = list(self._tasks)
         if self.workers.running:  # else the trainings end with their workers
             with contextlib.suppress(Exception):
@@ -261,10 +262,14 @@ class Cluster:
             f"{command(self.study.path)} --cluster {self.workers.address}"
         )
 
-    def _places(self) -> dict[str, int]:
+    def _places(self, fit: dict[str, About]) -> dict[str, int]:
         """{worker: how many more cells it can train}."""
         taken = [task.worker for task in self._tasks.values()]
-        return {w: max(0, each.cells - taken.count(w)) for w, each in self._fit().items()}
+        return {w: max(0, each.cells - taken.count(w)) for w, each in fit.items()}
+
+    def _outcomes(self) -> list[Ended]:
+        """The cells that ended since the last call."""
+        return [ended for cell in list(self._tasks) if (ended := self._outcome(cell))]
 
     def _outcome(self, cell: Cell) -> Ended | None:
         """How a cell ended; None where it runs, or is to be trained elsewhere."""

@@ -21,7 +21,6 @@ from tqdm import tqdm
 from resnet_bench import architectures, locks
 from resnet_bench.architectures import parameter_count
 from resnet_bench.errors import UserError
-from resnet_bench.files import make_folder
 from resnet_bench.schema import AccuracyResult
 from resnet_bench.signals import INTERRUPTED, TERMINATED
 from resnet_bench.study import packing
@@ -95,8 +94,6 @@ class Local:
 
     def start(self, cell: Cell) -> None:
         log, folder = self.study.log(cell), self.study.checkpoint(cell)
-        make_folder(log.parent, "--output")
-        make_folder(folder, "--output")
         cores = self._free.pop(0)
         arguments, variables = cell.arguments(self.study.dataset, self.study.plan), packing.environment(self.jobs)
         with packing.on_cores(cores):

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from resnet_bench import identity
+from resnet_bench.files import make_folder
 from resnet_bench.signals import INTERRUPTED, TERMINATED
 
 RESULT = "result.json"
@@ -36,14 +37,16 @@ class TrainingProcess:
 
         Args:
             arguments: of `resnet-bench train`: what to train.
-            folder: where its checkpoint and its result are kept; it exists.
-            log: what it prints is appended to this file.
+            folder: where its checkpoint and its result are kept; made where need be.
+            log: what it prints is appended to this file, whose folder is made where need be.
             checkpoint_minutes: as `resnet-bench train` takes it.
             variables: the environment.
         """
         command = [sys.executable, "-m", "resnet_bench.cli", "train", *arguments]
         command += ["--checkpoint", str(folder.resolve()), "--output", str((folder / RESULT).resolve())]
         command += ["--checkpoint-minutes", str(checkpoint_minutes), "--end-with-input"]
+        for needed in (folder, log.parent):
+            make_folder(needed, "--output")
         self._log = log
         with open(log, "ab") as file:
             self._offset = file.tell()

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_bench import identity
-from resnet_bench.files import make_folder
 from resnet_bench.schema import Count, Model
 from resnet_bench.study.training_process import PATIENCE, RESULT, TrainingProcess
 
@@ -109,8 +108,6 @@ def train(order: dict[str, Any]) -> dict[str, Any]:
         shared = _shared(asked)
         folder = Path(asked.checkpoint) if shared else stack.enter_context(_own_folder(worker.local_directory))
         log = Path(asked.log) if shared else folder / "log"
-        make_folder(folder, "--output")
-        make_folder(log.parent, "--output")
         variables, removed = environment()
         variables[identity.JOBS_VARIABLE] = str(asked.jobs)
         process = TrainingProcess(asked.arguments, folder, log, asked.checkpoint_minutes, variables)
