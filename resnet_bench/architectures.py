@@ -1,18 +1,19 @@
-"""The five networks of the study and two control networks, each described by one frozen `Architecture`.
+"""The five networks of the study and a few beside them, each described by one frozen `Architecture`.
 
 The study prints no layer widths; the designs here are the reconstruction that `resnet-bench reconstruct` derives
-(see `resnet_bench.reconstruction`). A new architecture is one more entry in `ARCHITECTURES` or `CONTROLS`.
+(see `resnet_bench.reconstruction`). A new architecture is one more entry in one of the dicts below.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from resnet_bench import attention
 from resnet_bench.errors import UserError
 
 IMAGE_SIZE = 32  # pixels; every data set of the suite has 3×32×32 images
@@ -30,6 +31,7 @@ class Architecture:
         strides: stride of the first convolution of each basic block.
         kernel_size: kernel size (3 or 5) of the first convolution of each block; that of the second is always 3.
         hidden: widths of the FC layers before the last one.
+        attention: channel attention on the residual branch of each block, by its name in `resnet_bench.attention`.
         stem_width: output channels of the stem.
         stem_kernel_size: kernel size of the stem.
         stem_stride: stride of the stem.
@@ -42,6 +44,7 @@ class Architecture:
     strides: tuple[int, ...] = (1, 1, 2, 1)
     kernel_size: int = 3
     hidden: tuple[int, ...] = (1000,)
+    attention: str | None = None
 
     stem_width = 16
     stem_kernel_size = 7
@@ -68,6 +71,14 @@ class Architecture:
 
 BASELINE = Architecture("baseline", "Original(Baseline Residual Network)", "7×7 stem, 4 basic blocks, 2 FC layers")
 
+CONV5X5 = Architecture(
+    "conv5x5",
+    "#4 Variation(ResNet_with_5x5ConvolutionLayer_in_BasickBlock)",
+    "3×3 → 5×5 convolutions in the blocks",
+    strides=(2, 2, 2, 1),
+    kernel_size=5,
+)
+
 ARCHITECTURES: dict[str, Architecture] = {
     a.id: a
     for a in (
@@ -75,13 +86,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture("fc1", "#1 Variation(ResNet with 1 FC)", "last FC layer removed", hidden=()),
         Architecture("fc3", "#2 Variation(ResNet with 3 FC)", "one FC layer added", hidden=(2000, 600)),
         Architecture("blocks2", "#3 Variation (2 basic blocks)", "4 → 2 basic blocks", widths=(64, 64), strides=(1, 1)),
-        Architecture(
-            "conv5x5",
-            "#4 Variation(ResNet_with_5x5ConvolutionLayer_in_BasickBlock)",
-            "3×3 → 5×5 convolutions in the blocks",
-            strides=(2, 2, 2, 1),
-            kernel_size=5,
-        ),
+        CONV5X5,
     )
 }
 """The study's five networks, in its order."""
@@ -99,27 +104,46 @@ CONTROLS: dict[str, Architecture] = {
 }
 """Networks that are not the paper's, run on request to separate causes the paper's variants mix."""
 
+WITH_ATTENTION: dict[str, Architecture] = {
+    a.id: a
+    for a in (
+        replace(BASELINE, id="baseline-se", published_name="", change="squeeze-and-excitation added", attention="se"),
+        replace(
+            BASELINE, id="baseline-eca", published_name="", change="efficient channel attention added", attention="eca"
+        ),
+        replace(CONV5X5, id="conv5x5-se", published_name="", change="squeeze-and-excitation added", attention="se"),
+    )
+}
+"""Networks that answer a question that the study leaves to the future; run on request."""
+
+
+def every() -> dict[str, Architecture]:
+    """All networks by name: the study's five, the controls and those with attention."""
+    return {**ARCHITECTURES, **CONTROLS, **WITH_ATTENTION}
+
 
 def get(name: str) -> Architecture:
-    """The architecture or control called `name`.
+    """The network called `name`.
 
     Raises:
         UserError: there is none; the message lists the known ones.
     """
-    known = {**ARCHITECTURES, **CONTROLS}
+    known = every()
     if name not in known:
         raise UserError(f"There is no architecture {name!r}; choose one of {', '.join(known)}.")
     return known[name]
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions with batch norm, and a shortcut around them that is added to their output.
+    """Two convolutions with batch norm, channel attention if asked for, and a shortcut that is added to their output.
 
     The shortcut is the identity, or a 1×1 convolution with batch norm where the block changes the shape: the basic
     block of K. He et al., Deep Residual Learning for Image Recognition (2016), with option B for its shortcuts.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, kernel_size: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, kernel_size: int, attention_name: str | None = None
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
@@ -130,11 +154,14 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Sequential(
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
             )
+        self.attention: nn.Module = nn.Identity()
+        if attention_name is not None:
+            self.attention = attention.build(attention_name, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """[batch, in_channels, h, w] → [batch, out_channels, ⌈h/stride⌉, ⌈w/stride⌉]."""
         out = torch.relu(self.bn1(self.conv1(x)))
-        return torch.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        return torch.relu(self.attention(self.bn2(self.conv2(out))) + self.shortcut(x))
 
 
 class ResidualNetwork(nn.Module):
@@ -158,7 +185,10 @@ class ResidualNetwork(nn.Module):
         )
         inputs = (a.stem_width, *a.widths)
         self.blocks = nn.Sequential(
-            *(BasicBlock(i, o, s, a.kernel_size) for i, o, s in zip(inputs, a.widths, a.strides, strict=False))
+            *(
+                BasicBlock(i, o, s, a.kernel_size, a.attention)
+                for i, o, s in zip(inputs, a.widths, a.strides, strict=False)
+            )
         )
         layers: list[nn.Module] = []
         for i, o in a.fc_shapes(num_classes):
@@ -233,9 +263,16 @@ def convolutions(architecture: Architecture) -> Iterator[Convolution]:
 
 
 def multiply_accumulates(architecture: Architecture, num_classes: int = 100) -> int:
-    """Multiply-accumulate operations of one image's forward pass, in convolutions and FC layers."""
-    return sum(c.multiply_accumulates for c in convolutions(architecture)) + sum(
-        i * o for i, o in architecture.fc_shapes(num_classes)
+    """Multiply-accumulate operations of one image's forward pass, in convolutions, FC layers and attention."""
+    of_attention = 0
+    if architecture.attention is not None:
+        with torch.device("meta"):
+            blocks = [attention.build(architecture.attention, width) for width in architecture.widths]
+        of_attention = sum(block.multiply_accumulates for block in blocks)
+    return (
+        of_attention
+        + sum(c.multiply_accumulates for c in convolutions(architecture))
+        + sum(i * o for i, o in architecture.fc_shapes(num_classes))
     )
 
 

@@ -66,8 +66,8 @@ def reconstruct(output: Literal["text", "markdown", "json"]) -> None:
 def list_architectures(format_: Literal["text", "markdown", "json"]) -> None:
     """List the networks: exact and published parameter counts, multiply-accumulates, share of the FC layers.
 
-    Counts are of the real modules, for 100 classes. The two control networks are not the paper's; they separate
-    causes that the paper's variants mix, and run only on request.
+    Counts are of the real modules, for 100 classes. Networks that are not the paper's run only on request: two
+    controls separate causes that the paper's variants mix, and three have channel attention.
     """
     from resnet_bench.render import architecture_table
 

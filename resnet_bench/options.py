@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnet_bench.recipe import LOADER_WORKERS, Recipe
+from resnet_bench.schedules import SCHEDULES
 
 _PAPER = Recipe()
 
@@ -47,6 +48,13 @@ RUN_OPTIONS = (
     Option("test_images", int, None, "Test on this many images, stratified by class.  [default: all]"),
     Option("batch_size", int, _PAPER.batch_size, "Images in a batch."),
     Option("lr", float, _PAPER.lr, "Learning rate of Adam."),
+    Option(
+        "schedule", str, _PAPER.schedule,
+        f"How the learning rate changes from step to step, up to --lr: {', '.join(SCHEDULES)}.",
+    ),
+    Option(
+        "warmup_steps", int, _PAPER.warmup_steps, "Steps in which the rate first rises to where the schedule begins.",
+    ),
     Option("seed", int, 0, "Decides initial weights, order, augmentation and subsets."),
     Option("workers", int, LOADER_WORKERS, "Processes of the loader pipeline."),
     Option("threads", int, None, "Threads of an operation.  [default: torch's choice, one for each core]"),
@@ -60,5 +68,9 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def recipe(values: Mapping[str, Any]) -> Recipe:
-    """The recipe for the values of the options, by `Option.name`; `UserError` for numbers out of range."""
-    return Recipe(epochs=values["epochs"], batch_size=values["batch_size"], lr=values["lr"])
+    """The recipe for the values of the options, by `Option.name`; `UserError` for numbers out of range.
+
+    What lacks has the paper's value: plans of studies from before an option have none for it.
+    """
+    fields = ("epochs", "batch_size", "lr", "schedule", "warmup_steps")
+    return Recipe(**{name: values[name] for name in fields if name in values})

@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-SCHEMA_VERSION: Literal[3] = 3
-READABLE_VERSIONS = (1, 2, 3)
-Version = Literal[1, 2, 3]
+SCHEMA_VERSION: Literal[4] = 4
+READABLE_VERSIONS = (1, 2, 3, 4)
+Version = Literal[1, 2, 3, 4]
 
 Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 30 years; keeps sums and ratios of damaged values finite
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -28,6 +28,7 @@ ClassCount = Annotated[int, Field(ge=2, le=10**15)]
 Parameters = Annotated[float, Field(ge=0, le=1e15)]  # mean of counts
 Finite = Annotated[float, Field(ge=-1e300, le=1e300)]  # also finite when converted to milliseconds or per cent
 Loss = float
+LearningRate = Annotated[float, Field(ge=0)]
 
 
 class Model(BaseModel):
@@ -85,11 +86,14 @@ class EpochResult(Model):
     """One epoch: training, then evaluation on the whole test set. `train_loss` is the mean over the images."""
 
     epoch: Count
+    lr_start: LearningRate  # of its first step
+    lr_end: LearningRate  # of its last step
     train_seconds: Seconds
     eval_seconds: Seconds
     train_loss: Loss
     test_loss: Loss
     test_accuracy: Fraction
+    live_units: tuple[NonNegativeCount, ...] | None  # of each hidden FC layer, answering a test image; None: not told
     phases: PhaseSeconds
     stretches: tuple[NonNegativeCount, ...] | None  # numbers of the stretches that trained it; None: not told
 

@@ -135,7 +135,7 @@ def machine(**overrides: Any) -> dict[str, Any]:
 
 @functools.cache
 def _parameter_count(architecture: str, classes: int) -> int:
-    known = {**architectures.ARCHITECTURES, **architectures.CONTROLS}
+    known = architectures.every()
     if architecture not in known:
         return 1_000_000  # a network that only the sample knows
     return architectures.parameter_count(known[architecture], classes)

@@ -14,9 +14,9 @@ PACKAGE = Path(resnet_bench.__file__).parent
 
 STAGES = (
     ("errors", "wording", "output", "folders", "signals"),
-    ("files", "locks", "paper", "recipe", "options", "schema", "clock"),
+    ("files", "locks", "paper", "schedules", "recipe", "options", "schema", "clock"),
     ("intervals",),
-    ("architectures", "reconstruction"),
+    ("attention", "architectures", "reconstruction"),
     ("compiler", "child"),
     ("machine",),
     ("identity",),

@@ -8,6 +8,8 @@ wrongly: a unit counts as idle only if its activation would be 0 even with the l
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -80,3 +82,25 @@ class CoarseCopy:
         error += 1.01 * coarse_roundoff * coarse.abs() + of_sum * bias.abs()
         error += 2 * columns * torch.finfo(torch.float32).tiny * (1 + LEVELS * scale)
         return ~(coarse + error + bias < 0).all(0)
+
+
+@functools.cache
+def adds_in_float32(batch_size: int, units: int, columns: int, threads: int) -> bool:
+    """Whether torch's product for 8-bit weights is as exact as `CoarseCopy` relies on.
+
+    Its result has to be that of sums in float32, rounded once to bfloat16. A library that adds up in bfloat16 or
+    float16 would break the bound, and units would be left out that are live. So this tries the product, once in a
+    process for given arguments, on numbers that show it: sums of terms of one sign, which are long and grow large, and
+    sums of pairs that cancel.
+    """
+    generator = torch.Generator().manual_seed(0)
+    padded = -(-columns // COLUMN_MULTIPLE) * COLUMN_MULTIPLE
+    x = torch.rand(batch_size, padded, generator=generator).bfloat16()
+    q = torch.randint(-LEVELS, LEVELS + 1, (units, padded), generator=generator, dtype=torch.int8)
+    q[::3] = q[::3].abs()
+    q[1::3, 1::2] = -q[1::3, ::2]
+    found = torch._weight_int8pack_mm(x, q, torch.ones(units, dtype=torch.bfloat16)).double()
+    exact = x.double() @ q.double().t()
+    roundoff, coarse_roundoff = (torch.finfo(dtype).eps / 2 for dtype in (torch.float32, torch.bfloat16))
+    of_sum = LEVELS * padded * roundoff * 1.01 * x.double().sum(1, keepdim=True)
+    return bool(((found - exact).abs() <= of_sum + 1.01 * coarse_roundoff * (exact.abs() + of_sum)).all())

@@ -1,7 +1,8 @@
 """The convolutional part of a network, with its forward and backward pass written out for `fast`.
 
 Autograd computes the same, but spends time on book-keeping in every step. Written out, each direction is one compiled
-function. `tests/engines/test_features.py` compares both directions with autograd in float64.
+function. `tests/engines/test_features.py` compares both directions with autograd in float64. Channel attention is the
+exception: whichever it is, PyTorch derives its backward pass, which is compiled with the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_bench.architectures import BasicBlock, ResidualNetwork
+from resnet_bench.attention import ChannelAttention
 
 aten = torch.ops.aten
 
@@ -45,12 +47,14 @@ class SavedBlock(NamedTuple):
     Attributes:
         first, second: of its two convolutions.
         shortcut: of its projection shortcut; None where the shortcut is the identity.
+        attended: the input of its channel attention, of the shape of `out`; None where it has none.
         out: the block's output, [batch, out, height, width].
     """
 
     first: Saved
     second: Saved
     shortcut: Saved | None
+    attended: Tensor | None
     out: Tensor
 
 
@@ -133,6 +137,35 @@ def convolution_backward(
     return x_gradient, [kernel.to(conv.weight.dtype), weight, bias]
 
 
+def block_dtype(module: nn.Module) -> torch.dtype:
+    """The type of number in which channel attention computes: that of its parameters."""
+    return next(module.parameters()).dtype
+
+
+def attention_backward(g: Tensor, module: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The backward pass of channel attention, whatever it computes; its forward pass is computed again for that.
+
+    Args:
+        g: the gradient with respect to the module's output, of its shape and dtype.
+        module: the channel attention.
+        x: its input, [batch, channels, height, width].
+
+    Returns:
+        x_gradient: the gradient with respect to `x`, of its shape and dtype.
+        gradients: those of the parameters, in their order in the module.
+    """
+    parameters = {name: p.detach() for name, p in module.named_parameters()}
+
+    def forward(x: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        out: Tensor = torch.func.functional_call(module, parameters, (x,))
+        return out
+
+    dtype = block_dtype(module)
+    backward = torch.func.vjp(forward, x.to(dtype), parameters)[1]
+    x_gradient, gradients = backward(g.to(dtype))
+    return x_gradient.to(x.dtype), [gradients[name] for name in parameters]
+
+
 def features(
     network: ResidualNetwork, images: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, tuple[Saved, Tensor, list[SavedBlock]]]:
@@ -154,11 +187,14 @@ def features(
         assert isinstance(block, BasicBlock)
         out, first = convolution(x, block.conv1, block.bn1, dtype)
         out, second = convolution(torch.relu(out), block.conv2, block.bn2, dtype)
+        attended = None
+        if isinstance(block.attention, ChannelAttention):
+            attended, out = out, block.attention(out.to(block_dtype(block.attention))).to(dtype)
         shortcut = None
         if isinstance(block.shortcut, nn.Sequential):
             x, shortcut = convolution(x, *layers(block.shortcut), dtype)
         x = torch.relu(out + x)
-        blocks.append(SavedBlock(first, second, shortcut, x))
+        blocks.append(SavedBlock(first, second, shortcut, attended, x))
     return x, (stem, stem_out, blocks)
 
 
@@ -176,13 +212,16 @@ def features_backward(
     gradients: list[Tensor] = []
     for block, kept in zip(reversed(list(network.blocks)), reversed(saved_blocks), strict=True):
         assert isinstance(block, BasicBlock)
-        g = g * (kept.out > 0)
-        inner, second = convolution_backward(g, block.conv2, block.bn2, kept.second)
+        inner = g = g * (kept.out > 0)
+        of_attention: list[Tensor] = []
+        if kept.attended is not None:
+            inner, of_attention = attention_backward(g, block.attention, kept.attended)
+        inner, second = convolution_backward(inner, block.conv2, block.bn2, kept.second)
         inner, first = convolution_backward(inner * (kept.second.x > 0), block.conv1, block.bn1, kept.first)
         shortcut: list[Tensor] = []
         if kept.shortcut is not None:
             g, shortcut = convolution_backward(g, *layers(block.shortcut), kept.shortcut)
         g = inner + g
-        gradients[:0] = [*first, *second, *shortcut]
+        gradients[:0] = [*first, *second, *shortcut, *of_attention]
     _, first = convolution_backward(g * (stem_out > 0), *layers(network.stem), stem, input_gradient=False)
     return [*first, *gradients]

@@ -10,9 +10,9 @@ exactly 0. A step makes use of that twice:
   the feature map, equal those of the products over all units up to rounding, not bit for bit.
 - Lazy updates. Adam still moves the weights of an idle unit by its first moment, which decays. After some 250 idle
   steps the change is less than half the distance between neighbouring float32 numbers, so that rounding leaves the
-  weights as they are. From then on the unit *rests*: its weights are not touched, and the decay of its moments is made
-  up for later, many steps in one pass. When the unit is live again, its weights and moments are, bit for bit, those
-  that the same gradients give when every step updates all units.
+  weights as they are, at whichever learning rate is still to come. From then on the unit *rests*: its weights are not
+  touched, and the decay of its moments is made up for later, many steps in one pass. When the unit is live again, its
+  weights and moments are, bit for bit, those that the same gradients give when every step updates all units.
 
 The weight of an FC layer therefore lies in memory as [units, columns], so that each row belongs to one hidden unit: to
 an output of the first layer, or to an input of a later one. (The inputs of the first layer are the feature map, little
@@ -154,6 +154,11 @@ def head(
 # Adam ---------------------------------------------------------------------------------------------------------------
 
 
+def adam_correction(lr: float, betas: tuple[float, float], step: int) -> Tensor:
+    """[2], lr / (1 - β₁ᵗ) and √(1 - β₂ᵗ) for step t, counted from 1: what `adam` needs to know of the step."""
+    return torch.tensor([lr / (1 - betas[0] ** step), (1 - betas[1] ** step) ** 0.5])
+
+
 def adam(
     parameter: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, gradient: Tensor,
     correction: Tensor, betas: tuple[float, float], eps: float,
@@ -162,7 +167,7 @@ def adam(
 
     Args:
         parameter: of any shape, as are `exp_avg`, `exp_avg_sq` (first and second moment) and `gradient`.
-        correction: [2], lr / (1 - β₁ᵗ) and √(1 - β₂ᵗ) for step t. It is a tensor because numbers would be compiled in.
+        correction: [2], of `adam_correction`. It is a tensor because numbers would be compiled in.
 
     Returns:
         The new parameter, first moment and second moment.
@@ -200,7 +205,7 @@ def update_units(
     correction: Tensor,
     betas: tuple[float, float],
     eps: float,
-    smallest: Tensor,
+    limits: Tensor,
 ) -> Tensor:
     """One step of `adam`, in place, for some rows of a weight [units, columns] whose gradient is units.T @ columns.
 
@@ -208,7 +213,7 @@ def update_units(
         rows: int64 [rows], each once.
         units: [batch, units].
         columns: [batch, columns].
-        smallest: scalar; see `UnitWeight`.
+        limits: [2], of `resting_limits`.
 
     Returns:
         bool [rows]: whether an element of the row moved, or may still move if its gradient is 0 from now on.
@@ -217,28 +222,46 @@ def update_units(
     gradient = outer_product(units[:, rows], columns)
     after, m, v = adam(before, exp_avg[rows], exp_avg_sq[rows], gradient, correction, betas, eps)
     weight[rows], exp_avg[rows], exp_avg_sq[rows] = after, m, v
-    return may_move(before, after, m, smallest).any(1)
+    return may_move(before, m, v, correction, limits, eps).any(1)
 
 
-def may_move(before: Tensor, after: Tensor, exp_avg: Tensor, smallest: Tensor) -> Tensor:
+def may_move(
+    before: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, correction: Tensor, limits: Tensor, eps: float
+) -> Tensor:
     """Which weights moved in a step, or may still move if their gradient is 0 from now on; see `UnitWeight`.
 
     Args:
-        before, after: the weights before and after the step.
-        exp_avg: their first moments after it.
-        smallest: `smallest_at_rest`.
+        before: the weights before the step.
+        exp_avg, exp_avg_sq: their moments after it.
+        correction: [2], the step's.
+        limits: [2], of `resting_limits`.
+        eps: Adam's.
     """
-    return (after != before) | ((after.abs() < smallest) & (exp_avg != 0))
+    highest_step_size, smallest = limits
+    after_highest = before - highest_step_size * exp_avg / (exp_avg_sq.sqrt() / correction[1] + eps)
+    moving: Tensor = (after_highest != before) | ((before.abs() < smallest) & (exp_avg != 0))
+    return moving
 
 
-def smallest_at_rest(lr: float, betas: tuple[float, float], eps: float) -> Tensor:
-    """The magnitude from which no weight is moved by a denormal first moment: float32, a scalar; see `UnitWeight`."""
-    largest_change = 2 * lr / (1 - betas[0]) * torch.finfo(torch.float32).tiny / eps if eps else math.inf
-    return torch.tensor(2.0**25 * largest_change)  # at w, float32 numbers are at least |w| · 2⁻²⁴ apart
+def resting_limits(highest: float, betas: tuple[float, float], eps: float, step: int) -> Tensor:
+    """What decides whether a unit may rest after this step: float32 [2]; see `UnitWeight`.
+
+    Args:
+        highest: the highest learning rate of this step and all later ones.
+        betas, eps: Adam's.
+        step: its number, counted from 1.
+
+    Returns:
+        The step size that Adam would have at that rate, and the magnitude from which no weight is moved by a denormal
+        first moment.
+    """
+    largest_change = 2 * highest / (1 - betas[0]) * torch.finfo(torch.float32).tiny / eps if eps else math.inf
+    smallest = 2.0**25 * largest_change  # at w, float32 numbers are at least |w| · 2⁻²⁴ apart
+    return torch.tensor([highest / (1 - betas[0] ** step), smallest])
 
 
 def changes_shrink(betas: tuple[float, float], step: int) -> bool:
-    """Whether each idle step from this one on changes weights less than the step before; see `UnitWeight`."""
+    """Whether, at one learning rate, each idle step from this one on changes weights less; see `UnitWeight`."""
     return betas[0] * math.sqrt((1 + 1 / step) / betas[1]) < 0.99  # and not 1, because of rounding
 
 
@@ -268,10 +291,11 @@ class UnitFunctions(NamedTuple):
 class UnitWeight:
     """A large weight of a hidden layer, [units, columns] in memory, with Adam's lazy update.
 
-    Why a unit may rest. Step t of Adam changes a weight by lr / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + eps), and
-    `update_units` tells that this left every weight of a row as it was. In the next idle step m is multiplied by β₁ and
-    v by β₂, so the change is multiplied by less than β₁ · √((1 + 1/t) / β₂). Where that factor is below 1, every later
-    change is smaller, and rounding leaves the weight as it is for as long as the unit is idle.
+    Why a unit may rest. Step t of Adam changes a weight by lr / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + eps). Let lr be the
+    highest rate of this step and all later ones; `update_units` tells that even at that rate every weight of a row
+    stays as it is. In the next idle step m is multiplied by β₁ and v by β₂, so the change at one rate is multiplied by
+    less than β₁ · √((1 + 1/t) / β₂). Where that factor is below 1, every later change is smaller, at whichever rate the
+    schedule has for it, and rounding leaves the weight as it is for as long as the unit is idle.
 
     That holds until m becomes a denormal number, which its own rounding may keep from falling further. Changes by such
     an m are less than half the distance between neighbouring float32 numbers for every weight of magnitude `smallest`
@@ -282,7 +306,7 @@ class UnitWeight:
         exp_avg, exp_avg_sq: first and second moment, float32 [units, columns]; where a unit rests, they lack the decay
             of the last `pending` steps.
         betas, eps: Adam's.
-        smallest: float32 scalar, the magnitude in the explanation above.
+        highest: the highest learning rate that the units at rest were told of; should it ever rise, all wake.
         resting: bool [units].
         settled: bool [units], a part of `resting`: decay no longer changes the first moment, because it is 0 or a
             denormal number that rounding keeps.
@@ -293,11 +317,11 @@ class UnitWeight:
     """
 
     def __init__(
-        self, weight: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, lr: float, betas: tuple[float, float], eps: float
+        self, weight: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, betas: tuple[float, float], eps: float
     ) -> None:
         self.weight, self.exp_avg, self.exp_avg_sq = weight, exp_avg, exp_avg_sq
         self.betas, self.eps = betas, eps
-        self.smallest = smallest_at_rest(lr, betas, eps)
+        self.highest = math.inf
         self.resting = torch.zeros(len(weight), dtype=torch.bool)
         self.settled = torch.zeros_like(self.resting)
         self.pending = 0
@@ -324,7 +348,13 @@ class UnitWeight:
         """
         units, columns = self.weight.shape
         threads = torch.get_num_threads()
-        if not whole and self.coarse is not None and _products.rows_have_same_bits(len(x), units, columns, threads):
+        tried = len(x), units, columns, threads
+        if (
+            not whole
+            and self.coarse is not None
+            and _products.rows_have_same_bits(*tried)
+            and _coarse.adds_in_float32(*tried)
+        ):
             rows = (~self.resting | self.coarse.may_be_live(x, bias)).nonzero().squeeze(1)
             padded = torch.cat([rows, rows[-1:].expand(-len(rows) % _products.ROW_MULTIPLE)])
             if 2 * len(padded) <= units:
@@ -335,8 +365,23 @@ class UnitWeight:
         self.read_parameters = self.weight.numel()
         return _products.product(x, self.weight.t(), bias).relu_()
 
-    def update(self, gradient: UnitGradient, correction: Tensor, step: int, functions: UnitFunctions) -> None:
-        """Step number `step` of Adam, counted from 1."""
+    def update(
+        self, gradient: UnitGradient, correction: Tensor, highest: float, step: int, functions: UnitFunctions
+    ) -> None:
+        """One step of Adam.
+
+        Args:
+            gradient: of this step.
+            correction: [2], of `adam_correction`.
+            highest: the highest learning rate of this step and all later ones.
+            step: the step's number, counted from 1.
+            functions: what computes it.
+        """
+        if highest > self.highest:
+            self.catch_up(functions)
+            self.wake()
+        self.highest = highest
+        limits = resting_limits(highest, self.betas, self.eps, step)
         live = torch.arange(len(self.weight)) if gradient.live is None else gradient.live
         woken = live[self.resting[live]]
         if len(woken):
@@ -351,7 +396,7 @@ class UnitWeight:
                 self.betas, self.eps,
             )  # fmt: skip
             return
-        moved = [self._update_units(rows, gradient, correction, functions) for rows in chunks(awake)]
+        moved = [self._update_units(rows, gradient, correction, limits, functions) for rows in chunks(awake)]
         if step % PERIOD == 0:
             self.catch_up(functions)
             if moved and changes_shrink(self.betas, step):
@@ -375,11 +420,11 @@ class UnitWeight:
         self.pending = 0
 
     def _update_units(
-        self, rows: Tensor, gradient: UnitGradient, correction: Tensor, functions: UnitFunctions
+        self, rows: Tensor, gradient: UnitGradient, correction: Tensor, limits: Tensor, functions: UnitFunctions
     ) -> Tensor:
         return functions.update_units(
             self.weight, self.exp_avg, self.exp_avg_sq, rows, gradient.units, gradient.columns, correction,
-            self.betas, self.eps, self.smallest,
+            self.betas, self.eps, limits,
         )  # fmt: skip
 
     def _decay(self, rows: Tensor, functions: UnitFunctions) -> None:
@@ -407,10 +452,11 @@ class UnitWeight:
         torch.use_deterministic_algorithms(False)
         try:
             functions.decay(self.exp_avg, rows, torch.ones(FACTORS_PER_PASS))
-            self._update_units(rows, UnitGradient(rows, units, columns), torch.ones(2), functions)
+            self._update_units(rows, UnitGradient(rows, units, columns), torch.ones(2), torch.ones(2), functions)
         finally:
             torch.use_deterministic_algorithms(deterministic)
-        _products.rows_have_same_bits(batch_size, *self.weight.shape, torch.get_num_threads())
+        for trial in (_products.rows_have_same_bits, _coarse.adds_in_float32):
+            trial(batch_size, *self.weight.shape, torch.get_num_threads())
 
 
 def chunks(rows: Tensor) -> Iterator[Tensor]:

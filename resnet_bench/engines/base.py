@@ -13,13 +13,15 @@ from resnet_bench.architectures import Architecture, ResidualNetwork
 from resnet_bench.clock import Clock
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
+from resnet_bench.schedules import LearningRates
 
 
 class Engine(ABC):
     """Runs training steps on one network.
 
     An engine owns the network and the optimiser's state. Its step computes: logits of the batch in training mode,
-    mean cross-entropy, gradients, one Adam update (`torch.optim.Adam`'s rule, with the recipe's `lr`, `betas`, `eps`).
+    mean cross-entropy, gradients, one Adam update (`torch.optim.Adam`'s rule, with the recipe's `betas` and `eps` and
+    the learning rate that the schedule has for the step).
 
     Attributes:
         name: as in `--engine` and in every table.
@@ -29,6 +31,7 @@ class Engine(ABC):
         needs_compiler: whether it compiles C++ code, which needs a compiler on the machine.
         compile_seconds: time spent compiling so far; 0 for an engine that compiles nothing.
         settling_steps: steps after a state was loaded until a step takes as long as in a training without that break.
+        rates: the learning rate of each step.
         read_parameters: parameters that the last step's forward pass read; a quarter of one where it read 8 bits of it.
         updated_parameters: parameters that the last step's update went over, with their moments.
     """
@@ -49,11 +52,15 @@ class Engine(ABC):
         """Why the engine cannot train this network with this recipe, in one sentence; None where it can."""
         return None
 
-    def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
-        """Take `network` over; raises `UserError` as `require` does."""
+    def __init__(self, network: ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None) -> None:
+        """Take `network` over; raises `UserError` as `require` does.
+
+        `rates` may be left out where the recipe's schedule is constant.
+        """
         self.require()
         self.network = network
         self.recipe = recipe
+        self.rates = rates or recipe.learning_rates()
         self.compile_seconds = 0.0
         self.settling_steps = 0
         self.updated_parameters = sum(p.numel() for p in network.parameters())
@@ -89,7 +96,24 @@ class Engine(ABC):
 
     @abstractmethod
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """Take over what `optimizer_state` of any engine returned."""
+        """Take over what `optimizer_state` of any engine returned. The next step goes on with the next learning rate.
+
+        Raises:
+            UserError: for the state of another optimiser, such as one with weight decay.
+        """
+
+    def require_same_adam(self, state: dict[str, Any]) -> None:
+        """Raise `UserError` for the state of an optimiser that is not the recipe's Adam."""
+        for group in state.get("param_groups", ()):
+            wanted: dict[str, Any] = {"betas": tuple(self.recipe.betas), "eps": self.recipe.eps}
+            wanted |= dict.fromkeys(("weight_decay", "amsgrad", "maximize"), 0)
+            for name, value in wanted.items():
+                found = tuple(group[name]) if name == "betas" else group.get(name, value)
+                if found != value:
+                    raise UserError(
+                        f"The optimiser's state has {name} {found} where the recipe has {value}; "
+                        "give a state that this suite saved."
+                    )
 
 
 def _not_in_float32() -> str | None:

@@ -47,12 +47,14 @@ from resnet_bench.engines._units import (
     UnitFunctions,
     UnitGradient,
     UnitWeight,
+    adam_correction,
     decay,
     head,
     update,
     update_units,
 )
 from resnet_bench.recipe import Recipe
+from resnet_bench.schedules import LearningRates
 
 # One pass over the weight needs the whole update in one loop. Inductor's defaults would first store the weight
 # gradient, because both moments read it.
@@ -145,8 +147,8 @@ class Engine(base.Engine):
         super().require()
         compiler.require()
 
-    def __init__(self, network: ResidualNetwork, recipe: Recipe) -> None:
-        super().__init__(network, recipe)
+    def __init__(self, network: ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None) -> None:
+        super().__init__(network, recipe, rates)
         network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         first, *later = (layer.weight for layer in network.fc if isinstance(layer, nn.Linear))
         for weight in later or [first]:
@@ -158,7 +160,7 @@ class Engine(base.Engine):
         self._fc = [p.detach().t() if p.dim() == 2 else p.detach() for p in network.fc.parameters()]
         hidden = [first, *later][:-1]
         self._unit_weights = {
-            i: UnitWeight(*state, recipe.lr, recipe.betas, recipe.eps)
+            i: UnitWeight(*state, recipe.betas, recipe.eps)
             for i, (p, state) in enumerate(zip(network.parameters(), self._state(), strict=True))
             if p.numel() >= WORTH_RESTING and any(p is weight for weight in hidden)
         }
@@ -212,7 +214,7 @@ class Engine(base.Engine):
     def _step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
         full = len(images) == self.recipe.batch_size
         stages = self._compiled if full else Stages()
-        (beta1, beta2), lr, eps = self.recipe.betas, self.recipe.lr, self.recipe.eps
+        (beta1, beta2), eps = self.recipe.betas, self.recipe.eps
 
         images = images.contiguous(memory_format=torch.channels_last)
         x, saved = stages.features(self.network, images, self.convolution_dtype)
@@ -225,10 +227,13 @@ class Engine(base.Engine):
         gradients = [*stages.features_backward(self.network, g, saved), *fc_gradients]
         clock.lap("backward")
 
+        lr, highest = self.rates.at(self.steps), self.rates.highest_from(self.steps)
+        if lr > highest:  # on which the units that rest rely
+            raise RuntimeError(f"step {self.steps} has the learning rate {lr}, above {highest}, its bound")
         self.steps += 1
-        correction = torch.tensor([lr / (1 - beta1**self.steps), (1 - beta2**self.steps) ** 0.5])
+        correction = adam_correction(lr, self.recipe.betas, self.steps)
         for i, unit_weight in self._unit_weights.items():
-            unit_weight.update(gradients[i], correction, self.steps, stages.unit_functions(unit_weight))
+            unit_weight.update(gradients[i], correction, highest, self.steps, stages.unit_functions(unit_weight))
         others = [_whole(g) for i, g in enumerate(gradients) if i not in self._unit_weights]
         stages.update(*self._others, others, correction, (beta1, beta2), eps)
         clock.lap("optimizer")
@@ -268,6 +273,7 @@ class Engine(base.Engine):
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
         """See `base.Engine`. Call it also after weights were changed from outside, because it wakes all units."""
+        self.require_same_adam(state)
         saved = state["state"]
         self.steps = int(saved[0]["step"]) if saved else 0
         for i, (p, (_, exp_avg, exp_avg_sq)) in enumerate(zip(self.network.parameters(), self._state(), strict=True)):

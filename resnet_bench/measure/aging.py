@@ -31,10 +31,11 @@ from resnet_bench import compiler
 from resnet_bench.architectures import ResidualNetwork
 from resnet_bench.data import pipelines
 from resnet_bench.data.datasets import Dataset
-from resnet_bench.engines._units import adam, changes_shrink, may_move, smallest_at_rest
+from resnet_bench.engines._units import adam, adam_correction, changes_shrink, may_move, resting_limits
 from resnet_bench.engines.fast import SINGLE_PASS
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
+from resnet_bench.schedules import LearningRates
 from resnet_bench.training.checkpoint import TrainingState
 
 SAMPLE_IMAGES = 2000
@@ -83,8 +84,9 @@ def _fc_layers(network: ResidualNetwork) -> dict[str, nn.Linear]:
 
 @torch.no_grad()
 def aged(
-    state: TrainingState, network: ResidualNetwork, live: Sequence[Tensor], steps: int, recipe: Recipe
-) -> TrainingState:
+    state: TrainingState, network: ResidualNetwork, live: Sequence[Tensor], steps: int, recipe: Recipe,
+    rates: LearningRates,
+) -> TrainingState:  # fmt: skip
     """The state after so many further steps in which dead units were idle, and in which nothing else happened.
 
     The weights into and out of the units that are not live, their biases and the moments of all these are carried on.
@@ -96,6 +98,7 @@ def aged(
         live: which units of each hidden layer are live.
         steps: how many.
         recipe: the training's.
+        rates: the learning rates of its steps.
 
     Returns:
         A new state, whose epoch and step are those of `state`.
@@ -113,7 +116,7 @@ def aged(
     if places:
         w, m, v = (torch.cat([place[i][place[3]] for place in places]) for i in range(3))
         sizes = [int(idle.sum()) for *_, idle in places]
-        for i, result in enumerate(idle_steps(w, m, v, range(first, first + steps), recipe)):
+        for i, result in enumerate(idle_steps(w, m, v, range(first, first + steps), recipe, rates)):
             for place, part in zip(places, result.split(sizes), strict=True):
                 place[i][place[3]] = part
     return replace(state, network=weights, optimizer={**state.optimizer, "state": moments})
@@ -132,20 +135,21 @@ def _idle_elements(network: ResidualNetwork, live: Sequence[Tensor]) -> Iterator
 
 
 def idle_steps(
-    weight: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, steps: range, recipe: Recipe
+    weight: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, steps: range, recipe: Recipe, rates: LearningRates
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weights and moments, float32 [n] each, after steps of Adam with these numbers in which the gradient is 0."""
     count, padding = len(weight), -len(weight) % CHUNK  # as much more that is at rest: all chunks have one size
     padded = zip((weight, exp_avg, exp_avg_sq), (0.0, 0.0, 1.0), strict=True)
     state = [torch.cat([tensor, tensor.new_full((padding,), value)]) for tensor, value in padded]
     left = torch.zeros(len(state[0]), dtype=torch.int32)  # steps in which a weight rests
-    smallest = smallest_at_rest(recipe.lr, recipe.betas, recipe.eps)
     idle_step = _idle_step(recipe.betas, recipe.eps, torch.get_num_threads())
     for begin in range(0, len(left), CHUNK):
         chunk = slice(begin, begin + CHUNK)
         w, m, v = (tensor[chunk] for tensor in state)
         for step in steps:
-            w, m, v, moving = idle_step(w, m, v, _correction(recipe, step), smallest)
+            correction = adam_correction(rates.at(step - 1), recipe.betas, step)
+            limits = resting_limits(rates.highest_from(step - 1), recipe.betas, recipe.eps, step)
+            w, m, v, moving = idle_step(w, m, v, correction, limits)
             if changes_shrink(recipe.betas, step) and not moving:
                 left[chunk] = steps[-1] - step
                 break
@@ -159,26 +163,22 @@ def idle_steps(
 def _idle_step(betas: tuple[float, float], eps: float, threads: int) -> Callable[..., Any]:
     """A step of Adam on a chunk. It is compiled where the engine `fast` is: eager square roots are rounded otherwise.
 
-    The function takes weights and moments, the correction and the smallest weight at rest. It returns the new weights
+    The function takes weights and moments, the correction and what decides about rest. It returns the new weights
     and moments, and whether any weight moves or may still move.
     """
 
     def idle_step(
-        weight: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, correction: Tensor, smallest: Tensor,
+        weight: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, correction: Tensor, limits: Tensor,
         betas: tuple[float, float] = betas, eps: float = eps,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
         w, m, v = adam(weight, exp_avg, exp_avg_sq, torch.zeros_like(weight), correction, betas, eps)
-        return w, m, v, may_move(weight, w, m, smallest).any()
+        return w, m, v, may_move(weight, m, v, correction, limits, eps).any()
 
     try:
         compiler.require()
     except UserError:
         return idle_step
     return compiler.compiled(idle_step, SINGLE_PASS)
-
-
-def _correction(recipe: Recipe, step: int) -> Tensor:
-    return torch.tensor([recipe.lr / (1 - recipe.betas[0] ** step), (1 - recipe.betas[1] ** step) ** 0.5])
 
 
 def multiplied(x: Tensor, factor: float, times: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ runs here. There are two ways:
   then are carried on as if they had been idle all the time (`resnet_bench.measure.aging`), and all else is left as it
   was. Such a state has the dead units' moments, denormal numbers among them, but not the weights of a later step.
 
-States lie in `states_folder()`, one folder for each combination of network, images, recipe (its epochs do not count),
-seed and code. Any of them may be deleted at any time; what is missing is made again. `KEPT` combinations are kept for
-each network, those that were used last.
+States lie in `states_folder()`, one folder for each combination of network, images, recipe (its epochs count only where
+the learning rate depends on them), seed and code. Any of them may be deleted at any time; what is missing is made
+again. `KEPT` combinations are kept for each network, those that were used last.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from resnet_bench.errors import UserError
 from resnet_bench.files import make_folder, write_json
 from resnet_bench.folders import cache_folder, expanded
 from resnet_bench.measure.aging import aged, live_share, live_units
-from resnet_bench.recipe import Recipe
+from resnet_bench.recipe import Recipe, of_each_step
 from resnet_bench.training.checkpoint import Checkpoint, TrainingState
 from resnet_bench.training.training import Training, deferred_interrupt
 
@@ -66,7 +66,9 @@ BYTES_PER_PARAMETER = 12  # the parameter and two moments, float32
 TRIAL_STEPS = 16  # whose time tells how long a preparation takes, where none was timed before
 AGING_SECONDS_PER_PARAMETER = 2e-6  # seen on a core of 2 to 3 GHz
 
-DECIDES_BITS = ("architectures.py", "recipe.py", "data/", "engines/", "training/", "measure/aging.py")
+DECIDES_BITS = (
+    "architectures.py", "attention/", "recipe.py", "schedules/", "data/", "engines/", "training/", "measure/aging.py",
+)  # fmt: skip
 """The sources that decide the bits of a state."""
 
 
@@ -210,7 +212,7 @@ def prepare(
     Args:
         architecture: the network.
         dataset: what it trains on.
-        recipe: how; its epochs do not matter.
+        recipe: how.
         steps: numbers of steps before the states.
         how: whether states beyond `EARLY_STEPS` are trained or aged.
         seed: of weights, order and augmentation.
@@ -336,6 +338,8 @@ def _age(kept: _Kept, missing: Sequence[_Wanted]) -> dict[str, State]:
     made: dict[str, State] = {}
     at, state, live = 0, None, list[Tensor]()
     network = architectures.build(kept.architecture, kept.dataset.num_classes, kept.seed)
+    per_epoch = steps_per_epoch(kept.dataset, kept.recipe)
+    rates = kept.recipe.learning_rates(kept.recipe.epochs * per_epoch)
     for wanted in missing:
         if wanted.base is None:
             continue
@@ -343,9 +347,9 @@ def _age(kept: _Kept, missing: Sequence[_Wanted]) -> dict[str, State]:
             at, state = wanted.base, kept.read(_Wanted(wanted.base))
             network.load_state_dict(state.network)
             live = live_units(network, kept.dataset, kept.recipe, kept.seed)
-        state = aged(state, network, live, wanted.step - at, kept.recipe)
+        state = aged(state, network, live, wanted.step - at, kept.recipe, rates)
         at = wanted.step
-        epoch, step = divmod(at, steps_per_epoch(kept.dataset, kept.recipe))
+        epoch, step = divmod(at, per_epoch)
         state = replace(state, epoch=epoch + 1, step=step, loss_sum=0.0, images=0, seconds=0.0)
         made[wanted.name] = kept.write(wanted, state)
     return made
@@ -367,7 +371,7 @@ class _Kept:
         self.architecture, self.dataset, self.recipe, self.seed = architecture, dataset, recipe, seed
         combination = {
             "architecture": repr(architecture),
-            "recipe": {key: value for key, value in recipe.as_dict().items() if key != "epochs"},
+            "recipe": of_each_step(recipe.as_dict()),
             "data set": [dataset.name, dataset.sha256],
             "seed": seed,
             "code": code_sha256(),

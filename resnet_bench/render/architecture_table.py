@@ -24,11 +24,12 @@ def describe(architecture: Architecture) -> dict[str, Any]:
         "multiply_accumulates": architectures.multiply_accumulates(architecture),
         "fc_share": architectures.fc_parameter_count(architecture) / parameters,
         "control": architecture.id in architectures.CONTROLS,
+        "attention": architecture.attention,
     }
 
 
 def _all() -> list[dict[str, Any]]:
-    return [describe(a) for a in (*architectures.ARCHITECTURES.values(), *architectures.CONTROLS.values())]
+    return [describe(a) for a in architectures.every().values()]
 
 
 def as_json() -> str:
@@ -39,7 +40,7 @@ def table() -> Table:
     rows = [
         [
             d["architecture"],
-            d["published_name"] or "(control, not in the paper)",
+            d["published_name"] or ("(control" if d["control"] else f"({d['change']}") + ", not in the paper)",
             f"{d['parameters']:,}",
             d["parameters_rounded"],
             d["published_parameters"] or "–",

@@ -99,7 +99,11 @@ def dataset_text(dataset: DatasetInfo) -> str:
 
 def setting_text(group: Group) -> str:
     """`2 threads, batch size 4; reference engine: loader pipeline; fast engine: …`: what all share, then the rest."""
-    keys = ("engine", "pipeline", "workers", "threads", "batch_size", "lr")
+    keys = ["engine", "pipeline", "workers", "threads", "batch_size", "lr"]
+    if any(s.setting.get("schedule", "constant") != "constant" for s in group.series):
+        keys.append("schedule")
+    if any(s.setting.get("warmup_steps") for s in group.series):
+        keys.append("warmup_steps")
     shared = [k for k in keys if len({json.dumps(s.setting.get(k)) for s in group.series}) == 1]
     parts = [", ".join(value_text(k, group.series[0].setting.get(k)) for k in shared)]
     for s in group.series:
@@ -109,8 +113,8 @@ def setting_text(group: Group) -> str:
 
 
 def value_text(key: str, value: Any) -> str:
-    """A setting in words: `fast engine`, `2 threads`, `lr 0.0004`."""
-    if key in ("engine", "pipeline"):
+    """A setting in words: `fast engine`, `cosine schedule`, `2 threads`, `lr 0.0004`."""
+    if key in ("engine", "pipeline", "schedule"):
         return f"{value} {key}"
     if key in ("workers", "threads", "epochs"):
         return f"{value} {key if value != 1 else key[:-1]}"

@@ -137,9 +137,8 @@ def _introduction(judged: Table) -> str:
 
 def _group_facts(group: Group) -> Facts:
     machine, dataset = group.machine, group.dataset
-    recipes = [
-        {key: s.setting.get(key) for key in ("batch_size", "lr", "epochs") if key in s.setting} for s in group.series
-    ]
+    keys = ("batch_size", "lr", "schedule", "warmup_steps", "epochs")
+    recipes = [{key: s.setting.get(key) for key in keys if key in s.setting} for s in group.series]
     recipe = recipes[0] if all(r == recipes[0] for r in recipes) else {}
     items = {
         "Machine": captions.group_machine_text(group),
@@ -299,6 +298,8 @@ def _options(run: AccuracyResult | EpochTimeResult) -> str:
         "epochs": recipe.get("epochs"),
         "batch-size": recipe.get("batch_size"),
         "lr": recipe.get("lr"),
+        "schedule": recipe.get("schedule"),
+        "warmup-steps": recipe.get("warmup_steps"),
         "seed": run.seed,
         "workers": run.workers,
         "threads": run.threads,

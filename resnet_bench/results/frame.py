@@ -43,9 +43,12 @@ MEASUREMENT = {
     "epoch_seconds": NUMBER,
     **{f"{phase}_seconds": NUMBER for phase in PHASES},
     "eval_seconds": NUMBER,
+    "lr_start": NUMBER,
+    "lr_end": NUMBER,
     "train_loss": NUMBER,
     "test_loss": NUMBER,
     "test_accuracy": NUMBER,
+    "live_units": WHOLE,
     "parameters": WHOLE,
     "multiply_accumulates": WHOLE,
     "page_faults": WHOLE,
@@ -66,6 +69,8 @@ SETTING = {
     "recipe_epochs": WHOLE,
     "batch_size": WHOLE,
     "lr": NUMBER,
+    "schedule": TEXT,
+    "warmup_steps": WHOLE,
     "beta1": NUMBER,
     "beta2": NUMBER,
     "eps": NUMBER,
@@ -179,7 +184,10 @@ def _measurements(run: Run) -> Iterator[dict[str, Any]]:
             shown |= {"epoch_seconds": e.train_seconds if comparable else None, "eval_seconds": e.eval_seconds}
             if isinstance(batch_size, int) and batch_size > 0:
                 shown["steps"] = -(-r.dataset.train_images // batch_size)
+            shown |= {"lr_start": e.lr_start, "lr_end": e.lr_end}
             losses = {"train_loss": e.train_loss, "test_loss": e.test_loss, "test_accuracy": e.test_accuracy}
+            if e.live_units:
+                shown["live_units"] = e.live_units[0]
             yield {**kind, **shown, **losses, **_phases(e.phases)}
     elif isinstance(r, ParametersResult):
         yield {**kind, "parameters": r.parameters, "multiply_accumulates": r.multiply_accumulates}

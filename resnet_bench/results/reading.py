@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from resnet_bench.errors import UserError
+from resnet_bench.recipe import completed
 from resnet_bench.schema import COUNTED_APART, KINDS, READABLE_VERSIONS, Result
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
@@ -93,6 +94,8 @@ def _checked(path: Path, entry: Any) -> Result:
         entry = _with_unknowns(entry)
     if version in (1, 2) and entry.get("kind") == "explain":
         entry = _with_states(entry)
+    if version in (1, 2, 3):
+        entry = _before_schedules(entry)
     try:
         return _RESULT.validate_json(json.dumps(entry), strict=True)
     except ValidationError as error:
@@ -110,6 +113,17 @@ def _with_unknowns(entry: dict[str, Any]) -> dict[str, Any]:
             epochs = [e | {"stretches": None} if isinstance(e, dict) else e for e in entry["epochs"]]
             entry = {**entry, "epochs": epochs}
     return {**unknown, **entry}
+
+
+def _before_schedules(entry: dict[str, Any]) -> dict[str, Any]:
+    """A result from before version 4, when every learning rate was constant and no one counted live units."""
+    if not isinstance(recipe := entry.get("recipe"), dict):
+        return entry  # which the schema refuses where there has to be one
+    entry = {**entry, "recipe": completed(recipe)}
+    if entry.get("kind") == "accuracy" and isinstance(entry.get("epochs"), list):
+        known = {"lr_start": recipe.get("lr"), "lr_end": recipe.get("lr"), "live_units": None}
+        entry["epochs"] = [known | e if isinstance(e, dict) else e for e in entry["epochs"]]
+    return entry
 
 
 def _with_states(entry: dict[str, Any]) -> dict[str, Any]:

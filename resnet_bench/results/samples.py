@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from resnet_bench import identity
 from resnet_bench.errors import UserError
+from resnet_bench.recipe import of_each_step
 from resnet_bench.results.manifest import files_in
 from resnet_bench.results.reading import ResultFile, read
 from resnet_bench.schema import (
@@ -70,11 +71,14 @@ class Run:
 
     @property
     def setting(self) -> dict[str, Any]:
-        """Engine, pipeline, workers, threads and the recipe without its epochs, in one flat dict; only of trainings."""
+        """Engine, pipeline, workers, threads and what of the recipe decides each step, in one flat dict.
+
+        Only of trainings. The number of epochs is in it only where the learning rate depends on it.
+        """
         r = self.result
         assert isinstance(r, TRAINED)
-        recipe = {k: v for k, v in r.recipe.items() if k != "epochs"}
-        return {"engine": r.engine, "pipeline": r.pipeline, "workers": r.workers, "threads": r.threads, **recipe}
+        running = {key: getattr(r, key) for key in ("engine", "pipeline", "workers", "threads")}
+        return {**running, **of_each_step(r.recipe)}
 
 
 @dataclass(frozen=True)
@@ -175,8 +179,8 @@ def _benchmark(run: Run) -> str:
     result = run.result
     key: list[Any] = [result.kind, result.architecture]
     if isinstance(result, TRAINED):
-        # without the number of epochs: a training may be resumed with more of them
-        key += [result.seed, result.dataset.sha256, {k: v for k, v in result.recipe.items() if k != "epochs"}]
+        # without the number of epochs, if it can be: a training may be resumed with more of them
+        key += [result.seed, result.dataset.sha256, of_each_step(result.recipe)]
     if isinstance(result, EpochTimeResult):  # not for trainings: one resumed under other settings is still the same
         key += [result.engine, result.pipeline, result.mode, result.threads, result.workers]
     elif isinstance(result, ParametersResult):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def _trainings(order: dict[str, Any]) -> list[Training]:
         Training(
             architectures.get(architecture),
             dataset,
-            recipe(options),
+            replace(recipe(options), schedule="constant", warmup_steps=0),  # which this short data would not fit
             engine=engine,
             threads=order["threads"],
             **{name: options[name] for name in ("pipeline", "workers")},

@@ -21,7 +21,7 @@ from resnet_bench.data.datasets import Dataset
 from resnet_bench.errors import UserError
 from resnet_bench.files import atomic_write, make_folder, require_writable
 from resnet_bench.locks import FolderLock, holder
-from resnet_bench.recipe import Recipe
+from resnet_bench.recipe import Recipe, completed, of_each_step
 from resnet_bench.schema import EpochResult, Stretch
 
 CHECKPOINT_FORMAT = 2
@@ -70,8 +70,9 @@ class TrainingState:
 class Checkpoint:
     """The checkpoint of one training.
 
-    A checkpoint must agree with the training in architecture, data set, seed and recipe, except the number of epochs.
-    Engine, pipeline, workers and threads may change: the stretches record them.
+    A checkpoint must agree with the training in architecture, data set, seed and recipe, except the number of epochs
+    where the learning rate does not depend on it. Engine, pipeline, workers and threads may change: the stretches
+    record them.
 
     Attributes:
         folder: where it is kept.
@@ -94,7 +95,7 @@ class Checkpoint:
         self._epochs = recipe.epochs
         self._identity = {
             "architecture": architecture.id,
-            "recipe": {k: v for k, v in recipe.as_dict().items() if k != "epochs"},
+            "recipe": of_each_step(recipe.as_dict()),
             "data set": f"{dataset.name} {dataset.sha256}",
             "seed": seed,
         }
@@ -176,7 +177,10 @@ class Checkpoint:
             content = torch.load(io.BytesIO(data), weights_only=True)
             if content["format"] != CHECKPOINT_FORMAT:
                 raise ValueError(f"format {content['format']}")
-            return content["identity"], TrainingState(
+            identity = content["identity"]
+            identity["recipe"] = recipe = completed(identity["recipe"])
+            older = {"lr_start": recipe["lr"], "lr_end": recipe["lr"], "live_units": None}  # before schedules
+            return identity, TrainingState(
                 network=content["network"],
                 optimizer=content["optimizer"],
                 epoch=content["epoch"],
@@ -186,7 +190,7 @@ class Checkpoint:
                 seconds=content["seconds"],
                 phases=content["phases"],
                 epoch_stretches=set(content["epoch_stretches"]),
-                results=[EpochResult(**r) for r in content["results"]],
+                results=[EpochResult(**{**older, **r}) for r in content["results"]],
                 stretches=[Stretch(**s) for s in json.loads(content["stretches"])],
             )
         except Exception as error:  # torch.load raises almost anything on a damaged file

@@ -16,9 +16,10 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -65,12 +66,27 @@ def weights_sha256(network: ResidualNetwork) -> str:
     return digest.hexdigest()
 
 
+class Evaluation(NamedTuple):
+    """What the test set tells of a network.
+
+    Attributes:
+        loss: mean cross-entropy over the images, in nats.
+        correct: images whose highest logit is that of their class.
+        live_units: for each hidden FC layer, units that answer at least one image.
+    """
+
+    loss: float
+    correct: int
+    live_units: tuple[int, ...]
+
+
 class Training:
     """The training of one network: its engine, its data, and the state it is in.
 
     Attributes:
         epoch: the epoch in progress, from 1.
         step: how many steps of it are done.
+        rates: the learning rate of each step of the whole training.
         clock: adds up the seconds of each phase in the epoch in progress.
         startup_seconds: what the start of the latest epoch took: opening the pipeline and, with the loader, waiting for
             the first batch of its workers.
@@ -132,8 +148,9 @@ class Training:
             raise UserError(f"There is no pipeline {pipeline!r}; choose one of {', '.join(pipelines.PIPELINES)}.")
         pipelines.prepare(self.pipeline, recipe, workers, len(dataset.train))
         self.threads = set_deterministic(threads)
-        self.engine = engine_class(architectures.build(architecture, dataset.num_classes, seed), recipe)
         self.steps_per_epoch = pipelines.steps_per_epoch(dataset, recipe)
+        self.rates = recipe.learning_rates(recipe.epochs * self.steps_per_epoch)
+        self.engine = engine_class(architectures.build(architecture, dataset.num_classes, seed), recipe, self.rates)
         self.epoch, self.step = 1, 0
         self.clock = clock or Clock()
         self.startup_seconds = 0.0
@@ -254,16 +271,20 @@ class Training:
 
     def _finish_epoch(self) -> EpochResult:
         begun = time.perf_counter()
-        test_loss, correct = self.evaluate()
-        if not math.isfinite(test_loss):
-            raise self._diverged(f"test loss is {test_loss} after epoch {self.epoch}")
+        evaluation = self.evaluate()
+        if not math.isfinite(evaluation.loss):
+            raise self._diverged(f"test loss is {evaluation.loss} after epoch {self.epoch}")
+        first = (self.epoch - 1) * self.steps_per_epoch
         result = EpochResult(
             epoch=self.epoch,
+            lr_start=self.rates.at(first),
+            lr_end=self.rates.at(first + self.step - 1),
             train_seconds=self._seconds,
             eval_seconds=time.perf_counter() - begun,
             train_loss=self._loss_sum / self._images,
-            test_loss=test_loss,
-            test_accuracy=correct / len(self.dataset.test),
+            test_loss=evaluation.loss,
+            test_accuracy=evaluation.correct / len(self.dataset.test),
+            live_units=evaluation.live_units,
             phases=PhaseSeconds(**self.clock.seconds),
             stretches=tuple(sorted(self._epoch_stretches)),
         )
@@ -277,20 +298,36 @@ class Training:
         kept = f" The last good checkpoint is kept in {self._checkpoint.folder}." if self._checkpoint else ""
         return UserError(f"{self.architecture.id}: the {what}; train with a smaller --lr than {self.recipe.lr}.{kept}")
 
-    def evaluate(self) -> tuple[float, int]:
-        """Mean loss and number of correct predictions on the whole test set, with batch norm in evaluation mode."""
+    def evaluate(self) -> Evaluation:
+        """Pass the whole test set through the network, with batch norm in evaluation mode."""
         mean, std = torch.tensor(self.dataset.mean), torch.tensor(self.dataset.std)
         loss, correct = 0.0, 0
         test = self.dataset.test
-        for images, labels in zip(
-            torch.split(test.images, EVALUATION_BATCH_SIZE),
-            torch.split(test.labels, EVALUATION_BATCH_SIZE),
-            strict=True,
-        ):
-            logits = self.engine.logits(normalize(images, mean, std))
-            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-            correct += int((logits.argmax(1) == labels).sum())
-        return loss / len(test), correct
+        with self._live_units() as live:
+            for images, labels in zip(
+                torch.split(test.images, EVALUATION_BATCH_SIZE),
+                torch.split(test.labels, EVALUATION_BATCH_SIZE),
+                strict=True,
+            ):
+                logits = self.engine.logits(normalize(images, mean, std))
+                loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+                correct += int((logits.argmax(1) == labels).sum())
+        return Evaluation(loss / len(test), correct, tuple(int(units.sum()) for units in live.values()))
+
+    @contextlib.contextmanager
+    def _live_units(self) -> Iterator[dict[nn.Module, Tensor]]:
+        """For each hidden layer, in order, which units answered an image so far: bool [units]."""
+        live: dict[nn.Module, Tensor] = {}
+
+        def note(layer: nn.Module, _: Any, out: Tensor) -> None:
+            live[layer] = live.get(layer, torch.zeros((), dtype=torch.bool)) | (out > 0).any(0)
+
+        hooks = [m.register_forward_hook(note) for m in self.engine.network.fc if isinstance(m, nn.ReLU)]
+        try:
+            yield live
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _progress_bar(self, progress: bool) -> Any:
         return tqdm(

@@ -14,7 +14,7 @@ from resnet_bench import architectures
 from resnet_bench.engines import _features
 
 DIGITS = 1e-10  # relative; float64 rounds at 1e-16 and the networks' longest sums have some ten thousand terms
-EVERY = [*architectures.ARCHITECTURES, *architectures.CONTROLS]
+EVERY = list(architectures.every())
 
 
 def assert_close(mine: torch.Tensor, expected: torch.Tensor, what: str = "") -> None:

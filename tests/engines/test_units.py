@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from resnet_bench.engines import _products, _units, fast
+from resnet_bench.engines import _coarse, _products, _units, fast
 from resnet_bench.engines._units import UnitFunctions, UnitGradient, UnitWeight
+from resnet_bench.schedules import SCHEDULES, LearningRates
 
 BATCH, UNITS, COLUMNS = 4, 70, 37  # more units than a chunk has, and columns that leave a rest in vectors
 LR, BETAS, EPS = 4e-4, (0.9, 0.999), 1e-8
@@ -47,7 +48,7 @@ def compiled() -> UnitFunctions:
 def unit_weight(seed: int = 0, betas: tuple[float, float] = BETAS, eps: float = EPS) -> UnitWeight:
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(UNITS, COLUMNS, generator=generator) * 0.01
-    return UnitWeight(weight, torch.zeros(UNITS, COLUMNS), torch.zeros(UNITS, COLUMNS), LR, betas, eps)
+    return UnitWeight(weight, torch.zeros(UNITS, COLUMNS), torch.zeros(UNITS, COLUMNS), betas, eps)
 
 
 def gradient(step: int, live: Tensor, columns: int = COLUMNS) -> UnitGradient:
@@ -66,10 +67,10 @@ class Pair:
     eager: UnitWeight
     rested: int = 0  # units that rested, summed over the steps
 
-    def step(self, number: int, live: Tensor) -> None:
+    def step(self, number: int, live: Tensor, lr: float = LR, highest: float = LR) -> None:
         g = gradient(number, live)
-        correction = torch.tensor([LR / (1 - self.lazy.betas[0] ** number), (1 - self.lazy.betas[1] ** number) ** 0.5])
-        self.lazy.update(g, correction, number, self.functions)
+        correction = _units.adam_correction(lr, self.lazy.betas, number)
+        self.lazy.update(g, correction, highest, number, self.functions)
         e = self.eager
         self.functions.update(
             [e.weight], [e.exp_avg], [e.exp_avg_sq], [g._replace(live=None)], correction, e.betas, e.eps
@@ -130,6 +131,74 @@ def test_weights_and_moments_are_the_same_whichever_units_are_live(
         chance = share if step > stop else 0.9
         both.step(step, (torch.rand(UNITS, generator=generator) < chance).nonzero().squeeze(1))
     both.assert_identical()
+
+
+RATES = {
+    **{name: LearningRates(LR, name, 200, 700).at for name in SCHEDULES},
+    "saw": lambda step: LR * (0.01 + step % 90 / 90),
+    "off, then on": lambda step: 0.0 if 100 < step < 600 else LR,
+    "thousandfold at the end": lambda step: LR * (1000 if step > 650 else 1),
+}
+"""The rate of each step, counted from 0, by name."""
+
+
+@pytest.mark.parametrize("schedule", RATES)
+@torch.no_grad()
+def test_units_rest_under_any_schedule_and_keep_every_bit(schedule: str, compiled: UnitFunctions) -> None:
+    rates = [RATES[schedule](step) for step in range(700)]
+    both = pair(compiled)
+    for step in range(1, 701):
+        live = torch.arange(UNITS if step < 20 else 5 if step % 50 else 10)
+        both.step(step, live, rates[step - 1], max(rates[step - 1 :]))
+        assert torch.equal(both.lazy.weight, both.eager.weight), step
+    both.assert_identical()
+    assert both.rested > 100 * UNITS / 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    factors=st.lists(st.floats(0, 1) | st.sampled_from([0.0, 1e-4, 1.0]), min_size=1, max_size=9),
+    piece=st.integers(1, 130),
+    stop=st.integers(1, 300),
+    eps=st.sampled_from([1e-8, 1e-3, 0.0]),
+)
+@torch.no_grad()
+def test_weights_and_moments_are_the_same_under_arbitrary_rates(
+    seed: int, factors: list[float], piece: int, stop: int, eps: float
+) -> None:
+    """Rates that stay for some steps and then jump, up or down."""
+    rates = [LR * factors[step // piece % len(factors)] for step in range(450)]
+    generator = torch.Generator().manual_seed(seed)
+    both = pair(UnitFunctions(), seed=seed, eps=eps)
+    for step in range(1, 451):
+        chance = 0.02 if step > stop else 0.9
+        live = (torch.rand(UNITS, generator=generator) < chance).nonzero().squeeze(1)
+        both.step(step, live, rates[step - 1], max(rates[step - 1 :]))
+    both.assert_identical()
+
+
+@torch.no_grad()
+def test_all_units_wake_where_the_rate_rises_above_what_they_were_told() -> None:
+    """No schedule does that; the weights are right all the same."""
+    both = pair(UnitFunctions())
+    for step in range(1, 500):
+        both.step(step, torch.arange(UNITS if step < 10 else 2))
+    assert both.lazy.resting.any()
+    both.step(500, torch.arange(2), 1000 * LR, 1000 * LR)
+    assert not both.lazy.resting.any()
+    for step in range(501, 700):
+        both.step(step, torch.arange(2), 1000 * LR, 1000 * LR)
+    both.assert_identical()
+
+
+@torch.no_grad()
+def test_units_that_rest_at_a_low_rate_rest_at_the_highest_to_come() -> None:
+    """At a rate of 0 no weight moves, however large its first moment is. It will, once the rate is back."""
+    both = pair(UnitFunctions())
+    for step in range(1, 129):
+        both.step(step, torch.arange(UNITS if step < 100 else 2), LR if step < 100 else 0.0, LR)
+    assert not both.lazy.resting.any()
 
 
 @torch.no_grad()
@@ -212,8 +281,8 @@ def test_a_layer_without_live_units_is_no_error() -> None:
 def test_the_weight_below_which_no_unit_rests_covers_denormal_moments() -> None:
     """Half the distance to its neighbours exceeds a change by a denormal first moment, at which √v is below eps."""
     change = 2 * LR / (1 - BETAS[0]) * torch.finfo(torch.float32).tiny / EPS
-    assert unit_weight().smallest * 2.0**-25 >= change * (1 - 1e-6)
-    assert unit_weight(eps=0.0).smallest == math.inf
+    assert _units.resting_limits(LR, BETAS, EPS, 1)[1] * 2.0**-25 >= change * (1 - 1e-6)
+    assert _units.resting_limits(LR, BETAS, 0.0, 1)[1] == math.inf
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.3, 3), (0.5, 5), (0.6, None), (1.0, None)])
@@ -269,7 +338,7 @@ def resting(live: int, seed: int = 0) -> tuple[UnitWeight, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(OF_LAYER, generator=generator) / OF_LAYER[1] ** 0.5
     moments = torch.zeros(OF_LAYER), torch.zeros(OF_LAYER)
-    rested = UnitWeight(weight, *moments, LR, BETAS, EPS)
+    rested = UnitWeight(weight, *moments, BETAS, EPS)
     rested._rest(torch.arange(live, len(weight)))
     bias = torch.full((len(weight),), -5.0)
     bias[:live] = 0.5
@@ -346,11 +415,33 @@ def test_all_rows_are_read_where_a_library_adds_up_in_another_order_for_fewer(mo
 
 @torch.no_grad()
 @pytest.mark.usefixtures("onednn")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_all_rows_are_read_where_a_library_adds_the_8_bit_product_up_in_fewer_digits(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def coarser(x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
+        total = torch.zeros(len(x), len(q), dtype=dtype)
+        for column in range(x.shape[1]):
+            total += x[:, column, None].to(dtype) * q[:, column].to(dtype)
+        return (total.float() * scale.float()).bfloat16()
+
+    assert _coarse.adds_in_float32(BATCH, *OF_LAYER, torch.get_num_threads())
+    monkeypatch.setattr(torch, "_weight_int8pack_mm", coarser)
+    _coarse.adds_in_float32.cache_clear()
+    assert not _coarse.adds_in_float32(BATCH, *OF_LAYER, torch.get_num_threads())
+    rested, x, bias = resting(20)
+    assert torch.equal(rested.activations(x, bias), torch.relu(_products.product(x, rested.weight.t(), bias)))
+    assert rested.read_parameters == rested.weight.numel()
+    _coarse.adds_in_float32.cache_clear()
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("onednn")
 def test_a_unit_that_rests_again_is_copied_again() -> None:
     """Its weights moved in between: the old copy would call it idle though it is live."""
     rested, x, bias = resting(20)
     assert not rested.activations(x, bias)[:, 100].any()
-    rested.update(gradient_of(rested, 100), torch.tensor([LR, 1.0]), 1000, UnitFunctions())
+    rested.update(gradient_of(rested, 100), torch.tensor([LR, 1.0]), LR, 1000, UnitFunctions())
     assert not rested.resting[100]
     rested.weight[100] = 1.0
     rested._rest(torch.tensor([100]))

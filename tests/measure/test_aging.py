@@ -16,10 +16,12 @@ from resnet_bench.architectures import Architecture, build
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.measure import aging
 from resnet_bench.recipe import Recipe
+from resnet_bench.schedules import LearningRates
 from resnet_bench.training.training import Training
 from tests.conftest import image_set
 
 RECIPE = Recipe()
+RATES = RECIPE.learning_rates()
 TINY = torch.finfo(torch.float32).tiny
 DEEP = Architecture("deep", "", "", widths=(16,), strides=(2,), hidden=(32, 12))
 DEAD = ([0, 3, 4, 9, 31], [1, 2, 11])
@@ -110,11 +112,13 @@ def root(x: Tensor) -> Tensor:
     return torch.from_numpy(np.sqrt(x.numpy()))
 
 
-def plainly(state: tuple[Tensor, Tensor, Tensor], steps: range) -> tuple[Tensor, Tensor, Tensor]:
+def plainly(
+    state: tuple[Tensor, Tensor, Tensor], steps: range, rates: LearningRates = RATES
+) -> tuple[Tensor, Tensor, Tensor]:
     """Every step by the formula of `fast`, written down again."""
     w, m, v = state
     for t in steps:
-        size, correction = torch.tensor([RECIPE.lr / (1 - 0.9**t), (1 - 0.999**t) ** 0.5])
+        size, correction = torch.tensor([rates.at(t - 1) / (1 - 0.9**t), (1 - 0.999**t) ** 0.5])
         m, v = m * 0.9, v * 0.999
         w = w - size * m / (root(v) / correction + 1e-8)
     return w, m, v
@@ -133,12 +137,13 @@ def by_torch(state: tuple[Tensor, Tensor, Tensor], steps: range) -> tuple[Tensor
 
 
 @needs_compiler
+@pytest.mark.parametrize("schedule", ["constant", "onecycle"])
 @pytest.mark.parametrize("steps", [range(1, 2), range(1001, 1101), range(1, 1500), range(1001, 12_001)])
-def test_idle_steps_have_the_bits_of_plain_ones(steps: range) -> None:
-    """From step 1 on too, where the bias corrections let changes grow for a while."""
-    state = moments(300)
-    expected = plainly(state, steps)
-    for result, e in zip(aging.idle_steps(*state, steps, RECIPE), expected, strict=True):
+def test_idle_steps_have_the_bits_of_plain_ones(steps: range, schedule: str) -> None:
+    """From step 1 on too, where the bias corrections let changes grow for a while, and where the rate rises."""
+    state, rates = moments(300), LearningRates(RECIPE.lr, schedule, 100, 12_000)
+    expected = plainly(state, steps, rates)
+    for result, e in zip(aging.idle_steps(*state, steps, RECIPE, rates), expected, strict=True):
         assert torch.equal(result, e)
 
 
@@ -151,7 +156,7 @@ def test_idle_steps_of_any_state_have_the_bits_of_plain_ones(first: int, steps: 
     w, m, v = (torch.randn(64, generator=generator) * scale for scale in scales)
     state = (w, m, v.abs())
     for result, e in zip(
-        aging.idle_steps(*state, range(first, first + steps), RECIPE),
+        aging.idle_steps(*state, range(first, first + steps), RECIPE, RATES),
         plainly(state, range(first, first + steps)),
         strict=True,
     ):
@@ -161,7 +166,7 @@ def test_idle_steps_of_any_state_have_the_bits_of_plain_ones(first: int, steps: 
 def test_idle_steps_agree_with_torchs_adam() -> None:
     """Its second moments to the last bit; its first ones too, once they are denormal and rounding holds them."""
     state, steps = moments(300), range(1001, 3001)
-    w, m, v = aging.idle_steps(*state, steps, RECIPE)
+    w, m, v = aging.idle_steps(*state, steps, RECIPE, RATES)
     torchs_w, torchs_m, torchs_v = by_torch(state, steps)
     assert bits(v) == bits(torchs_v)
     assert bits(m.abs()) == bits(torchs_m.abs())
@@ -174,7 +179,7 @@ def test_a_weight_that_never_comes_to_rest_moves_in_every_step() -> None:
     """A weight of 0 moves by any first moment, however small: the multiplications alone would leave it where it is."""
     state = torch.zeros(1), torch.tensor([1e-38]), torch.zeros(1)
     steps = range(1001, 3001)
-    (w, m, _), (expected, _, _) = aging.idle_steps(*state, steps, RECIPE), plainly(state, steps)
+    (w, m, _), (expected, _, _) = aging.idle_steps(*state, steps, RECIPE, RATES), plainly(state, steps)
     assert torch.equal(w, expected)
     assert w != 0
     assert m != 0
@@ -232,7 +237,7 @@ def test_an_aged_unit_equals_one_that_was_idle_in_a_real_training(engine: str) -
         training.train_step()
         if training.step == training.steps_per_epoch:
             training.close_epoch()
-    after, old = training.state(), aging.aged(before, training.engine.network, live, 400, RECIPE)
+    after, old = training.state(), aging.aged(before, training.engine.network, live, 400, RECIPE, RATES)
     assert not torch.equal(old.network["fc.0.weight"], before.network["fc.0.weight"])
     for i, (name, p) in enumerate(training.engine.network.named_parameters()):
         idle = belongs_to_dead(name, p.shape, live)
@@ -256,7 +261,7 @@ def test_a_network_without_hidden_layer_has_nothing_that_ages(dataset: Dataset) 
     state = training.state()
     network = training.engine.network
     live = aging.live_units(network, dataset, RECIPE, 0)
-    old = aging.aged(state, network, live, 100_000, RECIPE)
+    old = aging.aged(state, network, live, 100_000, RECIPE, RATES)
     assert (live, aging.live_share(live)) == ([], None)
     assert all(torch.equal(state.network[name], tensor) for name, tensor in old.network.items())
     for i, entry in old.optimizer["state"].items():

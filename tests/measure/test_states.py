@@ -211,7 +211,9 @@ def test_late_states_are_aged_from_the_last_early_one(
     for state in (first, second):
         states.load(run, state)
         assert (run.epoch, run.step) == (state.step // 11 + 1, state.step % 11)
-        old = aging.aged(expected.state(), expected.engine.network, live, state.step - 11, RECIPE)
+        old = aging.aged(
+            expected.state(), expected.engine.network, live, state.step - 11, RECIPE, RECIPE.learning_rates()
+        )
         for name, tensor in run.engine.network.state_dict().items():
             assert torch.equal(tensor, old.network[name])
         for i, entry in run.engine.optimizer_state()["state"].items():
