@@ -120,6 +120,81 @@ def test_interrupted_run_goes_on_to_the_same_weights(dataset, expected, tmp_path
     assert losses == [e.train_loss for e in undisturbed.results]
 
 
+@pytest.mark.parametrize("engine", ["reference", "fast"])
+@pytest.mark.parametrize("stop_at", [4, 13])
+def test_a_training_resumes_to_the_same_weights_in_the_middle_of_a_warm_up_and_of_a_schedule(
+    dataset, tmp_path, engine, stop_at
+):
+    recipe = Recipe(epochs=2, schedule="cosine", warmup_steps=9)
+    undisturbed = train(dataset, recipe=recipe, pipeline="vectorized", engine=engine)
+    run = Training(SMALL, dataset, recipe, pipeline="vectorized", engine=engine, checkpoint=tmp_path)
+    for _ in range(stop_at):
+        if run.train_step() is None:
+            run.close_epoch()
+            run.train_step()
+    run._save()
+    again = Training(SMALL, dataset, recipe, pipeline="vectorized", engine=engine, checkpoint=tmp_path)
+    assert again.resumed
+    for _ in again.epochs(progress=False):
+        pass
+    assert weights_sha256(again.engine.network) == weights_sha256(undisturbed.engine.network)
+    assert weights_sha256(again.engine.network) != weights_sha256(train(dataset, engine=engine).engine.network)
+
+
+def test_a_scheduled_training_is_a_plain_one_with_torchs_scheduler(dataset):
+    """A loop that anyone would write: warm-up and cosine one after the other, stepped after every batch."""
+    recipe = Recipe(epochs=2, schedule="cosine", warmup_steps=5)
+    run = train(dataset, recipe=recipe, pipeline="vectorized")
+    network = architectures.build(SMALL, dataset.num_classes, 0).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=4e-4)
+    warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 6, total_iters=5)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=22 - 5)
+    scheduler = torch.optim.lr_scheduler.SequentialLR(optimizer, [warm_up, cosine], milestones=[5])
+    for epoch in (1, 2):
+        for images, labels in batches("vectorized", dataset, recipe, 0, epoch):
+            optimizer.zero_grad()
+            F.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+            scheduler.step()
+    for mine, its in zip(run.engine.network.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-7)  # rates differ in the last of 16 digits
+
+
+def test_each_epoch_has_the_rates_of_its_first_and_last_step(dataset):
+    recipe = Recipe(epochs=2, schedule="cosine", warmup_steps=5)
+    rates = recipe.learning_rates(22)
+    run = train(dataset, recipe=recipe, pipeline="vectorized")
+    assert [(e.lr_start, e.lr_end) for e in run.results] == [
+        (rates.at(0), rates.at(10)),
+        (rates.at(11), rates.at(21)),
+    ]
+
+
+def test_a_longer_training_is_another_one_where_the_rate_depends_on_its_length(dataset, tmp_path):
+    train(dataset, pipeline="vectorized", checkpoint=tmp_path, recipe=Recipe(epochs=1, schedule="cosine"))
+    with pytest.raises(UserError, match=r"The checkpoint in .* is of another recipe"):
+        train(dataset, pipeline="vectorized", checkpoint=tmp_path, recipe=Recipe(epochs=2, schedule="cosine"))
+
+
+def test_each_epoch_counts_the_hidden_units_that_answer_a_test_image(dataset):
+    """By hand, from the weights at the end; and of a dead layer there are none."""
+    deep = Architecture("deep", "", "", widths=(16,), strides=(2,), hidden=(32, 12))
+    run = train(dataset, pipeline="vectorized", architecture=deep)
+    network = run.engine.network.eval()
+    x = normalize(dataset.test.images, torch.tensor(dataset.mean), torch.tensor(dataset.std))
+    with torch.no_grad():
+        x = network.blocks(network.stem(x)).flatten(1)
+        first = torch.relu(network.fc[0](x))
+        second = torch.relu(network.fc[2](first))
+    expected = tuple(int((out > 0).any(0).sum()) for out in (first, second))
+    assert run.results[-1].live_units == expected
+    assert 0 < expected[0] < 32
+    with torch.no_grad():
+        network.fc[0].bias.fill_(-1e9)
+    assert run.evaluate().live_units[0] == 0
+    assert train(dataset, architecture=Architecture("one", "", "", hidden=())).results[-1].live_units == ()
+
+
 KILLED = """
 import sys
 from pathlib import Path
@@ -238,6 +313,7 @@ def test_weights_that_are_not_finite_are_never_saved(dataset, tmp_path):
     ("options", "message"),
     [
         ({"recipe": Recipe(batch_size=43)}, "--batch-size is 43, but there are only 42 training images"),
+        ({"recipe": Recipe(epochs=1, warmup_steps=11)}, "--warmup-steps is 11, but the whole training has 11 steps"),
         ({"workers": -1}, "--workers is -1"),
         ({"threads": 0}, "--threads is 0"),
         ({"seed": -1}, "--seed is -1"),
