@@ -15,7 +15,7 @@ from resnet_bench.analysis.series import (
     parameter_counts,
 )
 from resnet_bench.architectures import millions
-from resnet_bench.render import ablation_table, agreement_table, captions, speed_tables
+from resnet_bench.render import ablation_table, agreement_table, captions, speed_tables, training_tables
 from resnet_bench.render.captions import dataset_text, drift_text, machine_text, setting_text
 from resnet_bench.render.speed_tables import duration_text, time_marks
 from resnet_bench.render.table import MISSING, Table, minutes_or_seconds, significant
@@ -30,6 +30,9 @@ TABLES: list[Callable[[Group], Table | None]] = [
     speed_tables.steps,
     speed_tables.modes,
     agreement_table.agreement,
+    training_tables.accuracy_effects,
+    training_tables.live_units,
+    training_tables.learning_rates,
 ]
 """The tables of each group besides its summary. A function returns None where the group has no results for it."""
 

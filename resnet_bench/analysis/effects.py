@@ -1,0 +1,126 @@
+"""What a change does to the accuracy: a network against the baseline, a schedule against a constant learning rate.
+
+Final accuracies are paired by seed, because a seed has the same batches everywhere, and with one network the same
+initial weights. The mean of the differences has Student's t interval over seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import stdev
+
+from resnet_bench.analysis.conditions import MOST_PLANNED, Condition, step_down
+from resnet_bench.analysis.series import Group, Series
+from resnet_bench.intervals import LEAST_VALUES, mean_interval
+from resnet_bench.schema import Interval
+
+BASELINE = "baseline"
+
+OF_SCHEDULE = ("schedule", "warmup_steps", "epochs")
+"""Settings in which a training with a schedule differs from one with a constant rate."""
+
+ERROR = 0.05
+"""The probability with which any verdict of a table may be false."""
+
+SMALL_EFFECT = 0.005
+"""The effect, as a fraction of 1, for which the number of seeds is planned: half a point."""
+
+POWER = 0.8
+"""The probability with which so many seeds tell that effect. It is the usual one (Cohen 1988)."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Final accuracies with a change, against those without it.
+
+    Attributes:
+        series: the trainings with the change.
+        control: those without it.
+        differences: of the accuracies, as fractions of 1, one for each seed that both have; at least `LEAST_VALUES`.
+    """
+
+    series: Series
+    control: Series
+    differences: Sequence[float]
+
+    @cached_property
+    def interval(self) -> Interval:
+        """The mean difference with its 95 % interval."""
+        return mean_interval(self.differences)
+
+    @cached_property
+    def seeds_needed(self) -> int | None:
+        """With how many seeds `SMALL_EFFECT` would be told from nothing, if seeds go on to scatter as these did.
+
+        None for more than `MOST_PLANNED`.
+        """
+        return seeds_to_tell(SMALL_EFFECT, stdev(self.differences))
+
+
+def effects(group: Group) -> list[Effect]:
+    """Every change of the group that one of its series lacks, in the order of the series."""
+    found = []
+    for s in group.series:
+        for control in group.series:
+            if (differences := _differences(s, control)) and len(differences) >= LEAST_VALUES:
+                found.append(Effect(s, control, differences))
+    return found
+
+
+def verdicts(found: Sequence[Effect]) -> dict[int, bool]:
+    """Whether the accuracy is higher (True) or lower, by the number of the effect; without those that cannot be told.
+
+    Any of the verdicts is false in at most `ERROR` of cases (Holm's method).
+    """
+    conditions = {i: Condition(effect.differences, low=0.0) for i, effect in enumerate(found)}
+    return step_down({i: condition.answer for i, condition in conditions.items()}, ERROR)
+
+
+def seeds_to_tell(effect: float, spread: float) -> int | None:
+    """The least number of pairs with which a two-sided paired t test of 5 % finds an effect with the chance `POWER`.
+
+    Args:
+        effect: the true mean difference, above 0.
+        spread: the standard deviation of the differences.
+
+    Returns:
+        None for more than `MOST_PLANNED`.
+    """
+    from scipy import stats  # here, because it takes two seconds to import
+
+    if not spread:
+        return LEAST_VALUES
+    for pairs in range(LEAST_VALUES, MOST_PLANNED + 1):
+        quantile = stats.t.ppf(0.975, pairs - 1)
+        if 1 - stats.nct.cdf(quantile, pairs - 1, effect / spread * math.sqrt(pairs)) >= POWER:
+            return pairs
+    return None
+
+
+def _differences(series: Series, control: Series) -> list[float]:
+    """Final accuracies minus those of the control, by seed; empty where the two do not make an effect."""
+    if not (_other_network(series, control) or _other_schedule(series, control)):
+        return []
+    if not (series.complete and control.complete):
+        return []
+    own, without = ({r.seed: r.epochs[-1].test_accuracy for r in s.accuracies} for s in (series, control))
+    return [own[seed] - without[seed] for seed in sorted(own.keys() & without.keys())]
+
+
+def _other_network(series: Series, control: Series) -> bool:
+    return control.architecture == BASELINE != series.architecture and series.setting == control.setting
+
+
+def _other_schedule(series: Series, control: Series) -> bool:
+    same = series.setting_without(*OF_SCHEDULE) == control.setting_without(*OF_SCHEDULE)
+    epochs = [s.setting.get("epochs") for s in (series, control)]
+    rates = [(s.setting.get("schedule"), s.setting.get("warmup_steps")) for s in (series, control)]
+    return (
+        series.architecture == control.architecture
+        and same
+        and epochs[0] == epochs[1]
+        and rates[0] != rates[1] == ("constant", 0)
+    )

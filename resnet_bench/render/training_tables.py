@@ -1,0 +1,108 @@
+"""What trainings say beside their accuracy: effects of a change, hidden units that stay alive, learning rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from resnet_bench import architectures
+from resnet_bench.analysis.conditions import MOST_PLANNED
+from resnet_bench.analysis.effects import ERROR, OF_SCHEDULE, POWER, SMALL_EFFECT, Effect, effects, verdicts
+from resnet_bench.analysis.series import Group, Series
+from resnet_bench.render.captions import dataset_text, group_machine_text, name, setting_text, value_text
+from resnet_bench.render.table import MISSING, Table
+
+
+def accuracy_effects(group: Group) -> Table | None:
+    """A row for each network against the baseline, and for each schedule against a constant learning rate."""
+    found = effects(group)
+    if not found:
+        return None
+    decided = verdicts(found)
+    rows = [_effect_row(group, effect, decided.get(i)) for i, effect in enumerate(found)]
+    columns = [
+        "Network", "Against", "Seeds", "Final accuracy (%)", "Difference (points)", "Verdict",
+        f"Seeds that tell {100 * SMALL_EFFECT:g} points",
+    ]  # fmt: skip
+    caption = f"{dataset_text(group.dataset)}; {group_machine_text(group)}; {setting_text(group)}."
+    notes = [
+        "Difference: of final accuracies, seed by seed; mean with its 95 % Student-t interval over seeds. Verdict: any "
+        f"of the table is false in at most {100 * ERROR:.0f} % of cases (Holm's method).",
+        f"Seeds that tell: with so many, a paired t test of 5 % finds an effect of {100 * SMALL_EFFECT:g} points in "
+        f"{100 * POWER:.0f} % of cases, if seeds scatter as they did here.",
+    ]
+    return Table("Effect on the accuracy", columns, rows, caption, notes)
+
+
+def _effect_row(group: Group, effect: Effect, higher: bool | None) -> list[str]:
+    i, seeds = effect.interval, effect.seeds_needed
+    verdict = "cannot tell" if higher is None else "higher" if higher else "lower"
+    paired = {r.seed for r in effect.series.accuracies} & {r.seed for r in effect.control.accuracies}
+    final = [100 * r.epochs[-1].test_accuracy for r in effect.series.accuracies if r.seed in paired]
+    return [
+        name(group, effect.series),
+        name(group, effect.control),
+        str(len(effect.differences)),
+        f"{fmean(final):.1f} [{min(final):.1f}, {max(final):.1f}]",
+        f"{100 * i.estimate:+.2f} [{100 * i.low:+.2f}, {100 * i.high:+.2f}]",
+        verdict,
+        f"over {MOST_PLANNED:,}" if seeds is None else f"{seeds:,}",
+    ]
+
+
+def live_units(group: Group) -> Table | None:
+    """How many units of each hidden FC layer answer any test image, by epoch; None where no one counted."""
+    rows = [row for s in group.series for row in _live_rows(group, s)]
+    if not rows:
+        return None
+    columns = ["Network", "Hidden layer", "Seeds", "Units", "Live after epoch 1", "after the middle", "after the last"]
+    caption = f"{dataset_text(group.dataset)}; {group_machine_text(group)}; {setting_text(group)}."
+    notes = [
+        "Live: the unit's activation behind the ReLU is above 0 for at least one test image. Mean over seeds, in "
+        "brackets the lowest and the highest. After the middle: after half of the epochs."
+    ]
+    return Table("Live hidden units", columns, rows, caption, notes)
+
+
+def _live_rows(group: Group, series: Series) -> list[list[str]]:
+    runs = [[e.live_units for e in r.epochs if e.live_units is not None] for r in series.accuracies]
+    counted = [run for run in runs if run]
+    network = architectures.every().get(series.architecture)
+    rows = []
+    for layer in range(len(counted[0][0]) if counted else 0):
+        by_epoch = [[epoch[layer] for epoch in run] for run in counted]
+        places = [[run[i] for run in by_epoch] for i in (0, (len(by_epoch[0]) - 1) // 2, -1)]
+        units = f"{network.hidden[layer]:,}" if network and layer < len(network.hidden) else MISSING
+        cells = [name(group, series) if layer == 0 else "", str(layer + 1), str(len(counted)), units]
+        rows.append([*cells, *map(_spread, places)])
+    return rows
+
+
+def _spread(values: Sequence[int]) -> str:
+    """`17 [12, 25]`, or the one value that all are."""
+    if min(values) == max(values):
+        return f"{values[0]:,}"
+    return f"{fmean(values):,.0f} [{min(values):,}, {max(values):,}]"
+
+
+def learning_rates(group: Group) -> Table | None:
+    """The learning rate at the beginning of each epoch and at the end, by schedule; None where it is constant."""
+    rates: dict[str, list[tuple[float, float]]] = {}
+    for s in group.series:
+        if (s.setting.get("schedule", "constant"), s.setting.get("warmup_steps", 0)) == ("constant", 0):
+            continue
+        words = ", ".join(value_text(key, s.setting[key]) for key in OF_SCHEDULE if key in s.setting)
+        longest = max(s.accuracies, key=lambda r: len(r.epochs), default=None)
+        if longest is not None:
+            rates.setdefault(words, [(e.lr_start, e.lr_end) for e in longest.epochs])
+    if not rates:
+        return None
+    rows = [
+        [str(epoch + 1), *(_rate(own, epoch) for own in rates.values())]
+        for epoch in range(max(map(len, rates.values())))
+    ]
+    return Table("Learning rate", ["Epoch", *rates], rows, "Of the epoch's first and last step.")
+
+
+def _rate(rates: Sequence[tuple[float, float]], epoch: int) -> str:
+    return f"{rates[epoch][0]:.3g} to {rates[epoch][1]:.3g}" if epoch < len(rates) else MISSING
