@@ -27,6 +27,7 @@ from resnet_bench.data import augmentation
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
+from resnet_bench.schedules import LearningRates
 
 PIPELINES = ("loader", "vectorized")
 CHUNK_IMAGES = 256  # about 3 MB of float32: large enough to spread the cost of the calls, small enough for the caches
@@ -100,6 +101,11 @@ def crowded(pipeline: str, workers: int) -> str | None:
 def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
     """Batches in an epoch; the last one may be smaller, as in torch's `DataLoader`."""
     return -(-len(dataset.train) // recipe.batch_size)
+
+
+def learning_rates(dataset: Dataset, recipe: Recipe) -> LearningRates:
+    """The learning rate of each step of the whole training; `UserError` for a warm-up that is as long."""
+    return recipe.learning_rates(recipe.epochs * steps_per_epoch(dataset, recipe))
 
 
 def batches(

@@ -39,7 +39,7 @@ from resnet_bench import architectures, engines, identity
 from resnet_bench.architectures import Architecture
 from resnet_bench.clock import PHASES
 from resnet_bench.data.datasets import Dataset
-from resnet_bench.data.pipelines import steps_per_epoch
+from resnet_bench.data.pipelines import learning_rates, steps_per_epoch
 from resnet_bench.errors import UserError
 from resnet_bench.files import make_folder, write_json
 from resnet_bench.folders import cache_folder, expanded
@@ -338,8 +338,7 @@ def _age(kept: _Kept, missing: Sequence[_Wanted]) -> dict[str, State]:
     made: dict[str, State] = {}
     at, state, live = 0, None, list[Tensor]()
     network = architectures.build(kept.architecture, kept.dataset.num_classes, kept.seed)
-    per_epoch = steps_per_epoch(kept.dataset, kept.recipe)
-    rates = kept.recipe.learning_rates(kept.recipe.epochs * per_epoch)
+    per_epoch, rates = steps_per_epoch(kept.dataset, kept.recipe), learning_rates(kept.dataset, kept.recipe)
     for wanted in missing:
         if wanted.base is None:
             continue

@@ -14,7 +14,7 @@ import pytest
 from resnet_bench import architectures, engines, identity, machine
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
-from resnet_bench.data.pipelines import steps_per_epoch
+from resnet_bench.data.pipelines import learning_rates, steps_per_epoch
 from resnet_bench.data.sources import SPLITS
 from resnet_bench.errors import UserError
 from resnet_bench.measure import process
@@ -81,13 +81,15 @@ class Suite:
         """The images, loaded when they are first asked for. If that fails, the session ends with a sentence."""
         v = self.values
         with user_errors(), self.shown():
-            return datasets.load(
+            loaded = datasets.load(
                 v["dataset"],
                 train_images=v["train_images"],
                 test_images=v["test_images"],
                 seed=v["seed"],
                 at_most=self._at_most,
             )
+            learning_rates(loaded, self.recipe)  # may find that the warm-up is too long
+            return loaded
 
     @property
     def _at_most(self) -> list[str]:

@@ -143,6 +143,8 @@ class Plan(Model):
                 raise UserError(f"{cell.name!r} cannot be the name of a cell; vary other values.")
             if reason := engines.get(cell.engine).supports(architectures.get(cell.architecture), cell.recipe):
                 raise UserError(reason)
+            steps = -(-self.dataset.train_images // cell.recipe.batch_size)
+            cell.recipe.learning_rates(cell.recipe.epochs * steps)  # may find that the warm-up is too long
         return self
 
     def extended(self, **more: Iterable[Any]) -> Plan:

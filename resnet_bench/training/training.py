@@ -149,7 +149,7 @@ class Training:
         pipelines.prepare(self.pipeline, recipe, workers, len(dataset.train))
         self.threads = set_deterministic(threads)
         self.steps_per_epoch = pipelines.steps_per_epoch(dataset, recipe)
-        self.rates = recipe.learning_rates(recipe.epochs * self.steps_per_epoch)
+        self.rates = pipelines.learning_rates(dataset, recipe)
         self.engine = engine_class(architectures.build(architecture, dataset.num_classes, seed), recipe, self.rates)
         self.epoch, self.step = 1, 0
         self.clock = clock or Clock()

@@ -533,6 +533,8 @@ REFUSED = {
     "data set cifar100 against synthetic": {"dataset": dataset(name="synthetic", synthetic=True)},
     "subset size: 50000 against 2000 training images": {"dataset": SMALL},
     "recipe: lr 0.0004 against 0.01": {"recipe": Recipe(lr=0.01).as_dict()},
+    "recipe: schedule constant against cosine": {"recipe": Recipe(schedule="cosine").as_dict()},
+    "recipe: warmup_steps 0 against 9": {"recipe": Recipe(warmup_steps=9).as_dict()},
     "epoch time measured sampled against full": {"mode": "full"},
     "epoch time measured after 0, 100000 steps against 0, 200 steps": {
         "points": [{**POINT, "step": step} for step in (0, 200)]
@@ -1051,7 +1053,7 @@ def test_truncated_files_exit_2_with_one_sentence(
         assert len(captured.err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("version", [0, 4, "1", None])
+@pytest.mark.parametrize("version", [0, 5, "1", None])
 def test_another_schema_version_is_refused_by_name(
     tmp_path: Path, version: object, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,8 @@ import pytest
 from resnet_bench.errors import UserError
 from resnet_bench.study import cells
 
+RECIPE = {"epochs": 2, "batch_size": 4, "lr": 0.0004, "schedule": "constant", "warmup_steps": 0}
+
 
 @pytest.mark.parametrize(
     ("text", "seeds"), [("0-4", (0, 1, 2, 3, 4)), ("7", (7,)), ("3, 0-1,3", (3, 0, 1)), (str(2**64 - 1), (2**64 - 1,))]
@@ -37,18 +39,40 @@ def plan(**changes):
         "engines": ["reference"],
         "seeds": [0, 1],
         "threads": 1,
-        "options": {"epochs": 2, "batch_size": 4, "lr": 0.0004, "workers": 2, "pipeline": None},
+        "options": {**RECIPE, "workers": 2, "pipeline": None},
         "varied": {},
         "train_images": None,
         "test_images": None,
         "dataset": {
-            "name": "cifar100", "synthetic": False, "subset": False, "train_images": 8, "test_images": 4, "classes": 2,
-            "sha256": "0" * 64, "mean": [0, 0, 0], "std": [1, 1, 1],
+            "name": "cifar100",
+            "synthetic": False,
+            "subset": False,
+            "train_images": 8,
+            "test_images": 4,
+            "classes": 2,
+            "sha256": "0" * 64,
+            "mean": [0, 0, 0],
+            "std": [1, 1, 1],
         },
         "digests": {"0": "0" * 64, "1": "0" * 64},
         "code": "c" * 64,
-    }  # fmt: skip
+    }
     return cells.parsed({**content, **changes}, "study.json")
+
+
+def test_a_warm_up_that_is_as_long_as_the_training_is_refused_before_anything_is_trained():
+    """8 images in batches of 4, twice: 4 steps."""
+    assert plan(options={**plan().options, "warmup_steps": 3}).cells
+    with pytest.raises(UserError, match="--warmup-steps is 4, but the whole training has 4 steps"):
+        plan(options={**plan().options, "warmup_steps": 4})
+
+
+def test_schedules_can_be_varied():
+    varied = plan(varied={"schedule": ["constant", "cosine"]}, architectures=["fc1"], seeds=[0])
+    assert [(c.name, c.recipe.schedule) for c in varied.cells] == [
+        ("fc1-reference-schedule=constant-0", "constant"),
+        ("fc1-reference-schedule=cosine-0", "cosine"),
+    ]
 
 
 def test_every_network_comes_once_before_the_next_seed():
