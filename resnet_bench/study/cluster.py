@@ -8,9 +8,11 @@ one: from its checkpoint where the workers share the study's folder, else from t
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import secrets
+import threading
 import time
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from resnet_bench.study.folder import StudyFolder
 from resnet_bench.study.running import Ended, Say, command
 from resnet_bench.study.training_process import PATIENCE, RESULT
 from resnet_bench.study.worker import About, Order, Outcome, about, train
+from resnet_bench.training.checkpoint import CHECKPOINT_FILE
 
 CONNECT_SECONDS = 20
 
@@ -162,8 +165,15 @@ def threads(workers: Workers) -> int:
 
 @dataclass
 class _Task:
+    """A cell that a worker trains.
+
+    Attributes:
+        topic: of the events with which a worker tells how far it is that does not share the study's folder.
+    """
+
     future: Any
     worker: str
+    topic: str
 
 
 class Cluster:
@@ -175,6 +185,7 @@ class Cluster:
         self.study, self.workers, self.checkpoint_minutes, self._say = study, workers, checkpoint_minutes, say
         self._codes = None if allow_other_code else frozenset((study.plan.code, *study.plan.other_code))
         self._tasks: dict[Cell, _Task] = {}
+        self._telling = threading.Lock()
         self._homeless: list[Cell] = []  # whose worker was unfit
         self._told_to_wait = False
 
@@ -204,7 +215,10 @@ class Cluster:
         host = fit[chosen].host
         folder, holder = self.study.checkpoint(cell).resolve(), self.study.path.resolve() / locks.HOLDER_FILE
         make_folder(folder, "--output")
+        if not (folder / CHECKPOINT_FILE).exists():  # what an earlier worker told has to be trained again
+            (folder / RESULT).unlink(missing_ok=True)
         make_folder(self.study.log(cell).parent, "--output")
+        topic = f"{cell.name}-{secrets.token_hex(4)}"
         order = Order(
             arguments=(
                 *cell.arguments(self.study.dataset, self.study.plan),
@@ -216,12 +230,30 @@ class Cluster:
             holder=(str(holder), holder.read_text(encoding="utf-8") if holder.exists() else ""),
             checkpoint_minutes=self.checkpoint_minutes,
             jobs=sum(each.cells for each in fit.values() if each.host == host),
+            topic=topic,
         )
+        self.workers.client.subscribe_topic(topic, functools.partial(self._note_progress, cell, topic))
         future = self.workers.client.submit(
             train, order.model_dump(mode="json"), workers=[chosen], allow_other_workers=False, pure=False,
-            retries=0, key=f"{cell.name}-{secrets.token_hex(4)}",
+            retries=0, key=topic,
         )  # fmt: skip
-        self._tasks[cell] = _Task(future, chosen)
+        self._tasks[cell] = _Task(future, chosen, topic)
+
+    def _note_progress(self, cell: Cell, topic: str, event: tuple[Any, Any]) -> None:
+        """Keep the result so far, which a worker tells that does not share the folder."""
+        with self._telling:  # Dask calls this in a thread of its own
+            task = self._tasks.get(cell)
+            if task is not None and task.topic == topic and isinstance(event[1], str):
+                path = self.study.checkpoint(cell) / RESULT
+                with contextlib.suppress(OSError, UserError), atomic_write(path) as file:
+                    file.write(event[1])
+
+    def _forget(self, cell: Cell) -> None:
+        """Listen no more to the worker of a cell."""
+        with contextlib.suppress(Exception):  # the scheduler may be gone
+            self.workers.client.unsubscribe_topic(self._tasks[cell].topic)
+        with self._telling:
+            del self._tasks[cell]
 
     def ended(self, seconds: float) -> list[Ended]:
         until = time.monotonic() + seconds
@@ -279,7 +311,7 @@ class Cluster:
         status = task.future.status
         if status == "pending":
             return None
-        del self._tasks[cell]
+        self._forget(cell)
         try:
             outcome = Outcome.model_validate(task.future.result(timeout=RESULT_SECONDS))
         except (OSError, TimeoutError, CancelledError, KilledWorker):  # the worker or the scheduler is gone
@@ -306,7 +338,7 @@ class Cluster:
         for cell, task in lost:
             with contextlib.suppress(Exception):
                 task.future.cancel()
-            del self._tasks[cell]
+            self._forget(cell)
         return [Ended(cell, None, f"lost its worker {task.worker}") for cell, task in lost]
 
     def _elsewhere(self, cell: Cell, task: _Task, reason: str) -> None:

@@ -174,8 +174,9 @@ class StudyFolder:
             return CellState(cell, "running", result)
         try:
             wrong = damaged((folder / CHECKPOINT_FILE).read_bytes())
-        except FileNotFoundError:
-            return CellState(cell, "not started", None)
+        except FileNotFoundError:  # or a worker trains it that does not see this folder, and tells how far it is
+            running = result is not None and locks.held(self.path)
+            return CellState(cell, "running", result) if running else CellState(cell, "not started", None)
         except OSError as error:
             wrong = f"cannot be read ({error.strerror})"
         if wrong:

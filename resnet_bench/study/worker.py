@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,7 @@ class Order(Model):
             shares the study's folder.
         checkpoint_minutes: as `resnet-bench train` takes it.
         jobs: how many cells run side by side on the worker's machine.
+        topic: of the events that tell the result so far after every epoch, where the study's folder is not shared.
     """
 
     arguments: tuple[str, ...]
@@ -66,6 +67,7 @@ class Order(Model):
     holder: tuple[str, str]
     checkpoint_minutes: float
     jobs: Count
+    topic: str
 
 
 class Outcome(Model):
@@ -112,9 +114,13 @@ def train(order: dict[str, Any]) -> dict[str, Any]:
         variables[identity.JOBS_VARIABLE] = str(asked.jobs)
         process = TrainingProcess(asked.arguments, folder, log, asked.checkpoint_minutes, variables)
         try:
+            told = ""
             while process.popen.poll() is None:
                 if not _wanted(worker, key):
                     _end(process.popen)
+                if not shared and (result_so_far := _text(folder / RESULT)) not in ("", told):
+                    told = result_so_far
+                    worker.log_event(asked.topic, told)
                 time.sleep(POLL_SECONDS)
         finally:
             process.popen.kill()
@@ -143,6 +149,13 @@ def environment() -> tuple[dict[str, str], list[str]]:
     dasks = {k: str(v) for k, v in dask.config.get("distributed.nanny.pre-spawn-environ", {}).items()}
     removed = [name for name, value in sorted(dasks.items()) if os.environ.get(name) == value]
     return {k: v for k, v in os.environ.items() if k not in removed}, [f"{k}={dasks[k]}" for k in removed]
+
+
+def _text(path: Path) -> str:
+    """What a file holds; nothing where it cannot be read."""
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8")
+    return ""
 
 
 def _shared(order: Order) -> bool:

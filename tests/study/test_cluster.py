@@ -176,7 +176,14 @@ def test_a_worker_that_does_not_share_the_folder_sends_the_result(
     path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
     dask.worker("apart", PYTHONPATH=path)
     folder = tmp_path / "study"
-    status, out, err = finished(study(*asked, "--cluster", dask.address, "--output", str(folder)))
+    running = study(*asked, "--cluster", dask.address, "--output", str(folder))
+
+    def told() -> bool:
+        states = StudyFolder.open(folder).states() if (folder / "study.json").exists() else []
+        return any(state.state == "running" and state.epochs > 0 for state in states)
+
+    wait_for(told, "the number of epochs of a cell that a worker trains elsewhere")
+    status, out, err = finished(running)
     assert status == 0, out + err
     assert digests(folder) == local
     found = StudyFolder.open(folder)
@@ -261,6 +268,7 @@ class Workers:
         }
         self.client, self.submitted, self.said = self, [], []
         self.present, self.left_out = set(cells), {}
+        self.handlers: dict[str, Callable[[tuple[float, Any]], None]] = {}
 
     def fit(self, codes: object) -> dict[str, worker.About]:
         return {name: about for name, about in self.abouts.items() if name in self.present - set(self.left_out)}
@@ -269,6 +277,12 @@ class Workers:
         future = Future()
         self.submitted.append((workers[0], order, future))
         return future
+
+    def subscribe_topic(self, topic: str, handler: Callable[[tuple[float, Any]], None]) -> None:
+        self.handlers[topic] = handler
+
+    def unsubscribe_topic(self, topic: str) -> None:
+        del self.handlers[topic]
 
     def leave_out(self, name: str, reason: str) -> None:
         self.said.append(f"{name}: {reason}")
@@ -325,6 +339,24 @@ def test_a_lost_worker_gives_its_cell_back(place: Callable[..., Cluster]) -> Non
     (ended,) = there.ended(0)
     assert (ended.cell, ended.status, ended.by_others) == (cell, None, True)
     assert there.workers.submitted[0][2].cancelled
+
+
+def test_what_an_earlier_worker_told_counts_no_more_when_the_cell_begins_again(place: Callable[..., Cluster]) -> None:
+    there = place(a=1, b=1)
+    cell = there.study.plan.cells[0]
+    there.start(cell)
+    (topic,) = there.workers.handlers
+    told = there.study.checkpoint(cell) / "result.json"
+    handler = there.workers.handlers[topic]
+    handler((0.0, "so far"))
+    assert told.read_text() == "so far"
+    there.workers.present = {w for w in ("a", "b") if w != there.workers.submitted[0][0]}
+    assert len(there.ended(0)) == 1
+    assert not there.workers.handlers
+    there.start(cell)
+    assert not told.exists()
+    handler((0.0, "too late"))
+    assert not told.exists()
 
 
 def test_a_lost_scheduler_is_told_with_the_command_that_goes_on(place: Callable[..., Cluster]) -> None:
