@@ -66,8 +66,8 @@ def reconstruct(output: Literal["text", "markdown", "json"]) -> None:
 def list_architectures(format_: Literal["text", "markdown", "json"]) -> None:
     """List the networks: exact and published parameter counts, multiply-accumulates, share of the FC layers.
 
-    Counts are of the real modules, for 100 classes. Networks that are not the paper's run only on request: two
-    controls separate causes that the paper's variants mix, and three have channel attention.
+    Counts are of the real modules, for 100 classes. Networks that are not the paper's run only on request: controls
+    separate causes that the paper's variants mix, others have channel attention.
     """
     from resnet_bench.render import architecture_table
 
@@ -452,12 +452,13 @@ def explain_step(
     from resnet_bench.data import datasets
     from resnet_bench.engines import fast
     from resnet_bench.measure import ablation
+    from resnet_bench.recipe import Recipe
     from resnet_bench.render import ablation_table
     from resnet_bench.render.captions import machine_text
 
     chosen = architectures.get(architecture)
     fast.Engine.require()
-    recipe = recipe_of({**options, "epochs": 1})
+    recipe = Recipe(epochs=1, batch_size=options["batch_size"], lr=options["lr"])
     dataset = datasets.load(options["dataset"], train_images=options["train_images"], seed=options["seed"])
     result = ablation.explain(
         chosen,

@@ -68,9 +68,5 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def recipe(values: Mapping[str, Any]) -> Recipe:
-    """The recipe for the values of the options, by `Option.name`; `UserError` for numbers out of range.
-
-    What lacks has the paper's value: plans of studies from before an option have none for it.
-    """
-    fields = ("epochs", "batch_size", "lr", "schedule", "warmup_steps")
-    return Recipe(**{name: values[name] for name in fields if name in values})
+    """The recipe for the values of the options, by `Option.name`; `UserError` for numbers out of range."""
+    return Recipe(**{name: values[name] for name in ("epochs", "batch_size", "lr", "schedule", "warmup_steps")})

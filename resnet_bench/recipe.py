@@ -65,9 +65,18 @@ class Recipe:
         return [f"{k} {mine[k]} against {theirs[k]}" for k in mine if k not in ignore and mine[k] != theirs[k]]
 
 
+BEFORE_SCHEDULES = {"schedule": "constant", "warmup_steps": 0}
+"""What releases without schedules did, whose recipes do not say it."""
+
+
 def completed(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The dict of a recipe from before there were schedules, when every learning rate was constant, as of today."""
-    return {"schedule": "constant", "warmup_steps": 0, **recipe}
+    """The dict of a recipe of any release, as this release writes it."""
+    return {**BEFORE_SCHEDULES, **recipe}
+
+
+def compact(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The dict of a recipe without what releases without schedules do not know, if it says no more than they did."""
+    return {key: value for key, value in recipe.items() if BEFORE_SCHEDULES.get(key) != value}
 
 
 def of_each_step(recipe: Mapping[str, Any]) -> dict[str, Any]:

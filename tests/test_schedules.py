@@ -12,7 +12,7 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from resnet_bench.errors import UserError
-from resnet_bench.recipe import Recipe, completed, of_each_step
+from resnet_bench.recipe import Recipe, compact, completed, of_each_step
 from resnet_bench.schedules import SCHEDULES, LearningRates
 
 LR = 4e-4
@@ -106,10 +106,26 @@ def test_a_warm_up_as_long_as_the_training_is_refused(steps: int) -> None:
         Recipe(warmup_steps=10).learning_rates(steps)
 
 
+@pytest.mark.parametrize("factor", [-0.1, 1.1, float("nan"), float("inf")])
+def test_a_schedule_with_a_factor_beyond_0_to_1_is_found_before_a_step(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCHEDULES, "wrong", lambda step, steps: factor if step == 3 else 1.0)
+    with pytest.raises(ValueError, match="the schedule wrong gives step 3 the factor"):
+        LearningRates(LR, "wrong", steps=5).highest_from(0)
+
+
 def test_epochs_decide_the_steps_of_a_training_only_where_the_rate_changes() -> None:
     short, long = Recipe(epochs=1).as_dict(), Recipe(epochs=2).as_dict()
     assert of_each_step(short) == of_each_step(long)
     assert of_each_step(short | {"schedule": "cosine"}) != of_each_step(long | {"schedule": "cosine"})
+
+
+def test_a_recipe_that_says_no_more_than_earlier_ones_is_written_as_they_were() -> None:
+    older = {k: v for k, v in Recipe().as_dict().items() if k not in ("schedule", "warmup_steps")}
+    assert compact(Recipe().as_dict()) == older
+    changed = Recipe(schedule="cosine", warmup_steps=3).as_dict()
+    assert compact(changed) == changed
 
 
 def test_a_recipe_from_before_schedules_is_a_constant_one() -> None:

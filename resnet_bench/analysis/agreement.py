@@ -62,12 +62,12 @@ class EngineAccuracy:
     """Final accuracies of one network with one engine.
 
     Attributes:
+        series: the trainings.
         accuracies: fractions of 1, of the seeds that both this engine and `reference` trained.
         differences: each minus that of `reference` with the same seed; empty for `reference` itself.
     """
 
-    architecture: str
-    engine: str
+    series: Series
     accuracies: Sequence[float]
     differences: Sequence[float]
 
@@ -90,7 +90,7 @@ def engine_accuracies(group: Group) -> list[EngineAccuracy]:
 def _engine_accuracy(series: Series, control: Series) -> EngineAccuracy:
     own, control_own = _final(series, control)
     differences = [] if series is control else [a - b for a, b in zip(own, control_own, strict=True)]
-    return EngineAccuracy(series.architecture, series.engine, own, differences)
+    return EngineAccuracy(series, own, differences)
 
 
 def _comparable(series: Series, control: Series) -> bool:

@@ -22,11 +22,17 @@ BASELINE = "baseline"
 OF_SCHEDULE = ("schedule", "warmup_steps", "epochs")
 """Settings in which a training with a schedule differs from one with a constant rate."""
 
+CONSTANT = ("constant", 0)
+"""Schedule and warm-up of a learning rate that is the same in every step."""
+
 ERROR = 0.05
 """The probability with which any verdict of a table may be false."""
 
 SMALL_EFFECT = 0.005
 """The effect, as a fraction of 1, for which the number of seeds is planned: half a point."""
+
+CERTAIN = 1000
+"""Any number of seeds tells an effect that is so many times the scatter; beyond it, the distribution of t overflows."""
 
 POWER = 0.8
 """The probability with which so many seeds tell that effect. It is the usual one (Cohen 1988)."""
@@ -51,13 +57,16 @@ class Effect:
         """The mean difference with its 95 % interval."""
         return mean_interval(self.differences)
 
-    @cached_property
-    def seeds_needed(self) -> int | None:
-        """With how many seeds `SMALL_EFFECT` would be told from nothing, if seeds go on to scatter as these did.
+    def seeds_needed(self, together: int) -> int | None:
+        """With how many seeds `SMALL_EFFECT` would be told, if seeds go on to scatter as these did.
 
-        None for more than `MOST_PLANNED`.
+        Args:
+            together: effects that are judged together, this one among them.
+
+        Returns:
+            None for more than `MOST_PLANNED`.
         """
-        return seeds_to_tell(SMALL_EFFECT, stdev(self.differences))
+        return seeds_to_tell(SMALL_EFFECT, stdev(self.differences), ERROR / together)
 
 
 def effects(group: Group) -> list[Effect]:
@@ -79,22 +88,23 @@ def verdicts(found: Sequence[Effect]) -> dict[int, bool]:
     return step_down({i: condition.answer for i, condition in conditions.items()}, ERROR)
 
 
-def seeds_to_tell(effect: float, spread: float) -> int | None:
-    """The least number of pairs with which a two-sided paired t test of 5 % finds an effect with the chance `POWER`.
+def seeds_to_tell(effect: float, spread: float, error: float = ERROR) -> int | None:
+    """The least number of pairs with which a two-sided paired t test finds an effect with the chance `POWER`.
 
     Args:
         effect: the true mean difference, above 0.
         spread: the standard deviation of the differences.
+        error: the probability with which the test finds one where there is none.
 
     Returns:
         None for more than `MOST_PLANNED`.
     """
     from scipy import stats  # here, because it takes two seconds to import
 
-    if not spread:
+    if spread < effect / CERTAIN:
         return LEAST_VALUES
     for pairs in range(LEAST_VALUES, MOST_PLANNED + 1):
-        quantile = stats.t.ppf(0.975, pairs - 1)
+        quantile = stats.t.ppf(1 - error / 2, pairs - 1)
         if 1 - stats.nct.cdf(quantile, pairs - 1, effect / spread * math.sqrt(pairs)) >= POWER:
             return pairs
     return None
@@ -122,5 +132,5 @@ def _other_schedule(series: Series, control: Series) -> bool:
         series.architecture == control.architecture
         and same
         and epochs[0] == epochs[1]
-        and rates[0] != rates[1] == ("constant", 0)
+        and rates[0] != rates[1] == CONSTANT
     )

@@ -116,7 +116,7 @@ class Series:
 
     Attributes:
         setting: engine, pipeline, workers, threads and the recipe's numbers, in one flat dict. `epochs` is there only
-            where there are accuracy runs.
+            where there are accuracy runs or where the learning rate depends on it.
         accuracies: one run for each seed; only complete runs where there are any.
         stopped: the number of runs that are left out of `accuracies` because they stopped early.
         timed_trainings: the runs of `accuracies` whose epoch times compare. A run that was resumed under another

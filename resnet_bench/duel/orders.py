@@ -8,7 +8,7 @@ from typing import Any
 from resnet_bench import architectures, engines
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
-from resnet_bench.data.pipelines import require_workers, steps_per_epoch
+from resnet_bench.data.pipelines import learning_rates, require_workers, steps_per_epoch
 from resnet_bench.duel.arms import Arm
 from resnet_bench.duel.plan import Settings
 from resnet_bench.errors import UserError
@@ -47,7 +47,15 @@ class Orders:
             if (values["pipeline"] or engine.pipeline) == "loader":
                 require_workers(recipe, values["workers"], values["train_images"])
         except UserError as error:
-            raise UserError(f"--arm {arm.name}: {error}" if arm.options else str(error)) from None
+            raise _of_arm(arm, error) from None
+
+    def check_images(self, arm: Arm) -> None:
+        """Load the images of an arm, and find a warm-up that is too long for them."""
+        try:
+            values = self._settings.of(arm)
+            learning_rates(self.dataset(values), recipe_of(values))
+        except UserError as error:
+            raise _of_arm(arm, error) from None
 
     def of(self, arm: Arm) -> Order:
         """The order for the processes of an arm; which process, how long and in which order is filled in later."""
@@ -94,3 +102,8 @@ class Orders:
                 threads=values["threads"], say=self._say,
             )  # fmt: skip
         return self._places[key]
+
+
+def _of_arm(arm: Arm, error: UserError) -> UserError:
+    """The error with the arm's name, where an option of the arm may be the cause."""
+    return UserError(f"--arm {arm.name}: {error}" if arm.options else str(error))

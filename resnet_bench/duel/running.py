@@ -33,6 +33,7 @@ from resnet_bench.files import make_folder
 from resnet_bench.measure import processes
 from resnet_bench.measure.process import Order, Report
 from resnet_bench.options import RUN_OPTIONS
+from resnet_bench.recipe import compact
 from resnet_bench.render import duel_tables
 
 Events = Callable[[Mapping[str, Any], Sequence[str], Mapping[str, str]], Iterator[dict[str, Any]]]
@@ -130,7 +131,7 @@ def prepare(
     kept = environments.kept_in(output or STORAGE)
     codes = {arm.name: environments.code_of(arm, kept) for arm in arms}
     for arm in arms:
-        orders.dataset(settings.of(arm))
+        orders.check_images(arm)
     command = _command(arms, settings, codes)
     folder = output or journal.unfinished(STORAGE, command) or _new_folder(arms)
     return Duel(Journal(folder, command), settings, codes, kept, orders, say, events)
@@ -434,7 +435,8 @@ class Duel:
             "seed": seed,
             "epochs": self.settings.accuracy_epochs,
         }
-        options = [f"{o.flag}={values[o.name]}" for o in RUN_OPTIONS if values[o.name] is not None]
+        known = compact(values)  # also to older versions of the suite
+        options = [f"{o.flag}={known[o.name]}" for o in RUN_OPTIONS if known.get(o.name) is not None]
         unfinished = output.with_suffix(".part")
         command = setup.command("resnet_bench.cli", "train", architecture, *options, "--output", str(unfinished))
         done = subprocess.run(
@@ -459,7 +461,7 @@ class Duel:
 
 def _dumped(order: Order) -> dict[str, Any]:
     """Without what has its default, which older versions of the suite may not know."""
-    return order.model_dump(mode="json", exclude_defaults=True)
+    return {**order.model_dump(mode="json", exclude_defaults=True), "recipe": compact(order.recipe)}
 
 
 def _report(event: Mapping[str, Any]) -> Report:

@@ -138,8 +138,8 @@ def convolution_backward(
 
 
 def block_dtype(module: nn.Module) -> torch.dtype:
-    """The type of number in which channel attention computes: that of its parameters."""
-    return next(module.parameters()).dtype
+    """The type of number in which channel attention computes: that of its parameters; float32 where it has none."""
+    return next((p.dtype for p in module.parameters()), torch.float32)
 
 
 def attention_backward(g: Tensor, module: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -32,6 +32,7 @@ class Engine(ABC):
         compile_seconds: time spent compiling so far; 0 for an engine that compiles nothing.
         settling_steps: steps after a state was loaded until a step takes as long as in a training without that break.
         rates: the learning rate of each step.
+        steps: how many the optimiser has done, from the beginning of the training.
         read_parameters: parameters that the last step's forward pass read; a quarter of one where it read 8 bits of it.
         updated_parameters: parameters that the last step's update went over, with their moments.
     """
@@ -61,6 +62,8 @@ class Engine(ABC):
         self.network = network
         self.recipe = recipe
         self.rates = rates or recipe.learning_rates()
+        self.rates.highest_from(0)  # finds a schedule that is none
+        self.steps = 0
         self.compile_seconds = 0.0
         self.settling_steps = 0
         self.updated_parameters = sum(p.numel() for p in network.parameters())

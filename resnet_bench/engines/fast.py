@@ -33,7 +33,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from resnet_bench import compiler
+from resnet_bench import attention, compiler
 from resnet_bench.architectures import Architecture, ResidualNetwork
 from resnet_bench.clock import Clock, NoClock
 from resnet_bench.compiler import compiled
@@ -147,6 +147,15 @@ class Engine(base.Engine):
         super().require()
         compiler.require()
 
+    @classmethod
+    def supports(cls, architecture: Architecture, recipe: Recipe) -> str | None:
+        if architecture.attention and any(True for _ in attention.build(architecture.attention, 16).buffers()):
+            return (
+                f"--engine {cls.name} cannot train {architecture.id}: its attention, {architecture.attention}, has "
+                "buffers, which a second forward pass would change; take --engine reference."
+            )
+        return super().supports(architecture, recipe)
+
     def __init__(self, network: ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None) -> None:
         super().__init__(network, recipe, rates)
         network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -156,7 +165,6 @@ class Engine(base.Engine):
         self.parameters = [in_memory_order(p.detach(), p) for p in network.parameters()]
         self.exp_avgs = [torch.zeros_like(parameter) for parameter in self.parameters]  # with its strides
         self.exp_avg_sqs = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.steps = 0
         self._fc = [p.detach().t() if p.dim() == 2 else p.detach() for p in network.fc.parameters()]
         hidden = [first, *later][:-1]
         self._unit_weights = {

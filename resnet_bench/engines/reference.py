@@ -22,7 +22,6 @@ class Engine(base.Engine):
         super().__init__(network, recipe, rates)
         network.train()
         self.optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
-        self.steps = 0
 
     def step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
         self.optimizer.zero_grad()
@@ -50,7 +49,10 @@ class Engine(base.Engine):
                 for tensor in entry.values():
                     tensor.zero_()
             return
-        self.optimizer.load_state_dict(state)
+        groups = self.optimizer.state_dict()[
+            "param_groups"
+        ]  # which name the implementation of Adam, `fused` and others
+        self.optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
         for p, entry in self.optimizer.state.items():
             for name in ("exp_avg", "exp_avg_sq"):
                 place = own[p][name] if p in own else torch.zeros_like(p, memory_format=torch.preserve_format)

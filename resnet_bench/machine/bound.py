@@ -87,8 +87,8 @@ def step_bound(
       in the caches.
     - arithmetic: of each convolution the forward pass, the input gradient (which the stem does not need) and the weight
       gradient, all at the rate of the forward pass, which is the fastest of the three; of the FC layers the same three
-      matrix products, at the rate of the square matrix product. Batch norm, ReLU, loss and the arithmetic of Adam are
-      not counted.
+      matrix products, at the rate of the square matrix product. Batch norm, ReLU, attention, loss and the arithmetic
+      of Adam are not counted.
 
     It is a model and no bound: a step can still be faster, for two reasons. Some of the parameters and moments, up to
     the size of the L3 cache, may stay in the cache from one step to the next, which the calibration does not see. And

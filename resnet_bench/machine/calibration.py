@@ -20,7 +20,7 @@ from pydantic import Field
 from torch.nn import functional
 from tqdm import tqdm
 
-from resnet_bench.architectures import ARCHITECTURES, CONTROLS, Convolution, convolutions
+from resnet_bench.architectures import Convolution, convolutions, every
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
 from resnet_bench.schema import Model, Seconds
@@ -50,7 +50,7 @@ arithmetic, so the time does not show the arithmetic rate."""
 CONVOLUTIONS = tuple(
     dict.fromkeys(
         c
-        for architecture in (*ARCHITECTURES.values(), *CONTROLS.values())
+        for architecture in every().values()
         for c in convolutions(architecture)
         if 2 * BATCH_SIZE * c.multiply_accumulates >= MIN_OPERATIONS
     )

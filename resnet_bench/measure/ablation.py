@@ -32,6 +32,7 @@ from resnet_bench.engines._features import features, features_backward
 from resnet_bench.intervals import positive_mean_interval
 from resnet_bench.measure.epoch_time import EpochTimer, _page_faults, measure_in_turn
 from resnet_bench.recipe import Recipe
+from resnet_bench.schedules import LearningRates
 from resnet_bench.schema import Block, DenormalState, ExplainResult, PhaseSeconds, Variant
 from resnet_bench.training.training import Training, set_deterministic
 
@@ -59,8 +60,10 @@ class FusedAdam(reference.Engine):
 
     name = "reference, fused Adam"
 
-    def __init__(self, network: architectures.ResidualNetwork, recipe: Recipe) -> None:
-        super().__init__(network, recipe)
+    def __init__(
+        self, network: architectures.ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None
+    ) -> None:
+        super().__init__(network, recipe, rates)
         self.optimizer = torch.optim.Adam(
             network.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, fused=True
         )
@@ -71,8 +74,10 @@ class IdleUnitsLeftOut(fast.Engine):
 
     name = "fast, eager convolutions"
 
-    def __init__(self, network: architectures.ResidualNetwork, recipe: Recipe) -> None:
-        super().__init__(network, recipe)
+    def __init__(
+        self, network: architectures.ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None
+    ) -> None:
+        super().__init__(network, recipe, rates)
         self._compiled = replace(self._compiled, features=features, features_backward=features_backward, warm=False)
 
 
@@ -138,6 +143,8 @@ def explain(
 ) -> ExplainResult:
     """Measure every variant of `architecture` and of its counterpart, in turn, and what denormal numbers cost.
 
+    All train with a constant learning rate: the rate decides nothing about the time of these first steps.
+
     Args:
         architecture: the network to explain.
         dataset: what all variants train on.
@@ -152,6 +159,7 @@ def explain(
         UserError: where torch cannot compile, which the last three variants need, or where a child process dies.
     """
     started_at = identity.now()
+    recipe = replace(recipe, schedule="constant", warmup_steps=0)
     fast.Engine.require()
     threads = set_deterministic(threads)
     busy = machine.busy_reason()

@@ -27,6 +27,7 @@ from resnet_bench.data.pipelines import crowded
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import over_processes
 from resnet_bench.measure.process import CaseReport, Order, Report
+from resnet_bench.recipe import completed
 from resnet_bench.schema import Block, EpochTimeResult, MeasuringProcess
 
 COMMAND = (sys.executable, "-m", "resnet_bench.measure.process")
@@ -232,7 +233,12 @@ def joined(
     info = own[0].info
     crowding = crowded(info["pipeline"], info["workers"])
     result = EpochTimeResult(
-        **{**info, **origin, "compile_seconds": max(c.info["compile_seconds"] for c in own)},
+        **{
+            **info,
+            **origin,
+            "recipe": completed(info["recipe"]),  # the processes may run an earlier release
+            "compile_seconds": max(c.info["compile_seconds"] for c in own),
+        },
         complete=complete,
         mode=mode,
         stopped_by="plan" if complete else None,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from resnet_bench.analysis.agreement import ERROR, MARGIN, EngineAccuracy, Equivalence, engine_accuracies
+from resnet_bench.analysis.agreement import ERROR, MARGIN, MAY_DIFFER, EngineAccuracy, Equivalence, engine_accuracies
 from resnet_bench.analysis.conditions import MOST_PLANNED, TYPICAL_SPREAD
 from resnet_bench.analysis.series import Group
-from resnet_bench.render.captions import dataset_text, group_machine_text
+from resnet_bench.render.captions import dataset_text, group_machine_text, value_text
 from resnet_bench.render.table import Table
 
 _POINTS = f"{100 * MARGIN:g} point{'' if MARGIN == 0.01 else 's'}"
@@ -15,7 +15,7 @@ _POINTS = f"{100 * MARGIN:g} point{'' if MARGIN == 0.01 else 's'}"
 
 def agreement(group: Group) -> Table | None:
     """A row for each network and engine; None where no engine can be compared with `reference`."""
-    rows = [_row(found) for found in engine_accuracies(group)]
+    rows = [_row(group, found) for found in engine_accuracies(group)]
     if not rows:
         return None
     columns = ["Network", "Engine", "Seeds", "Final accuracy (%)", "Minus reference (points)", "The same training?"]
@@ -32,12 +32,15 @@ def agreement(group: Group) -> Table | None:
     return Table("Accuracy of the engines", columns, rows, caption, notes)
 
 
-def _row(found: EngineAccuracy) -> list[str]:
+def _row(group: Group, found: EngineAccuracy) -> list[str]:
     accuracies = [100 * accuracy for accuracy in found.accuracies]
     spread = f"{fmean(accuracies):.1f} [{min(accuracies):.1f}, {max(accuracies):.1f}]"
     equivalence = found.equivalence
     texts = ["–", "–"] if equivalence is None else [_difference(found, equivalence), _verdict(equivalence)]
-    return [found.architecture, found.engine, str(len(accuracies)), spread, *texts]
+    series = found.series
+    others = [value_text(k, series.setting[k]) for k in group.varying if k in series.setting and k not in MAY_DIFFER]
+    network = f"{series.architecture} ({', '.join(others)})" if others else series.architecture
+    return [network, series.engine, str(len(accuracies)), spread, *texts]
 
 
 def _difference(found: EngineAccuracy, equivalence: Equivalence) -> str:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from resnet_bench import architectures
 from resnet_bench.analysis.conditions import MOST_PLANNED
-from resnet_bench.analysis.effects import ERROR, OF_SCHEDULE, POWER, SMALL_EFFECT, Effect, effects, verdicts
+from resnet_bench.analysis.effects import CONSTANT, ERROR, POWER, SMALL_EFFECT, Effect, effects, verdicts
 from resnet_bench.analysis.series import Group, Series
 from resnet_bench.render.captions import dataset_text, group_machine_text, name, setting_text, value_text
 from resnet_bench.render.table import MISSING, Table
@@ -19,23 +19,25 @@ def accuracy_effects(group: Group) -> Table | None:
     if not found:
         return None
     decided = verdicts(found)
-    rows = [_effect_row(group, effect, decided.get(i)) for i, effect in enumerate(found)]
+    rows = [_effect_row(group, effect, decided.get(i), len(found)) for i, effect in enumerate(found)]
     columns = [
         "Network", "Against", "Seeds", "Final accuracy (%)", "Difference (points)", "Verdict",
         f"Seeds that tell {100 * SMALL_EFFECT:g} points",
     ]  # fmt: skip
     caption = f"{dataset_text(group.dataset)}; {group_machine_text(group)}; {setting_text(group)}."
     notes = [
-        "Difference: of final accuracies, seed by seed; mean with its 95 % Student-t interval over seeds. Verdict: any "
-        f"of the table is false in at most {100 * ERROR:.0f} % of cases (Holm's method).",
-        f"Seeds that tell: with so many, a paired t test of 5 % finds an effect of {100 * SMALL_EFFECT:g} points in "
-        f"{100 * POWER:.0f} % of cases, if seeds scatter as they did here.",
+        "Final accuracy: mean over the seeds, in brackets the lowest and the highest. Difference: seed by seed; mean "
+        "with its 95 % Student-t interval, which is that of the row alone. Verdict: any of the whole table is false in "
+        f"at most {100 * ERROR:.0f} % of cases (Holm's method), so an interval without 0 may still be «cannot tell».",
+        f"Seeds that tell: with so many, an effect of {100 * SMALL_EFFECT:g} points has a verdict in "
+        f"{100 * POWER:.0f} % of cases, if seeds scatter as they did here and no other row has one (paired t test of "
+        f"{100 * ERROR / len(found):.2g} %).",
     ]
     return Table("Effect on the accuracy", columns, rows, caption, notes)
 
 
-def _effect_row(group: Group, effect: Effect, higher: bool | None) -> list[str]:
-    i, seeds = effect.interval, effect.seeds_needed
+def _effect_row(group: Group, effect: Effect, higher: bool | None, together: int) -> list[str]:
+    i, seeds = effect.interval, effect.seeds_needed(together)
     verdict = "cannot tell" if higher is None else "higher" if higher else "lower"
     paired = {r.seed for r in effect.series.accuracies} & {r.seed for r in effect.control.accuracies}
     final = [100 * r.epochs[-1].test_accuracy for r in effect.series.accuracies if r.seed in paired]
@@ -55,31 +57,43 @@ def live_units(group: Group) -> Table | None:
     rows = [row for s in group.series for row in _live_rows(group, s)]
     if not rows:
         return None
-    columns = ["Network", "Hidden layer", "Seeds", "Units", "Live after epoch 1", "after the middle", "after the last"]
+    columns = [
+        "Network",
+        "Hidden layer",
+        "Seeds",
+        "Units",
+        "Live after one epoch",
+        "after half",
+        "after the last",
+    ]
     caption = f"{dataset_text(group.dataset)}; {group_machine_text(group)}; {setting_text(group)}."
     notes = [
-        "Live: the unit's activation behind the ReLU is above 0 for at least one test image. Mean over seeds, in "
-        "brackets the lowest and the highest. After the middle: after half of the epochs."
+        "Live: the unit's activation behind the ReLU is above 0 for at least one test image. Mean over the seeds that "
+        "got so far, in brackets the lowest and the highest. After half: of the planned epochs, rounded up."
     ]
     return Table("Live hidden units", columns, rows, caption, notes)
 
 
 def _live_rows(group: Group, series: Series) -> list[list[str]]:
-    runs = [[e.live_units for e in r.epochs if e.live_units is not None] for r in series.accuracies]
+    runs = [{e.epoch: e.live_units for e in r.epochs if e.live_units is not None} for r in series.accuracies]
     counted = [run for run in runs if run]
+    if not counted:
+        return []
+    planned = max(int(series.setting["epochs"]), 1)
     network = architectures.every().get(series.architecture)
     rows = []
-    for layer in range(len(counted[0][0]) if counted else 0):
-        by_epoch = [[epoch[layer] for epoch in run] for run in counted]
-        places = [[run[i] for run in by_epoch] for i in (0, (len(by_epoch[0]) - 1) // 2, -1)]
+    for layer in range(len(next(iter(counted[0].values())))):
+        at = [[run[epoch][layer] for run in counted if epoch in run] for epoch in (1, (planned + 1) // 2, planned)]
         units = f"{network.hidden[layer]:,}" if network and layer < len(network.hidden) else MISSING
         cells = [name(group, series) if layer == 0 else "", str(layer + 1), str(len(counted)), units]
-        rows.append([*cells, *map(_spread, places)])
+        rows.append([*cells, *map(_spread, at)])
     return rows
 
 
 def _spread(values: Sequence[int]) -> str:
     """`17 [12, 25]`, or the one value that all are."""
+    if not values:
+        return MISSING
     if min(values) == max(values):
         return f"{values[0]:,}"
     return f"{fmean(values):,.0f} [{min(values):,}, {max(values):,}]"
@@ -88,20 +102,20 @@ def _spread(values: Sequence[int]) -> str:
 def learning_rates(group: Group) -> Table | None:
     """The learning rate at the beginning of each epoch and at the end, by schedule; None where it is constant."""
     rates: dict[str, list[tuple[float, float]]] = {}
+    told = ["schedule", *(key for key in ("warmup_steps", "lr", "batch_size", "epochs") if key in group.varying)]
     for s in group.series:
-        if (s.setting.get("schedule", "constant"), s.setting.get("warmup_steps", 0)) == ("constant", 0):
-            continue
-        words = ", ".join(value_text(key, s.setting[key]) for key in OF_SCHEDULE if key in s.setting)
-        longest = max(s.accuracies, key=lambda r: len(r.epochs), default=None)
-        if longest is not None:
-            rates.setdefault(words, [(e.lr_start, e.lr_end) for e in longest.epochs])
-    if not rates:
+        if (s.setting["schedule"], s.setting["warmup_steps"]) != CONSTANT:
+            words = ", ".join(value_text(key, s.setting[key]) for key in told if key in s.setting)
+            runs = [[(e.lr_start, e.lr_end) for e in r.epochs] for r in s.accuracies]
+            rates[words] = max([rates.get(words, []), *runs], key=len)
+    if not any(rates.values()):
         return None
+    caption = f"Of the epoch's first and last step. {dataset_text(group.dataset)}; {setting_text(group)}."
     rows = [
         [str(epoch + 1), *(_rate(own, epoch) for own in rates.values())]
         for epoch in range(max(map(len, rates.values())))
     ]
-    return Table("Learning rate", ["Epoch", *rates], rows, "Of the epoch's first and last step.")
+    return Table("Learning rate", ["Epoch", *rates], rows, caption)
 
 
 def _rate(rates: Sequence[tuple[float, float]], epoch: int) -> str:

@@ -23,7 +23,9 @@ SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "onecycle": onecycle.factor,
     "step": step.factor,
 }
-"""`factor(step, steps)` of each schedule: the share of `--lr` that step `step`, counted from 0, of `steps` takes."""
+"""`factor(step, steps)` of each schedule: the share of `--lr`, from 0 to 1, of step `step`, from 0, of `steps`."""
+
+ROUNDING = 1e-12  # relative; by so much a factor may come out above 1
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class LearningRates:
     """The learning rate of each step of one training.
 
     In the first `warmup_steps` steps the rate rises in a straight line towards the first rate of the schedule, which
-    has the steps after them for itself. It is above 0 from the first step on.
+    has the steps after them for itself. The first step does not have the rate 0, with which it would train nothing.
 
     Attributes:
         lr: what `--lr` says, the rate at which the factor is 1.
@@ -67,7 +69,7 @@ class LearningRates:
         return self.lr * factor(step - self.warmup_steps, rest)
 
     def highest_from(self, step: int) -> float:
-        """The highest rate of this step and all later ones."""
+        """The highest rate of this step and all later ones; `ValueError` for a schedule with a factor beyond 0 to 1."""
         if self.steps is None:  # constant: each step of the warm-up is below the rate after it
             return self.lr
         return float(self._highest[min(step, self.steps - 1)])
@@ -75,6 +77,9 @@ class LearningRates:
     @functools.cached_property
     def _highest(self) -> NDArray[np.float64]:
         rates = np.array([self.at(step) for step in range(self.steps or 0)])
+        if (wrong := np.flatnonzero(~((rates >= 0) & (rates <= self.lr * (1 + ROUNDING))))).size:
+            rate = rates[wrong[0]] / self.lr
+            raise ValueError(f"the schedule {self.schedule} gives step {wrong[0]} the factor {rate}, beyond 0 to 1")
         return np.maximum.accumulate(rates[::-1])[::-1]
 
 

@@ -17,7 +17,7 @@ RISING_SHARE = 0.3
 def factor(step: int, steps: int) -> float:
     top, end = RISING_SHARE * steps - 1, steps - 1  # the top is a place, not always a step
     if step <= top:
-        return _between(FIRST, 1.0, step / top if top else 0.0)
+        return _between(FIRST, 1.0, step / top)
     return _between(1.0, LAST, (step - top) / (end - top))
 
 

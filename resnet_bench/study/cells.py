@@ -18,7 +18,7 @@ from resnet_bench.data import datasets
 from resnet_bench.errors import UserError
 from resnet_bench.options import RUN_OPTIONS, names
 from resnet_bench.options import recipe as recipe_of
-from resnet_bench.recipe import Recipe
+from resnet_bench.recipe import Recipe, completed
 from resnet_bench.results.manifest import NAME
 from resnet_bench.schema import AccuracyResult, Count, DatasetInfo, Model
 
@@ -175,6 +175,8 @@ class Plan(Model):
 
 def parsed(content: dict[str, Any], where: object) -> Plan:
     """The plan in a manifest; `UserError` where it is none that this release can carry out."""
+    if isinstance(options := content.get("options"), dict):  # planned before there were schedules, perhaps
+        content = {**content, "options": completed(options)}
     try:
         return Plan.model_validate(content).checked()
     except ValidationError as error:

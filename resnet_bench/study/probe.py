@@ -52,7 +52,8 @@ def _trainings(order: dict[str, Any]) -> list[Training]:
         Training(
             architectures.get(architecture),
             dataset,
-            replace(recipe(options), schedule="constant", warmup_steps=0),  # which this short data would not fit
+            # a warm-up may be longer than these few images allow, and no rate changes the time of a step
+            replace(recipe(options), schedule="constant", warmup_steps=0),
             engine=engine,
             threads=order["threads"],
             **{name: options[name] for name in ("pipeline", "workers")},

@@ -21,7 +21,7 @@ from resnet_bench.data.datasets import Dataset
 from resnet_bench.errors import UserError
 from resnet_bench.files import atomic_write, make_folder, require_writable
 from resnet_bench.locks import FolderLock, holder
-from resnet_bench.recipe import Recipe, completed, of_each_step
+from resnet_bench.recipe import Recipe, compact, of_each_step
 from resnet_bench.schema import EpochResult, Stretch
 
 CHECKPOINT_FORMAT = 2
@@ -95,7 +95,7 @@ class Checkpoint:
         self._epochs = recipe.epochs
         self._identity = {
             "architecture": architecture.id,
-            "recipe": of_each_step(recipe.as_dict()),
+            "recipe": compact(of_each_step(recipe.as_dict())),  # so that earlier releases load it too
             "data set": f"{dataset.name} {dataset.sha256}",
             "seed": seed,
         }
@@ -177,9 +177,9 @@ class Checkpoint:
             content = torch.load(io.BytesIO(data), weights_only=True)
             if content["format"] != CHECKPOINT_FORMAT:
                 raise ValueError(f"format {content['format']}")
-            identity = content["identity"]
-            identity["recipe"] = recipe = completed(identity["recipe"])
-            older = {"lr_start": recipe["lr"], "lr_end": recipe["lr"], "live_units": None}  # before schedules
+            identity = {**content["identity"], "recipe": compact(content["identity"]["recipe"])}
+            lr = identity["recipe"]["lr"]
+            older = {"lr_start": lr, "lr_end": lr, "live_units": None}  # of releases without schedules
             return identity, TrainingState(
                 network=content["network"],
                 optimizer=content["optimizer"],

@@ -39,6 +39,21 @@ def test_differences_are_taken_seed_by_seed(tmp_path):
     assert fast[:5] == ["fc1", "fast", "3", "42.0 [31.0, 53.0]", f"+2.0 [{2 - half:+.1f}, {2 + half:+.1f}]"]
 
 
+def test_trainings_under_two_schedules_are_told_apart(tmp_path):
+    entries = []
+    for schedule in ("constant", "cosine"):
+        for engine in ("reference", "fast"):
+            entry = run(engine, 0.3)
+            entry["recipe"] |= {"schedule": schedule}
+            entries.append(entry)
+    rows = table(tmp_path / "a.json", entries).rows
+    assert [tuple(row[:2]) for row in rows] == [
+        (f"fc1 ({schedule} schedule)", engine)
+        for schedule in ("constant", "cosine")
+        for engine in ("reference", "fast")
+    ]
+
+
 @pytest.mark.parametrize(
     ("points", "verdict"),
     [

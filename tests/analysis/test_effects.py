@@ -112,4 +112,11 @@ def test_so_many_seeds_find_the_effect_in_four_of_five_cases(effect: float, spre
 
 def test_scatter_that_is_too_large_has_no_plan() -> None:
     assert seeds_to_tell(0.005, 0.5) is None
-    assert seeds_to_tell(0.005, 0.0) == 3
+    assert seeds_to_tell(0.005, 0.0) == seeds_to_tell(0.005, 5e-17) == 3
+
+
+def test_more_effects_together_take_more_seeds() -> None:
+    one, ten = seeds_to_tell(0.005, 0.01), seeds_to_tell(0.005, 0.01, 0.005)
+    assert one is not None
+    assert ten is not None
+    assert ten > one

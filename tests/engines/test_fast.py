@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from resnet_bench import architectures, engines
 from resnet_bench.architectures import Architecture, ResidualNetwork
-from resnet_bench.attention import ATTENTION
+from resnet_bench.attention import ATTENTION, ChannelAttention
 from resnet_bench.clock import NoClock
 from resnet_bench.engines import _products, _units, fast, fast_bf16, reference
 from resnet_bench.engines._coarse import CoarseCopy
@@ -560,6 +560,56 @@ def test_the_state_of_another_optimiser_is_refused(engine: str, name: str, value
     state["param_groups"][0][name] = value
     with pytest.raises(UserError, match=f"The optimiser's state has {name} {re.escape(str(value))} where the recipe"):
         mine.load_optimizer_state(state)
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_a_loaded_state_does_not_change_the_implementation_of_adam(mine: bool) -> None:
+    own, other = (reference.Engine(network(), Recipe()) for _ in range(2))
+    for engine, fused in ((own, mine), (other, not mine)):
+        engine.optimizer = torch.optim.Adam(engine.network.parameters(), lr=Recipe().lr, fused=fused)
+        train(engine, batches(2))
+    own.load_optimizer_state(deepcopy(other.optimizer_state()))
+    assert own.optimizer.param_groups[0]["fused"] is mine
+    assert_identical(everything(own), {**everything(other), **own.network.state_dict()})
+
+
+class WithoutParameters(ChannelAttention):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.multiply_accumulates = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x.mean((2, 3), keepdim=True))
+
+
+class WithBuffers(WithoutParameters):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.norm = torch.nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.norm(x))
+
+
+def test_attention_without_parameters_trains_like_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ATTENTION, "plain", WithoutParameters)
+    data = batches(3)
+    plain, engine = (
+        made(architectures.build(replace(SMALL, attention="plain"), CLASSES, seed=0), Recipe())
+        for made in (reference.Engine, fast.Engine)
+    )
+    assert isinstance(engine, fast.Engine)
+    engine._compiled = fast.Stages(warm=True)
+    torch.testing.assert_close(train(engine, data), train(plain, data))
+
+
+def test_attention_with_buffers_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its forward pass is computed a second time for the gradients, which would update them twice."""
+    monkeypatch.setitem(ATTENTION, "norm", WithBuffers)
+    reason = fast.Engine.supports(replace(SMALL, attention="norm"), Recipe())
+    assert reason is not None
+    assert reason.startswith("--engine fast cannot train small: its attention, norm, has buffers")
+    assert reference.Engine.supports(replace(SMALL, attention="norm"), Recipe()) is None
 
 
 def test_small_hidden_layers_are_updated_with_the_other_parameters(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,12 +60,36 @@ def test_live_units_have_a_row_for_each_hidden_layer(tmp_path: Path) -> None:
     ]
 
 
+def test_trainings_that_stopped_or_did_not_count_at_first_are_left_out_of_the_epochs_they_lack(tmp_path: Path) -> None:
+    """One of three epochs, one that was resumed from a release that did not count, one that stopped after one."""
+    entries = [run("baseline", 0.3, s, (50,)) for s in range(3)]
+    for epoch in entries[1]["epochs"][:2]:
+        epoch["live_units"] = None
+    entries[2] |= {"epochs": entries[2]["epochs"][:1], "complete": False, "final_accuracy": None}
+    group = grouped(tmp_path / "a.json", entries)
+    table = training_tables.live_units(group)
+    assert table is not None
+    assert [list(row) for row in table.rows] == [["baseline", "1", "2", "1,000", "50", "49", "48 [48, 49]"]]
+    only = grouped(tmp_path / "b.json", [entries[2], {**entries[0], "complete": False}])
+    table = training_tables.live_units(only)
+    assert table is not None
+    assert [list(row) for row in table.rows] == [["baseline", "1", "2", "1,000", "51 [50, 52]", "49", "48"]]
+
+
+def test_each_rate_has_a_column_of_its_own(tmp_path: Path) -> None:
+    entries = [run("baseline", 0.3, 0, schedule="cosine", lr=lr) for lr in (4e-4, 1e-3)]
+    table = training_tables.learning_rates(grouped(tmp_path / "a.json", entries))
+    assert table is not None
+    assert list(table.columns) == ["Epoch", "cosine schedule, lr 0.0004", "cosine schedule, lr 0.001"]
+    assert [cell.split()[0] for cell in table.rows[0]] == ["1", "0.0004", "0.001"]
+
+
 def test_a_learning_rate_that_varies_has_a_column_for_each_schedule(tmp_path: Path) -> None:
     entries = [run("baseline", 0.3, 0)]
     entries += [run(n, 0.3, 0, schedule="cosine", warmup_steps=50) for n in ("baseline", "fc1")]
     table = training_tables.learning_rates(grouped(tmp_path / "a.json", entries))
     assert table is not None
-    assert list(table.columns) == ["Epoch", "cosine schedule, warmup steps 50, 3 epochs"]
+    assert list(table.columns) == ["Epoch", "cosine schedule"]
     at = Recipe(schedule="cosine", warmup_steps=50).learning_rates(300).at
     assert [list(row) for row in table.rows] == [
         [str(i + 1), f"{at(100 * i):.3g} to {at(100 * i + 99):.3g}"] for i in range(3)

@@ -67,6 +67,11 @@ def test_a_warm_up_that_is_as_long_as_the_training_is_refused_before_anything_is
         plan(options={**plan().options, "warmup_steps": 4})
 
 
+def test_a_plan_from_before_schedules_has_a_constant_rate():
+    older = {k: v for k, v in plan().options.items() if k not in ("schedule", "warmup_steps")}
+    assert plan(options=older) == plan()
+
+
 def test_schedules_can_be_varied():
     varied = plan(varied={"schedule": ["constant", "cosine"]}, architectures=["fc1"], seeds=[0])
     assert [(c.name, c.recipe.schedule) for c in varied.cells] == [
