@@ -33,6 +33,8 @@ if "resnet_bench.cli" in sys.argv:
     sys.exit("no training here")
 old = "OLD" in os.environ
 order = json.loads(sys.stdin.read() if old else sys.stdin.readline())
+if old and "schedule" in order["recipe"]:  # which every release lacks from before there were schedules
+    sys.exit("schedule is no key that I know")
 if old and "turns" in order:
     sys.exit("turns is no key that I know")
 number, turns = order.get("process", 0), order.get("turns", False)
