@@ -188,6 +188,7 @@ def train(
                 f"epoch {epoch.epoch:>2}/{recipe.epochs}"
                 f"  train {epoch.train_seconds:8.1f} s  loss {epoch.train_loss:.4f}"
                 f"  test {epoch.eval_seconds:6.1f} s  loss {epoch.test_loss:.4f}  accuracy {epoch.test_accuracy:6.2%}"
+                + (f"  lr {epoch.lr_start:.2e} to {epoch.lr_end:.2e}" if epoch.lr_start != epoch.lr_end else "")
             )
     finally:  # also after Ctrl-C or a diverged loss: the epochs so far are worth keeping
         write_result()

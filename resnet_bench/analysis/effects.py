@@ -1,4 +1,4 @@
-"""What a change does to the accuracy: a network against the baseline, a schedule against a constant learning rate.
+"""What a change does to the accuracy: of the network against the baseline, of the rate against a constant one.
 
 Final accuracies are paired by seed, because a seed has the same batches everywhere, and with one network the same
 initial weights. The mean of the differences has Student's t interval over seeds.
@@ -22,8 +22,8 @@ BASELINE = "baseline"
 OF_SCHEDULE = ("schedule", "warmup_steps", "epochs")
 """Settings in which a training with a schedule differs from one with a constant rate."""
 
-CONSTANT = ("constant", 0)
-"""Schedule and warm-up of a learning rate that is the same in every step."""
+CONSTANT = "constant"
+"""The schedule of the study."""
 
 ERROR = 0.05
 """The probability with which any verdict of a table may be false."""
@@ -70,11 +70,11 @@ class Effect:
 
 
 def effects(group: Group) -> list[Effect]:
-    """Every change of the group that one of its series lacks, in the order of the series."""
+    """Every change of the group, with the series that lacks it, in the order of the series."""
     found = []
     for s in group.series:
-        for control in group.series:
-            if (differences := _differences(s, control)) and len(differences) >= LEAST_VALUES:
+        for control in (_baseline(s, group), _constant_rate(s, group)):
+            if control is not None and len(differences := _differences(s, control)) >= LEAST_VALUES:
                 found.append(Effect(s, control, differences))
     return found
 
@@ -111,26 +111,30 @@ def seeds_to_tell(effect: float, spread: float, error: float = ERROR) -> int | N
 
 
 def _differences(series: Series, control: Series) -> list[float]:
-    """Final accuracies minus those of the control, by seed; empty where the two do not make an effect."""
-    if not (_other_network(series, control) or _other_schedule(series, control)):
-        return []
+    """Final accuracies minus those of the control, by seed; empty where one of the two stopped early."""
     if not (series.complete and control.complete):
         return []
     own, without = ({r.seed: r.epochs[-1].test_accuracy for r in s.accuracies} for s in (series, control))
     return [own[seed] - without[seed] for seed in sorted(own.keys() & without.keys())]
 
 
-def _other_network(series: Series, control: Series) -> bool:
-    return control.architecture == BASELINE != series.architecture and series.setting == control.setting
+def _baseline(series: Series, group: Group) -> Series | None:
+    """The baseline under the same setting; None for the baseline itself, and where it was not trained."""
+    if series.architecture == BASELINE:
+        return None
+    return next((s for s in group.series if s.architecture == BASELINE and s.setting == series.setting), None)
 
 
-def _other_schedule(series: Series, control: Series) -> bool:
-    same = series.setting_without(*OF_SCHEDULE) == control.setting_without(*OF_SCHEDULE)
-    epochs = [s.setting.get("epochs") for s in (series, control)]
-    rates = [(s.setting.get("schedule"), s.setting.get("warmup_steps")) for s in (series, control)]
-    return (
-        series.architecture == control.architecture
-        and same
-        and epochs[0] == epochs[1]
-        and rates[0] != rates[1] == CONSTANT
-    )
+def _constant_rate(series: Series, group: Group) -> Series | None:
+    """The same network with a constant rate: after the same warm-up if that was trained, else without one."""
+    warmup = series.setting.get("warmup_steps")
+    wanted = [] if series.setting.get("schedule") == CONSTANT else [warmup]
+    wanted += [0] if warmup else []
+    for steps in wanted:
+        for s in group.series:
+            rest = s.setting_without(*OF_SCHEDULE) == series.setting_without(*OF_SCHEDULE)
+            constant = (s.setting.get("schedule"), s.setting.get("warmup_steps")) == (CONSTANT, steps)
+            same_length = s.setting.get("epochs") == series.setting.get("epochs")
+            if s.architecture == series.architecture and rest and constant and same_length:
+                return s
+    return None

@@ -46,7 +46,9 @@ def _effect_row(group: Group, effect: Effect, higher: bool | None, together: int
         name(group, effect.control),
         str(len(effect.differences)),
         f"{fmean(final):.1f} [{min(final):.1f}, {max(final):.1f}]",
-        f"{100 * i.estimate:+.2f} [{100 * i.low:+.2f}, {100 * i.high:+.2f}]",
+        "{:+.2f} [{:+.2f}, {:+.2f}]".format(
+            *(round(100 * x, 2) + 0.0 for x in (i.estimate, i.low, i.high))
+        ),  # no -0.00
         verdict,
         f"over {MOST_PLANNED:,}" if seeds is None else f"{seeds:,}",
     ]
@@ -104,7 +106,7 @@ def learning_rates(group: Group) -> Table | None:
     rates: dict[str, list[tuple[float, float]]] = {}
     told = ["schedule", *(key for key in ("warmup_steps", "lr", "batch_size", "epochs") if key in group.varying)]
     for s in group.series:
-        if (s.setting["schedule"], s.setting["warmup_steps"]) != CONSTANT:
+        if s.setting["schedule"] != CONSTANT or s.setting["warmup_steps"]:
             words = ", ".join(value_text(key, s.setting[key]) for key in told if key in s.setting)
             runs = [[(e.lr_start, e.lr_end) for e in r.epochs] for r in s.accuracies]
             rates[words] = max([rates.get(words, []), *runs], key=len)

@@ -58,6 +58,20 @@ def test_a_schedule_is_paired_with_a_constant_rate_of_the_same_network(tmp_path:
     assert sorted(map(called, found(tmp_path / "a.json", entries))) == sorted(expected)
 
 
+def test_a_schedule_with_a_warm_up_is_paired_with_a_constant_rate_after_the_same_warm_up(tmp_path: Path) -> None:
+    """And that with one without a warm-up."""
+    recipes: list[dict[str, Any]] = [{}, {"warmup_steps": 5}, {"schedule": "cosine", "warmup_steps": 5}]
+    entries = [run("fc1", 0.3 + seed / 100, seed, **recipe) for recipe in recipes for seed in range(3)]
+
+    def rates(effect: Effect) -> list[tuple[str, int]]:
+        return [(s.setting["schedule"], s.setting["warmup_steps"]) for s in (effect.series, effect.control)]
+
+    assert sorted(map(rates, found(tmp_path / "a.json", entries))) == [
+        [("constant", 5), ("constant", 0)],
+        [("cosine", 5), ("constant", 5)],
+    ]
+
+
 @pytest.mark.parametrize(
     "entries",
     [
