@@ -8,11 +8,9 @@ bit.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from resnet_bench.errors import UserError
 from resnet_bench.schedules import constant, cosine, onecycle, step
@@ -72,15 +70,16 @@ class LearningRates:
         """The highest rate of this step and all later ones; `ValueError` for a schedule with a factor beyond 0 to 1."""
         if self.steps is None:  # constant: each step of the warm-up is below the rate after it
             return self.lr
-        return float(self._highest[min(step, self.steps - 1)])
+        return self._highest[min(step, self.steps - 1)]
 
     @functools.cached_property
-    def _highest(self) -> NDArray[np.float64]:
-        rates = np.array([self.at(step) for step in range(self.steps or 0)])
-        if (wrong := np.flatnonzero(~((rates >= 0) & (rates <= self.lr * (1 + ROUNDING))))).size:
-            rate = rates[wrong[0]] / self.lr
-            raise ValueError(f"the schedule {self.schedule} gives step {wrong[0]} the factor {rate}, beyond 0 to 1")
-        return np.maximum.accumulate(rates[::-1])[::-1]
+    def _highest(self) -> list[float]:
+        rates = [self.at(step) for step in range(self.steps or 0)]
+        for step, rate in enumerate(rates):
+            if not 0 <= rate <= self.lr * (1 + ROUNDING):
+                factor = rate / self.lr
+                raise ValueError(f"the schedule {self.schedule} gives step {step} the factor {factor}, beyond 0 to 1")
+        return list(itertools.accumulate(reversed(rates), max))[::-1]
 
 
 def require(schedule: str, warmup_steps: int) -> None:
