@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from resnet_bench import architectures, identity
+from resnet_bench import architectures, identity, networks
 from resnet_bench.clock import Clock, NoClock
 from resnet_bench.data import pipelines
 from resnet_bench.intervals import positive_mean_interval
@@ -33,7 +33,7 @@ def test_overhead(suite: Suite, benchmark: Any) -> None:
     steps = max(1, min(STEPS, pipelines.steps_per_epoch(dataset, recipe) - 1))
 
     def bare() -> Any:
-        network = architectures.build(architecture, dataset.num_classes, seed)
+        network = networks.build(architecture, dataset.num_classes, seed)
         optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr)
         epoch = 0
         while True:

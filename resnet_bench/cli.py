@@ -21,7 +21,7 @@ from resnet_bench.errors import UnfitError, UserError
 from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.options import names as option_names
 from resnet_bench.options import recipe as recipe_of
-from resnet_bench.output import readable
+from resnet_bench.output import readable, write_bytes
 from resnet_bench.signals import INTERRUPTED, TERMINATED, Terminated, terminable
 
 if TYPE_CHECKING:
@@ -314,7 +314,7 @@ def export(files: tuple[Path, ...], format_: Literal["csv", "parquet", "json"], 
         raise UserError("Parquet is no text for a terminal; give --output FILE.")
     data = frame.serialized(frame.data_frame(read_all(files)), format_)
     if output is None:
-        sys.stdout.buffer.write(data)
+        write_bytes(data)
     else:
         with atomic_write(output, "wb") as file:
             file.write(data)

@@ -50,6 +50,14 @@ def readable() -> Iterator[None]:
         yield
 
 
+def write_bytes(data: bytes) -> None:
+    """Write bytes to standard output as they are, such as a table in UTF-8 or Parquet."""
+    stream: Any = sys.stdout._stream if isinstance(sys.stdout, _Text) else sys.stdout
+    stream.flush()
+    stream.buffer.write(data)
+    stream.buffer.flush()
+
+
 class _Text:
     """A stream that hides its `buffer`: click would write UTF-8 into it where the encoding is ASCII."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from resnet_bench import architectures
+from resnet_bench import architectures, networks
 from resnet_bench.analysis.series import mean_of
 from resnet_bench.intervals import positive_mean_interval, wilson_interval
 from resnet_bench.machine.calibration import WORKING_SETS
@@ -138,7 +138,7 @@ def _parameter_count(architecture: str, classes: int) -> int:
     known = architectures.every()
     if architecture not in known:
         return 1_000_000  # a network that only the sample knows
-    return architectures.parameter_count(known[architecture], classes)
+    return networks.parameter_count(known[architecture], classes)
 
 
 def _run(architecture: str, seed: int, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -318,10 +318,10 @@ def parameters(architecture: str, num_classes: int = 100, **overrides: Any) -> d
         "kind": "parameters",
         "schema_version": 1,
         "architecture": architecture,
-        "parameters": architectures.parameter_count(a, num_classes),
+        "parameters": networks.parameter_count(a, num_classes),
         "num_classes": num_classes,
         "fc_parameters": architectures.fc_parameter_count(a, num_classes),
-        "multiply_accumulates": architectures.multiply_accumulates(a, num_classes),
+        "multiply_accumulates": networks.multiply_accumulates(a, num_classes),
         "published_parameters": published.parameters if published else None,
         **overrides,
     }

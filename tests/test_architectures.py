@@ -4,9 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from resnet_bench import architectures, paper
-from resnet_bench.architectures import ARCHITECTURES, CONTROLS, Architecture, ResidualNetwork
+from resnet_bench import architectures, networks, paper
+from resnet_bench.architectures import ARCHITECTURES, CONTROLS, Architecture
 from resnet_bench.errors import UserError
+from resnet_bench.networks import ResidualNetwork
 
 EXACT = {"baseline": 8_942_524, "fc1": 1_468_724, "fc3": 18_296_124, "blocks2": 16_608_956, "conv5x5": 1_741_884}
 ALL = {**ARCHITECTURES, **CONTROLS}
@@ -30,13 +31,13 @@ def test_exact_parameter_count(name):
     """The reconstructed designs have the counts they are known by, for 100 classes."""
     network = ResidualNetwork(ARCHITECTURES[name], 100)
     assert sum(p.numel() for p in network.parameters() if p.requires_grad) == EXACT[name]
-    assert architectures.parameter_count(ARCHITECTURES[name]) == EXACT[name]
+    assert networks.parameter_count(ARCHITECTURES[name]) == EXACT[name]
 
 
 @pytest.mark.parametrize("published", paper.PUBLISHED.values(), ids=lambda p: p.architecture)
 def test_rounds_to_the_published_count(published):
     """Every printed count is the module's count, in the paper's rounding."""
-    count = architectures.parameter_count(ARCHITECTURES[published.architecture])
+    count = networks.parameter_count(ARCHITECTURES[published.architecture])
     assert published.parameters in (None, architectures.millions(count))
 
 
@@ -74,7 +75,7 @@ def test_closed_forms_agree_with_the_module(design, num_classes):
             module.register_forward_hook(count)
     with torch.no_grad():
         network(torch.zeros(1, 3, 32, 32))
-    assert macs == architectures.multiply_accumulates(design, num_classes)
+    assert macs == networks.multiply_accumulates(design, num_classes)
     fc = sum(p.numel() for p in network.fc.parameters())
     assert fc == architectures.fc_parameter_count(design, num_classes)
     first = next(m for m in network.fc if isinstance(m, nn.Linear))
@@ -98,7 +99,7 @@ def test_each_variant_changes_one_thing():
 def test_initial_weights_are_a_function_of_the_seed():
     """The same seed gives the same weights, another gives others, and the global generator is not touched."""
     before = torch.random.get_rng_state()
-    a, b, c = (architectures.build(ARCHITECTURES["conv5x5"], 10, seed).state_dict() for seed in (1, 1, 2))
+    a, b, c = (networks.build(ARCHITECTURES["conv5x5"], 10, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert not torch.equal(a["fc.0.weight"], c["fc.0.weight"])
     assert torch.equal(torch.random.get_rng_state(), before)

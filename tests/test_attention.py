@@ -7,7 +7,7 @@ import torch
 from timm import layers as timm_layers
 from torch import Tensor, nn
 
-from resnet_bench import architectures, attention
+from resnet_bench import architectures, attention, networks
 from resnet_bench.attention import eca, se
 from resnet_bench.errors import UserError
 
@@ -25,7 +25,7 @@ OF_ECA = 3 + 3 + 5 + 5  # one kernel for each block
     ],
 )
 def test_exact_parameter_count(name: str, plain: str, added: int, exact: int) -> None:
-    counts = [architectures.parameter_count(architectures.get(n)) for n in (name, plain)]
+    counts = [networks.parameter_count(architectures.get(n)) for n in (name, plain)]
     assert counts == [exact, exact - added]
 
 
@@ -36,7 +36,7 @@ def test_the_kernel_across_channels_is_odd_and_at_least_3(channels: int, size: i
 
 def test_multiply_accumulates_count_the_products_of_attention() -> None:
     plain, with_se, with_eca = (
-        architectures.multiply_accumulates(architectures.get(n)) for n in ("baseline", "baseline-se", "baseline-eca")
+        networks.multiply_accumulates(architectures.get(n)) for n in ("baseline", "baseline-se", "baseline-eca")
     )
     assert with_se - plain == sum(2 * c * (c // 16) for c in WIDTHS)
     assert with_eca - plain == 3 * 64 + 3 * 64 + 5 * 128 + 5 * 128
@@ -87,7 +87,7 @@ def test_each_channel_is_scaled_by_one_number_between_0_and_1(name: str) -> None
 
 
 def test_attention_sits_on_the_residual_branch_before_the_addition() -> None:
-    block = architectures.BasicBlock(8, 8, 1, 3, "se").eval()
+    block = networks.BasicBlock(8, 8, 1, 3, "se").eval()
     assert isinstance(block.attention, se.Attention)
     nn.init.zeros_(block.attention.expand.weight)
     nn.init.constant_(block.attention.expand.bias, -100.0)  # closes every channel
@@ -97,7 +97,7 @@ def test_attention_sits_on_the_residual_branch_before_the_addition() -> None:
 
 def test_networks_without_attention_have_the_weights_they_had() -> None:
     """Nothing is drawn for what is not there, so that digests of older results stay true."""
-    network = architectures.build(architectures.BASELINE, 10, seed=0)
+    network = networks.build(architectures.BASELINE, 10, seed=0)
     assert not any("attention" in name for name in network.state_dict())
 
 

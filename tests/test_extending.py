@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from resnet_bench import architectures, files, identity
+from resnet_bench import architectures, files, identity, networks
 from resnet_bench.analysis.series import Group
 from resnet_bench.architectures import Architecture
 from resnet_bench.cli import cli
@@ -43,7 +43,7 @@ def test_a_network_is_one_entry(dataset: Dataset, tmp_path: Path, monkeypatch: A
     path = tmp_path / "tiny.json"
     files.write_json(path, training.result(identity.describe()).model_dump(mode="json"))
     row, *_ = [line for line in reported(capsys, path).splitlines() if line.startswith("tiny ")]
-    assert f"{architectures.parameter_count(tiny, dataset.num_classes):,}" in row
+    assert f"{networks.parameter_count(tiny, dataset.num_classes):,}" in row
 
 
 def test_a_table_is_a_function_and_its_entry(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

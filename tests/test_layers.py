@@ -16,7 +16,7 @@ STAGES = (
     ("errors", "wording", "output", "folders", "signals"),
     ("files", "locks", "paper", "schedules", "recipe", "options", "schema", "clock"),
     ("intervals",),
-    ("attention", "architectures", "reconstruction"),
+    ("attention", "architectures", "networks", "reconstruction"),
     ("compiler", "child"),
     ("machine",),
     ("identity",),

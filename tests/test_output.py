@@ -92,3 +92,29 @@ def test_processes(environment, arguments, status, expected):
     assert done.returncode == status
     assert expected in done.stdout + done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_table_on_standard_output_has_the_bytes_of_the_file(tmp_path, encoding):
+    """`export` without --output, as a user pipes it, whatever the terminal's encoding is."""
+    source, out = ROOT / "reports" / "threads-1.json", tmp_path / "table.csv"
+    command = [sys.executable, "-m", "resnet_bench.cli", "export", str(source), "--format", "csv"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    printed = subprocess.run(command, capture_output=True, env=environment, check=True).stdout
+    subprocess.run([*command, "--output", str(out)], env=environment, check=True)
+    assert printed == out.read_bytes()
+    assert printed.startswith(b"kind,")
+
+
+def test_a_report_without_claims_needs_no_torch():
+    """Whose import takes seconds: the better part of what a report takes."""
+    code = (
+        "import sys\n"
+        "from resnet_bench.cli import cli\n"
+        "cli.main(sys.argv[1:], standalone_mode=False)\n"
+        "print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, "report", str(ROOT / "reports" / "quick-cifar100-subset.json")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Summary" in printed
+    assert printed.splitlines()[-1] == "False"

@@ -7,11 +7,14 @@ weights and batches, and writes the same state, so a checkpoint of one loads in 
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
-from resnet_bench.engines.base import Engine
 from resnet_bench.errors import UserError
 
-__all__ = ["ENGINES", "Engine", "get"]
+if TYPE_CHECKING:
+    from resnet_bench.engines.base import Engine  # imports torch, which takes seconds
+
+__all__ = ["ENGINES", "get"]
 
 ENGINES = {"reference": "reference", "fast": "fast", "fast-bf16": "fast_bf16"}
 """The module of each engine by the engine's name; imported where the engine is asked for."""

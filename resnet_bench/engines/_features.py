@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnet_bench.architectures import BasicBlock, ResidualNetwork
 from resnet_bench.attention import ChannelAttention
+from resnet_bench.networks import BasicBlock, ResidualNetwork
 
 aten = torch.ops.aten
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnet_bench.architectures import Architecture, ResidualNetwork
+from resnet_bench.architectures import Architecture
 from resnet_bench.clock import Clock
 from resnet_bench.errors import UserError
+from resnet_bench.networks import ResidualNetwork
 from resnet_bench.recipe import Recipe
 from resnet_bench.schedules import LearningRates
 

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_bench import attention, compiler
-from resnet_bench.architectures import Architecture, ResidualNetwork
+from resnet_bench.architectures import Architecture
 from resnet_bench.clock import Clock, NoClock
 from resnet_bench.compiler import compiled
 from resnet_bench.engines import base
@@ -53,6 +53,7 @@ from resnet_bench.engines._units import (
     update,
     update_units,
 )
+from resnet_bench.networks import ResidualNetwork
 from resnet_bench.recipe import Recipe
 from resnet_bench.schedules import LearningRates
 

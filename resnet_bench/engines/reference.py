@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnet_bench.architectures import ResidualNetwork
 from resnet_bench.clock import Clock
 from resnet_bench.engines import base
+from resnet_bench.networks import ResidualNetwork
 from resnet_bench.recipe import Recipe
 from resnet_bench.schedules import LearningRates
 

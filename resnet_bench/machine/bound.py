@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resnet_bench.architectures import Architecture, convolutions, parameter_count
-from resnet_bench.machine.calibration import STATE_BYTES, Calibration, Measurement
+from resnet_bench.architectures import Architecture, convolutions
+from resnet_bench.machine.rates import STATE_BYTES, Calibration, Measurement
 
 READ_BYTES = 4
 """Bytes that the forward pass moves for one parameter: it reads the value."""
@@ -108,6 +108,8 @@ def step_bound(
     Raises:
         UserError: where the calibration lacks a rate.
     """
+    from resnet_bench.networks import parameter_count  # here, because it imports torch, which takes seconds
+
     parameters = parameter_count(architecture, num_classes)
     read = parameters if read_parameters is None else read_parameters
     updated = parameters if updated_parameters is None else updated_parameters

@@ -20,15 +20,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from resnet_bench import architectures, identity, machine, paper
+from resnet_bench import architectures, identity, machine, networks, paper
 from resnet_bench.architectures import Architecture
 from resnet_bench.child import DenormalChild
 from resnet_bench.clock import Clock
 from resnet_bench.data import pipelines
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.pipelines import Batch, crowded
-from resnet_bench.engines import Engine, fast, reference
+from resnet_bench.engines import fast, reference
 from resnet_bench.engines._features import features, features_backward
+from resnet_bench.engines.base import Engine
 from resnet_bench.intervals import positive_mean_interval
 from resnet_bench.measure.epoch_time import EpochTimer, _page_faults, measure_in_turn
 from resnet_bench.recipe import Recipe
@@ -60,9 +61,7 @@ class FusedAdam(reference.Engine):
 
     name = "reference, fused Adam"
 
-    def __init__(
-        self, network: architectures.ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None
-    ) -> None:
+    def __init__(self, network: networks.ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None) -> None:
         super().__init__(network, recipe, rates)
         self.optimizer = torch.optim.Adam(
             network.parameters(), lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, fused=True
@@ -74,9 +73,7 @@ class IdleUnitsLeftOut(fast.Engine):
 
     name = "fast, eager convolutions"
 
-    def __init__(
-        self, network: architectures.ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None
-    ) -> None:
+    def __init__(self, network: networks.ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None) -> None:
         super().__init__(network, recipe, rates)
         self._compiled = replace(self._compiled, features=features, features_backward=features_backward, warm=False)
 
@@ -278,7 +275,7 @@ class _DeadUnits:
         self, architecture: Architecture, classes: int, recipe: Recipe, seed: int, threads: int, batches: list[Batch]
     ) -> None:
         set_deterministic(threads)
-        self.engine = reference.Engine(architectures.build(architecture, classes, seed), recipe)
+        self.engine = reference.Engine(networks.build(architecture, classes, seed), recipe)
         self._batches = itertools.cycle(batches)
         self._train(BATCHES, Clock())  # from here on there are moments
         into, out_of = [m for m in self.engine.network.fc if isinstance(m, nn.Linear)][:2]
@@ -402,7 +399,7 @@ def _state(
     shares: dict[Moments, _Shares],
     blocks: dict[tuple[str, Step], list[Block]],
 ) -> DenormalState:
-    bytes_ = CHANGES[0].bytes_per_parameter * architectures.parameter_count(architecture, classes)
+    bytes_ = CHANGES[0].bytes_per_parameter * networks.parameter_count(architecture, classes)
     changes: dict[Step, tuple[str, str]] = {
         "kept": ("denormals kept", "as torch runs by itself"),
         "flushed": ("denormals flushed", "torch.set_flush_denormal(True)"),

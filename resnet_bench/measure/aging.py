@@ -28,12 +28,12 @@ import torch
 from torch import Tensor, nn
 
 from resnet_bench import compiler
-from resnet_bench.architectures import ResidualNetwork
 from resnet_bench.data import pipelines
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.engines._units import adam, adam_correction, changes_shrink, may_move, resting_limits
 from resnet_bench.engines.fast import SINGLE_PASS
 from resnet_bench.errors import UserError
+from resnet_bench.networks import ResidualNetwork
 from resnet_bench.recipe import Recipe
 from resnet_bench.schedules import LearningRates
 from resnet_bench.training.checkpoint import TrainingState

@@ -35,7 +35,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from tqdm import tqdm
 
-from resnet_bench import architectures, engines, identity
+from resnet_bench import engines, identity, networks
 from resnet_bench.architectures import Architecture
 from resnet_bench.clock import PHASES
 from resnet_bench.data.datasets import Dataset
@@ -155,7 +155,7 @@ def load(training: Training, state: State) -> None:
     """
     found: TrainingState | None = None
     if state.path is None:
-        network = architectures.build(training.architecture, training.dataset.num_classes, training.seed)
+        network = networks.build(training.architecture, training.dataset.num_classes, training.seed)
         training.restore(_beginning(network))
         return
     with contextlib.suppress(UserError):
@@ -170,7 +170,7 @@ def load(training: Training, state: State) -> None:
     training.restore(found)
 
 
-def _beginning(network: architectures.ResidualNetwork) -> TrainingState:
+def _beginning(network: networks.ResidualNetwork) -> TrainingState:
     return TrainingState(
         network=network.state_dict(), optimizer={"state": {}}, epoch=1, step=0, loss_sum=0.0, images=0, seconds=0.0,
         phases=dict.fromkeys(PHASES, 0.0), epoch_stretches=set(), results=[], stretches=[],
@@ -193,7 +193,7 @@ def missing_steps(
     missing = [w for w in _wanted(steps, how) if kept.found(w.name) is None]
     trained_steps = sum(stop - start for start, stop in _stretches(missing, kept.trained()))
     idle = [w.step - w.base for w in missing if w.base is not None and architecture.hidden]
-    parameters = architectures.parameter_count(architecture, dataset.num_classes)
+    parameters = networks.parameter_count(architecture, dataset.num_classes)
     seconds = len(idle) * parameters * AGING_SECONDS_PER_PARAMETER
     if trained_steps:
         seconds += trained_steps * (kept.seconds_per_step() or _seconds_per_step(kept, threads))
@@ -228,7 +228,7 @@ def prepare(
     with kept.locked():
         there = {w.name: kept.found(w.name) for w in wanted}
         missing = [w for w in wanted if there[w.name] is None]
-        kept.require_room(_bytes(missing, architectures.parameter_count(architecture, dataset.num_classes)))
+        kept.require_room(_bytes(missing, networks.parameter_count(architecture, dataset.num_classes)))
         there.update(_train(kept, missing, threads, progress))
         there.update(_age(kept, missing))
     by_step = {state.step: state for w in wanted if (state := there[w.name]) is not None}
@@ -337,7 +337,7 @@ def _age(kept: _Kept, missing: Sequence[_Wanted]) -> dict[str, State]:
     """Make the aged states, each from the one before it, and the first from the trained one, which is there by now."""
     made: dict[str, State] = {}
     at, state, live = 0, None, list[Tensor]()
-    network = architectures.build(kept.architecture, kept.dataset.num_classes, kept.seed)
+    network = networks.build(kept.architecture, kept.dataset.num_classes, kept.seed)
     per_epoch, rates = steps_per_epoch(kept.dataset, kept.recipe), learning_rates(kept.dataset, kept.recipe)
     for wanted in missing:
         if wanted.base is None:
@@ -409,7 +409,7 @@ class _Kept:
 
     def write(self, wanted: _Wanted, state: TrainingState) -> State:
         """Write a state and its description."""
-        network = architectures.build(self.architecture, self.dataset.num_classes, self.seed)
+        network = networks.build(self.architecture, self.dataset.num_classes, self.seed)
         network.load_state_dict(state.network)
         return self._write(
             wanted.name, wanted.step, "trained" if wanted.base is None else "aged", state,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from resnet_bench import architectures, paper
+from resnet_bench import architectures, networks, paper
 from resnet_bench.architectures import Architecture
 from resnet_bench.render.table import Table
 
 
 def describe(architecture: Architecture) -> dict[str, Any]:
     """The numbers of one network, for 100 classes; `published_parameters` is None where the paper prints none."""
-    parameters = architectures.parameter_count(architecture)
+    parameters = networks.parameter_count(architecture)
     published = paper.PUBLISHED.get(architecture.id)
     return {
         "architecture": architecture.id,
@@ -21,7 +21,7 @@ def describe(architecture: Architecture) -> dict[str, Any]:
         "parameters": parameters,
         "parameters_rounded": architectures.millions(parameters),
         "published_parameters": published.parameters if published else None,
-        "multiply_accumulates": architectures.multiply_accumulates(architecture),
+        "multiply_accumulates": networks.multiply_accumulates(architecture),
         "fc_share": architectures.fc_parameter_count(architecture) / parameters,
         "control": architecture.id in architectures.CONTROLS,
         "attention": architecture.attention,

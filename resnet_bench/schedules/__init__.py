@@ -75,10 +75,10 @@ class LearningRates:
     @functools.cached_property
     def _highest(self) -> list[float]:
         rates = [self.at(step) for step in range(self.steps or 0)]
-        for step, rate in enumerate(rates):
+        for i, rate in enumerate(rates):
             if not 0 <= rate <= self.lr * (1 + ROUNDING):
                 factor = rate / self.lr
-                raise ValueError(f"the schedule {self.schedule} gives step {step} the factor {factor}, beyond 0 to 1")
+                raise ValueError(f"the schedule {self.schedule} gives step {i} the factor {factor}, beyond 0 to 1")
         return list(itertools.accumulate(reversed(rates), max))[::-1]
 
 

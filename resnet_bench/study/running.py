@@ -19,7 +19,6 @@ from typing import Protocol
 from tqdm import tqdm
 
 from resnet_bench import architectures, locks
-from resnet_bench.architectures import parameter_count
 from resnet_bench.errors import UserError
 from resnet_bench.schema import AccuracyResult
 from resnet_bench.signals import INTERRUPTED, TERMINATED
@@ -251,6 +250,8 @@ def _fits(study: StudyFolder, cell: Cell) -> bool:
 
 def checkpoint_bytes(cell: Cell, classes: int) -> int:
     """About how large a checkpoint of the cell is."""
+    from resnet_bench.networks import parameter_count  # here, because it imports torch, which takes seconds
+
     return BYTES_PER_PARAMETER * parameter_count(architectures.get(cell.architecture), classes)
 
 

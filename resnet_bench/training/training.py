@@ -23,15 +23,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from resnet_bench import architectures, engines, identity
-from resnet_bench.architectures import Architecture, ResidualNetwork
+from resnet_bench import architectures, engines, identity, networks
+from resnet_bench.architectures import Architecture
 from resnet_bench.clock import PHASES, Clock
 from resnet_bench.data import pipelines
 from resnet_bench.data.augmentation import normalize
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.pipelines import WorkerError
+from resnet_bench.engines.base import Engine
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import wilson_interval
+from resnet_bench.networks import ResidualNetwork
 from resnet_bench.recipe import EVALUATION_BATCH_SIZE, LOADER_WORKERS, Recipe
 from resnet_bench.schema import AccuracyResult, EpochResult, PhaseSeconds, Stretch
 from resnet_bench.signals import interruption
@@ -101,7 +103,7 @@ class Training:
         dataset: Dataset,
         recipe: Recipe,
         *,
-        engine: str | type[engines.Engine] = "reference",
+        engine: str | type[Engine] = "reference",
         pipeline: str | None = None,
         seed: int = 0,
         workers: int = LOADER_WORKERS,
@@ -150,7 +152,7 @@ class Training:
         self.threads = set_deterministic(threads)
         self.steps_per_epoch = pipelines.steps_per_epoch(dataset, recipe)
         self.rates = pipelines.learning_rates(dataset, recipe)
-        self.engine = engine_class(architectures.build(architecture, dataset.num_classes, seed), recipe, self.rates)
+        self.engine = engine_class(networks.build(architecture, dataset.num_classes, seed), recipe, self.rates)
         self.epoch, self.step = 1, 0
         self.clock = clock or Clock()
         self.startup_seconds = 0.0

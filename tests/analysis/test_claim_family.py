@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from resnet_bench import architectures
+from resnet_bench import architectures, networks
 from resnet_bench.analysis.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
 from resnet_bench.analysis.claims.judging import judge_selection
 from resnet_bench.analysis.claims.outcome import Untestable
@@ -16,7 +16,7 @@ from resnet_bench.schema import DatasetInfo
 from tests import handmade
 
 NETWORKS = ("baseline", "fc1", "fc3", "blocks2", "conv5x5", "conv5x5-same", "blocks2-same")
-PARAMETERS = {n: architectures.parameter_count(architectures.get(n), 100) for n in NETWORKS}
+PARAMETERS = {n: networks.parameter_count(architectures.get(n), 100) for n in NETWORKS}
 LEVEL = 0.35
 TABLES = 120
 

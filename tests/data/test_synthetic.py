@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from resnet_bench import architectures
+from resnet_bench import architectures, networks
 from resnet_bench.data import synthetic
 
 
@@ -64,7 +64,7 @@ def learning_data() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Ten
 
 def test_a_few_epochs_on_1500_images_reach_several_times_chance(learning_data) -> None:
     images, labels, test_images, test_labels = learning_data
-    network = architectures.build(architectures.get("fc1"), 100, seed=0)
+    network = networks.build(architectures.get("fc1"), 100, seed=0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     generator = torch.Generator().manual_seed(0)
     for _ in range(2):

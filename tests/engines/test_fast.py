@@ -27,14 +27,16 @@ from torch import Tensor
 from torch._inductor import exc
 from torch.nn import functional as F
 
-from resnet_bench import architectures, engines
-from resnet_bench.architectures import Architecture, ResidualNetwork
+from resnet_bench import engines, networks
+from resnet_bench.architectures import Architecture
 from resnet_bench.attention import ATTENTION, ChannelAttention
 from resnet_bench.clock import NoClock
 from resnet_bench.engines import _products, _units, fast, fast_bf16, reference
 from resnet_bench.engines._coarse import CoarseCopy
 from resnet_bench.engines._units import UnitGradient
+from resnet_bench.engines.base import Engine
 from resnet_bench.errors import UserError
+from resnet_bench.networks import ResidualNetwork
 from resnet_bench.recipe import Recipe
 from resnet_bench.schedules import SCHEDULES, LearningRates
 
@@ -79,20 +81,20 @@ def batches(count: int, size: int = 4, seed: int = 0) -> list[tuple[Tensor, Tens
 
 
 def network() -> ResidualNetwork:
-    return architectures.build(SMALL, CLASSES, seed=0)
+    return networks.build(SMALL, CLASSES, seed=0)
 
 
-def train(engine: engines.Engine, data: list[tuple[Tensor, Tensor]]) -> Tensor:
+def train(engine: Engine, data: list[tuple[Tensor, Tensor]]) -> Tensor:
     """The losses, in the engine's precision."""
     dtype = next(engine.network.parameters()).dtype
     return torch.stack([engine.step(images.to(dtype), labels, NoClock()) for images, labels in data])
 
 
-def weights(engine: engines.Engine) -> Tensor:
+def weights(engine: Engine) -> Tensor:
     return torch.cat([parameter.detach().double().flatten() for parameter in engine.network.parameters()])
 
 
-def everything(engine: engines.Engine) -> dict[str, Tensor]:
+def everything(engine: Engine) -> dict[str, Tensor]:
     """All state that a step changes, by name."""
     moments = {f"{i}.{k}": t for i, s in engine.optimizer_state()["state"].items() for k, t in s.items()}
     return deepcopy({**engine.network.state_dict(), **moments})
@@ -296,7 +298,7 @@ def test_losses_of_200_steps_agree_with_reference_within_its_own_rounding(
     rates = recipe.learning_rates(len(data))
 
     def start() -> ResidualNetwork:
-        return architectures.build(replace(SMALL, attention=attention), CLASSES, seed=0)
+        return networks.build(replace(SMALL, attention=attention), CLASSES, seed=0)
 
     exact = train(reference.Engine(start().double(), recipe, rates), data)
     starts = [start(), *(perturbed(start(), seed) for seed in range(3))]
@@ -320,7 +322,7 @@ def trained() -> fast.Engine:
     return engine
 
 
-def assert_close_to_float64(engine: engines.Engine, data: list[tuple[Tensor, Tensor]]) -> None:
+def assert_close_to_float64(engine: Engine, data: list[tuple[Tensor, Tensor]]) -> None:
     """After `data`, the weights are not much farther from a float64 training than those of `reference` in float32.
 
     8 times, for the different order of sums; and the rounding of the weights themselves.
@@ -384,7 +386,7 @@ def test_networks_that_differ_in_their_fc_layers_share_their_convolutions(order:
 
     def states() -> Iterator[dict[str, Tensor]]:
         for variant in variants:
-            engine = fast.Engine(architectures.build(variant, CLASSES, seed=0), Recipe())
+            engine = fast.Engine(networks.build(variant, CLASSES, seed=0), Recipe())
             train(engine, batches(6))
             yield everything(engine)
 
@@ -394,7 +396,7 @@ def test_networks_that_differ_in_their_fc_layers_share_their_convolutions(order:
     alone = []
     for variant in variants:
         forget_compiled()
-        engine = fast.Engine(architectures.build(variant, CLASSES, seed=0), Recipe())
+        engine = fast.Engine(networks.build(variant, CLASSES, seed=0), Recipe())
         train(engine, batches(6))
         alone.append(everything(engine))
     for mine, its in zip(together, alone, strict=True):
@@ -595,7 +597,7 @@ def test_attention_without_parameters_trains_like_reference(monkeypatch: pytest.
     monkeypatch.setitem(ATTENTION, "plain", WithoutParameters)
     data = batches(3)
     plain, engine = (
-        made(architectures.build(replace(SMALL, attention="plain"), CLASSES, seed=0), Recipe())
+        made(networks.build(replace(SMALL, attention="plain"), CLASSES, seed=0), Recipe())
         for made in (reference.Engine, fast.Engine)
     )
     assert isinstance(engine, fast.Engine)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from resnet_bench import architectures
+from resnet_bench import architectures, networks
 from resnet_bench.engines import _features
 
 DIGITS = 1e-10  # relative; float64 rounds at 1e-16 and the networks' longest sums have some ten thousand terms
@@ -26,7 +26,7 @@ def assert_close(mine: torch.Tensor, expected: torch.Tensor, what: str = "") -> 
 def test_feature_map_statistics_and_gradients_are_those_of_autograd(name: str) -> None:
     """For every network, so with and without projection, strides 1 and 2, kernels 1 to 7, maps large and tiny."""
     generator = torch.Generator().manual_seed(0)
-    plain = architectures.build(architectures.get(name), 10, seed=0).double().train()
+    plain = networks.build(architectures.get(name), 10, seed=0).double().train()
     network = deepcopy(plain)
     images = torch.randn(3, 3, 32, 32, generator=generator, dtype=torch.float64)
     expected = plain.blocks(plain.stem(images))
@@ -72,7 +72,7 @@ def test_the_unfolded_product_is_the_kernels_gradient(
 
 
 def test_the_stems_input_has_no_gradient() -> None:
-    network = architectures.build(architectures.BASELINE, 10, seed=0)
+    network = networks.build(architectures.BASELINE, 10, seed=0)
     conv, norm = _features.layers(network.stem)
     with torch.no_grad():
         out, saved = _features.convolution(torch.ones(2, 3, 32, 32), conv, norm, torch.float32)
@@ -82,7 +82,7 @@ def test_the_stems_input_has_no_gradient() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_gradients_have_the_parameters_precision(dtype: torch.dtype) -> None:
-    network = architectures.build(architectures.get("conv5x5"), 10, seed=0).train()
+    network = networks.build(architectures.get("conv5x5"), 10, seed=0).train()
     with torch.no_grad():
         x, saved = _features.features(network, torch.randn(2, 3, 32, 32), dtype)
         gradients = _features.features_backward(network, x, saved)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from resnet_bench.machine import Calibration, Measurement
-from resnet_bench.machine.calibration import Quantity
+from resnet_bench.machine.rates import Quantity
 
 
 def made_up(

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnet_bench import machine
-from resnet_bench.architectures import ARCHITECTURES, BASELINE, Architecture, Convolution, parameter_count
+from resnet_bench.architectures import ARCHITECTURES, BASELINE, Architecture, Convolution
 from resnet_bench.errors import UserError
 from resnet_bench.machine import Calibration
-from resnet_bench.machine.calibration import convolution_name
+from resnet_bench.machine.rates import convolution_name
+from resnet_bench.networks import parameter_count
 from tests.machine.rates import calibration, made_up
 
 TINY = Architecture("tiny", "", "", widths=(16,), strides=(1,), hidden=())

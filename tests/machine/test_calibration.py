@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from resnet_bench import machine
 from resnet_bench.architectures import Convolution
 from resnet_bench.errors import UserError
-from resnet_bench.machine import Calibration, Measurement
+from resnet_bench.machine import Calibration, Measurement, rates
 from resnet_bench.machine import calibration as module
 from tests.machine.rates import calibration, made_up
 
@@ -103,4 +103,4 @@ def test_drift_is_found_beyond_the_limit_only(before: float, factor: float) -> N
     start = calibration(a=made_up(median=before, spread=0))
     end = calibration(a=made_up(median=before * factor, spread=0))
     change = end.measurements["a"].median / before - 1
-    assert ("a" in machine.drift(start, end)) == (abs(change) > module.DRIFT_LIMIT)
+    assert ("a" in machine.drift(start, end)) == (abs(change) > rates.DRIFT_LIMIT)

@@ -5,12 +5,13 @@ import shutil
 import pytest
 import torch
 
-from resnet_bench.architectures import Architecture, build
+from resnet_bench.architectures import Architecture
 from resnet_bench.clock import NoClock
 from resnet_bench.data import pipelines
 from resnet_bench.machine.denormals import STUCK_FIRST, STUCK_SECOND
 from resnet_bench.measure import ablation as explain
 from resnet_bench.measure.epoch_time import EpochTimer
+from resnet_bench.networks import build
 from resnet_bench.recipe import Recipe
 from resnet_bench.render import ablation_table as explanation
 from resnet_bench.schema import COUNTED_APART, Block, DenormalState, ExplainResult, Interval, PhaseSeconds, Variant

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from resnet_bench.architectures import Architecture, build
+from resnet_bench.architectures import Architecture
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.measure import aging
+from resnet_bench.networks import build
 from resnet_bench.recipe import Recipe
 from resnet_bench.schedules import LearningRates
 from resnet_bench.training.training import Training

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnet_bench.architectures import ARCHITECTURES, parameter_count
+from resnet_bench.architectures import ARCHITECTURES
+from resnet_bench.networks import parameter_count
 from resnet_bench.reconstruction import CANONICAL, Design
 from resnet_bench.reconstruction.family import HIDDEN_WIDTHS, KERNELS_5X5
 from tests.reconstruction.modules import BODIES, counted_networks

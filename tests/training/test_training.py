@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from resnet_bench import architectures
+from resnet_bench import networks
 from resnet_bench.architectures import Architecture
 from resnet_bench.data.augmentation import normalize
 from resnet_bench.data.pipelines import batches
@@ -42,7 +42,7 @@ def expected(dataset):
 def test_is_a_plain_pytorch_training(dataset):
     """The harness gives the same weights, to the last bit, as the loop anyone would write."""
     run = train(dataset, pipeline="vectorized")
-    network = architectures.build(SMALL, dataset.num_classes, 0)
+    network = networks.build(SMALL, dataset.num_classes, 0)
     optimizer = torch.optim.Adam(network.parameters(), lr=4e-4)
     mean, std = torch.tensor(dataset.mean), torch.tensor(dataset.std)
     for epoch in (1, 2):
@@ -75,7 +75,7 @@ def test_another_seed_gives_other_weights(dataset, expected):
 
 
 def test_digest_sees_every_weight_and_buffer():
-    network = architectures.build(SMALL, 5, 0)
+    network = networks.build(SMALL, 5, 0)
     seen = {weights_sha256(network)}
     for tensor in network.state_dict().values():
         tensor.view(-1)[0] += 1
@@ -88,7 +88,7 @@ def test_result_holds_what_was_run(dataset):
     result = train(dataset, pipeline="vectorized").result()
     assert result.complete
     assert [e.epoch for e in result.epochs] == [1, 2]
-    assert result.parameters == sum(p.numel() for p in architectures.build(SMALL, 5, 0).parameters())
+    assert result.parameters == sum(p.numel() for p in networks.build(SMALL, 5, 0).parameters())
     for epoch in result.epochs:
         phases = epoch.phases
         spent = phases.data + phases.forward + phases.backward + phases.optimizer
@@ -145,7 +145,7 @@ def test_a_scheduled_training_is_a_plain_one_with_torchs_scheduler(dataset):
     """A loop that anyone would write: warm-up and cosine one after the other, stepped after every batch."""
     recipe = Recipe(epochs=2, schedule="cosine", warmup_steps=5)
     run = train(dataset, recipe=recipe, pipeline="vectorized")
-    network = architectures.build(SMALL, dataset.num_classes, 0).train()
+    network = networks.build(SMALL, dataset.num_classes, 0).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=4e-4)
     warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 6, total_iters=5)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=22 - 5)

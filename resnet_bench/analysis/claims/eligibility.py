@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from resnet_bench import engines, paper
+from resnet_bench import paper
 from resnet_bench.recipe import LOADER_WORKERS, Recipe
 from resnet_bench.schema import AccuracyResult, EpochTimeResult
 
-ELIGIBLE_ENGINES = tuple(name for name in engines.ENGINES if engines.get(name).float32_equivalent)
+
+@functools.cache
+def eligible_engines() -> tuple[str, ...]:
+    """The engines that compute the paper's training in float32, the preferred one first."""
+    from resnet_bench import engines  # here, because it imports torch, which takes seconds
+
+    return tuple(name for name in engines.ENGINES if engines.get(name).float32_equivalent)
+
+
 """The engines that compute the paper's training in float32, the preferred one first."""
 
 
@@ -21,7 +30,7 @@ def reason_against_times(result: EpochTimeResult | AccuracyResult) -> str:
             f"ran with the {result.pipeline} pipeline and {result.workers} workers, not the loader with "
             f"{LOADER_WORKERS}"
         )
-    if result.engine not in ELIGIBLE_ENGINES:
+    if result.engine not in eligible_engines():
         return f"ran on the {result.engine} engine"
     return ""
 
@@ -74,7 +83,7 @@ def reason_against_trainings(result: AccuracyResult, epochs: int) -> str:
     """Why `result` is no training like the paper's, for `epochs` epochs, on any real images."""
     if result.dataset.synthetic:
         return "trained on synthetic images"
-    if result.engine not in ELIGIBLE_ENGINES:
+    if result.engine not in eligible_engines():
         return f"trained by the {result.engine} engine, whose numerics differ"
     if changed := _changes_of_recipe(result.recipe):
         return f"trained with {changed}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from resnet_bench import paper
 from resnet_bench.analysis.claims.eligibility import (
-    ELIGIBLE_ENGINES,
+    eligible_engines,
     reason_against_accuracies,
     reason_against_times,
     reason_against_trainings,
@@ -132,7 +132,7 @@ class Selection:
         reason_against: ReasonAgainst,
     ) -> Iterable[Curves]:
         """The curves under each setting, those of the preferred engine first."""
-        for engine in ELIGIBLE_ENGINES:
+        for engine in eligible_engines():
             for (ran_on, _), trainings in self._trainings.items():
                 if ran_on != engine:
                     continue

@@ -141,7 +141,9 @@ def factor_is_as_published(times: StepTimes, name: str) -> Question:
 
 @functools.cache
 def _parameter_count(name: str) -> int:
-    return architectures.parameter_count(architectures.get(name), paper.CLASSES)
+    from resnet_bench import networks  # here, because it imports torch, which takes seconds
+
+    return networks.parameter_count(architectures.get(name), paper.CLASSES)
 
 
 def _published_range(name: str) -> tuple[float, float]:
