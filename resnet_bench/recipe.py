@@ -42,6 +42,10 @@ class Recipe:
             raise UserError(f"--lr is {self.lr}; give a finite number above 0.")
         schedules.require(self.schedule, self.warmup_steps)
 
+    def steps_per_epoch(self, train_images: int) -> int:
+        """Batches in an epoch; the last one may be smaller, as in torch's `DataLoader`."""
+        return -(-train_images // self.batch_size)
+
     def learning_rates(self, steps: int | None = None) -> LearningRates:
         """The learning rate of each step of a training of so many steps, which only a constant schedule may leave out.
 

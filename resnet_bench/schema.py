@@ -98,6 +98,11 @@ class EpochResult(Model):
     stretches: tuple[NonNegativeCount, ...] | None  # numbers of the stretches that trained it; None: not told
 
 
+def completed_epoch(epoch: dict[str, Any], lr: Any) -> dict[str, Any]:
+    """An epoch from before version 4, when every step had the rate `lr` and nobody counted live units."""
+    return {"lr_start": lr, "lr_end": lr, "live_units": None, **epoch}
+
+
 class _BaseResult(Model):
     """The keys that every result has. None stands for what a file of version 1 does not tell."""
 

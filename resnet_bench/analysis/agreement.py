@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from resnet_bench.analysis.conditions import Condition
-from resnet_bench.analysis.series import Group, Series
+from resnet_bench.analysis.series import Group, Series, paired_final_accuracies
 from resnet_bench.intervals import LEAST_VALUES
 from resnet_bench.schema import Interval
 
@@ -88,7 +88,7 @@ def engine_accuracies(group: Group) -> list[EngineAccuracy]:
 
 
 def _engine_accuracy(series: Series, control: Series) -> EngineAccuracy:
-    own, control_own = _final(series, control)
+    own, control_own = paired_final_accuracies(series, control)
     differences = [] if series is control else [a - b for a, b in zip(own, control_own, strict=True)]
     return EngineAccuracy(series, own, differences)
 
@@ -98,11 +98,4 @@ def _comparable(series: Series, control: Series) -> bool:
     if series.architecture != control.architecture or not (series.complete and control.complete):
         return False
     same = series.setting_without(*MAY_DIFFER) == control.setting_without(*MAY_DIFFER)
-    return same and bool(_final(series, control)[0])
-
-
-def _final(series: Series, control: Series) -> tuple[list[float], list[float]]:
-    """Final accuracies of the seeds that both have."""
-    own, control_own = ({r.seed: r.epochs[-1].test_accuracy for r in s.accuracies} for s in (series, control))
-    shared = sorted(own.keys() & control_own.keys())
-    return [own[seed] for seed in shared], [control_own[seed] for seed in shared]
+    return same and bool(paired_final_accuracies(series, control)[0])

@@ -13,7 +13,7 @@ from functools import cached_property
 from statistics import stdev
 
 from resnet_bench.analysis.conditions import MOST_PLANNED, Condition, step_down
-from resnet_bench.analysis.series import Group, Series
+from resnet_bench.analysis.series import Group, Series, paired_final_accuracies
 from resnet_bench.intervals import LEAST_VALUES, mean_interval
 from resnet_bench.schema import Interval
 
@@ -45,11 +45,13 @@ class Effect:
     Attributes:
         series: the trainings with the change.
         control: those without it.
-        differences: of the accuracies, as fractions of 1, one for each seed that both have; at least `LEAST_VALUES`.
+        accuracies: with the change, as fractions of 1, one for each seed that both have; at least `LEAST_VALUES`.
+        differences: each minus that of the control with the same seed.
     """
 
     series: Series
     control: Series
+    accuracies: Sequence[float]
     differences: Sequence[float]
 
     @cached_property
@@ -74,8 +76,11 @@ def effects(group: Group) -> list[Effect]:
     found = []
     for s in group.series:
         for control in (_baseline(s, group), _constant_rate(s, group)):
-            if control is not None and len(differences := _differences(s, control)) >= LEAST_VALUES:
-                found.append(Effect(s, control, differences))
+            if control is None or not (s.complete and control.complete):
+                continue
+            accuracies, without = paired_final_accuracies(s, control)
+            if len(accuracies) >= LEAST_VALUES:
+                found.append(Effect(s, control, accuracies, [a - b for a, b in zip(accuracies, without, strict=True)]))
     return found
 
 
@@ -108,14 +113,6 @@ def seeds_to_tell(effect: float, spread: float, error: float = ERROR) -> int | N
         if 1 - stats.nct.cdf(quantile, pairs - 1, effect / spread * math.sqrt(pairs)) >= POWER:
             return pairs
     return None
-
-
-def _differences(series: Series, control: Series) -> list[float]:
-    """Final accuracies minus those of the control, by seed; empty where one of the two stopped early."""
-    if not (series.complete and control.complete):
-        return []
-    own, without = ({r.seed: r.epochs[-1].test_accuracy for r in s.accuracies} for s in (series, control))
-    return [own[seed] - without[seed] for seed in sorted(own.keys() & without.keys())]
 
 
 def _baseline(series: Series, group: Group) -> Series | None:

@@ -291,6 +291,13 @@ class Series:
         return [(epoch, seconds.interval or _without_interval(seconds.mean)) for epoch, seconds in found]
 
 
+def paired_final_accuracies(series: Series, control: Series) -> tuple[list[float], list[float]]:
+    """Final accuracies of both, as fractions of 1, for the seeds that both have."""
+    own, control_own = ({r.seed: r.epochs[-1].test_accuracy for r in s.accuracies} for s in (series, control))
+    shared = sorted(own.keys() & control_own.keys())
+    return [own[seed] for seed in shared], [control_own[seed] for seed in shared]
+
+
 class Distinction(NamedTuple):
     """What tells a group from others: a fact of its identity.
 

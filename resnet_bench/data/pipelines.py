@@ -100,7 +100,7 @@ def crowded(pipeline: str, workers: int) -> str | None:
 
 def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
     """Batches in an epoch; the last one may be smaller, as in torch's `DataLoader`."""
-    return -(-len(dataset.train) // recipe.batch_size)
+    return recipe.steps_per_epoch(len(dataset.train))
 
 
 def learning_rates(dataset: Dataset, recipe: Recipe) -> LearningRates:

@@ -381,7 +381,6 @@ class UnitWeight:
             self.catch_up(functions)
             self.wake()
         self.highest = highest
-        limits = resting_limits(highest, self.betas, self.eps, step)
         live = torch.arange(len(self.weight)) if gradient.live is None else gradient.live
         woken = live[self.resting[live]]
         if len(woken):
@@ -396,6 +395,7 @@ class UnitWeight:
                 self.betas, self.eps,
             )  # fmt: skip
             return
+        limits = resting_limits(highest, self.betas, self.eps, step)
         moved = [self._update_units(rows, gradient, correction, limits, functions) for rows in chunks(awake)]
         if step % PERIOD == 0:
             self.catch_up(functions)

@@ -150,7 +150,9 @@ class Engine(base.Engine):
 
     @classmethod
     def supports(cls, architecture: Architecture, recipe: Recipe) -> str | None:
-        if architecture.attention and any(True for _ in attention.build(architecture.attention, 16).buffers()):
+        with torch.device("meta"):  # stores no values and draws none
+            block = attention.build(architecture.attention, 16) if architecture.attention else nn.Identity()
+        if any(True for _ in block.buffers()):
             return (
                 f"--engine {cls.name} cannot train {architecture.id}: its attention, {architecture.attention}, has "
                 "buffers, which a second forward pass would change; take --engine reference."

@@ -49,9 +49,8 @@ class Engine(base.Engine):
                 for tensor in entry.values():
                     tensor.zero_()
             return
-        groups = self.optimizer.state_dict()[
-            "param_groups"
-        ]  # which name the implementation of Adam, `fused` and others
+        # The groups also name the implementation of Adam, such as `fused`, which stays this engine's.
+        groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
         for p, entry in self.optimizer.state.items():
             for name in ("exp_avg", "exp_avg_sq"):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from statistics import fmean
-
 from resnet_bench.analysis.agreement import ERROR, MARGIN, MAY_DIFFER, EngineAccuracy, Equivalence, engine_accuracies
 from resnet_bench.analysis.conditions import MOST_PLANNED, TYPICAL_SPREAD
 from resnet_bench.analysis.series import Group
 from resnet_bench.render.captions import dataset_text, group_machine_text, value_text
-from resnet_bench.render.table import Table
+from resnet_bench.render.table import Table, mean_and_range
 
 _POINTS = f"{100 * MARGIN:g} point{'' if MARGIN == 0.01 else 's'}"
 
@@ -34,13 +32,12 @@ def agreement(group: Group) -> Table | None:
 
 def _row(group: Group, found: EngineAccuracy) -> list[str]:
     accuracies = [100 * accuracy for accuracy in found.accuracies]
-    spread = f"{fmean(accuracies):.1f} [{min(accuracies):.1f}, {max(accuracies):.1f}]"
     equivalence = found.equivalence
     texts = ["–", "–"] if equivalence is None else [_difference(found, equivalence), _verdict(equivalence)]
     series = found.series
     others = [value_text(k, series.setting[k]) for k in group.varying if k in series.setting and k not in MAY_DIFFER]
     network = f"{series.architecture} ({', '.join(others)})" if others else series.architecture
-    return [network, series.engine, str(len(accuracies)), spread, *texts]
+    return [network, series.engine, str(len(accuracies)), mean_and_range(accuracies), *texts]
 
 
 def _difference(found: EngineAccuracy, equivalence: Equivalence) -> str:

@@ -9,7 +9,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Literal
 
 from tabulate import tabulate
@@ -102,6 +102,11 @@ def with_interval(value: float, ends: tuple[float, float] | None) -> str:
         return significant(value)
     low, high = (significant(end, value) for end in ends)
     return f"{significant(value)} [{low}, {high}]"
+
+
+def mean_and_range(percents: Sequence[float]) -> str:
+    """`41.0 [40.0, 42.0]`: the mean, in brackets the lowest and the highest."""
+    return f"{fmean(percents):.1f} [{min(percents):.1f}, {max(percents):.1f}]"
 
 
 def minutes_or_seconds(seconds: Sequence[float]) -> tuple[float, str]:

@@ -10,7 +10,7 @@ from resnet_bench.analysis.conditions import MOST_PLANNED
 from resnet_bench.analysis.effects import CONSTANT, ERROR, POWER, SMALL_EFFECT, Effect, effects, verdicts
 from resnet_bench.analysis.series import Group, Series
 from resnet_bench.render.captions import dataset_text, group_machine_text, name, setting_text, value_text
-from resnet_bench.render.table import MISSING, Table
+from resnet_bench.render.table import MISSING, Table, mean_and_range
 
 
 def accuracy_effects(group: Group) -> Table | None:
@@ -39,13 +39,11 @@ def accuracy_effects(group: Group) -> Table | None:
 def _effect_row(group: Group, effect: Effect, higher: bool | None, together: int) -> list[str]:
     i, seeds = effect.interval, effect.seeds_needed(together)
     verdict = "cannot tell" if higher is None else "higher" if higher else "lower"
-    paired = {r.seed for r in effect.series.accuracies} & {r.seed for r in effect.control.accuracies}
-    final = [100 * r.epochs[-1].test_accuracy for r in effect.series.accuracies if r.seed in paired]
     return [
         name(group, effect.series),
         name(group, effect.control),
         str(len(effect.differences)),
-        f"{fmean(final):.1f} [{min(final):.1f}, {max(final):.1f}]",
+        mean_and_range([100 * accuracy for accuracy in effect.accuracies]),
         "{:+.2f} [{:+.2f}, {:+.2f}]".format(
             *(round(100 * x, 2) + 0.0 for x in (i.estimate, i.low, i.high))
         ),  # no -0.00

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import completed
-from resnet_bench.schema import COUNTED_APART, KINDS, READABLE_VERSIONS, Result
+from resnet_bench.schema import COUNTED_APART, KINDS, READABLE_VERSIONS, Result, completed_epoch
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
 
@@ -121,8 +121,8 @@ def _before_schedules(entry: dict[str, Any]) -> dict[str, Any]:
         return entry  # which the schema refuses where there has to be one
     entry = {**entry, "recipe": completed(recipe)}
     if entry.get("kind") == "accuracy" and isinstance(entry.get("epochs"), list):
-        known = {"lr_start": recipe.get("lr"), "lr_end": recipe.get("lr"), "live_units": None}
-        entry["epochs"] = [known | e if isinstance(e, dict) else e for e in entry["epochs"]]
+        lr = recipe.get("lr")
+        entry["epochs"] = [completed_epoch(e, lr) if isinstance(e, dict) else e for e in entry["epochs"]]
     return entry
 
 

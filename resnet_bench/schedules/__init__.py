@@ -68,7 +68,7 @@ class LearningRates:
 
     def highest_from(self, step: int) -> float:
         """The highest rate of this step and all later ones; `ValueError` for a schedule with a factor beyond 0 to 1."""
-        if self.steps is None:  # constant: each step of the warm-up is below the rate after it
+        if self.steps is None or self.schedule == "constant":  # each step of a warm-up is below the rate after it
             return self.lr
         return self._highest[min(step, self.steps - 1)]
 

@@ -143,7 +143,7 @@ class Plan(Model):
                 raise UserError(f"{cell.name!r} cannot be the name of a cell; vary other values.")
             if reason := engines.get(cell.engine).supports(architectures.get(cell.architecture), cell.recipe):
                 raise UserError(reason)
-            steps = -(-self.dataset.train_images // cell.recipe.batch_size)
+            steps = cell.recipe.steps_per_epoch(self.dataset.train_images)
             cell.recipe.learning_rates(cell.recipe.epochs * steps)  # may find that the warm-up is too long
         return self
 

@@ -62,7 +62,7 @@ class Packing(Model):
     def seconds(self, cell: Cell, plan: Plan) -> float:
         """How long a cell takes."""
         rate = next(r for r in self.rates if (r.architecture, r.engine) == (cell.architecture, cell.engine))
-        steps = -(-plan.dataset.train_images // cell.recipe.batch_size)
+        steps = cell.recipe.steps_per_epoch(plan.dataset.train_images)
         return cell.recipe.epochs * (steps * rate.step_seconds + plan.dataset.test_images * rate.test_seconds)
 
 

@@ -22,7 +22,7 @@ from resnet_bench.errors import UserError
 from resnet_bench.files import atomic_write, make_folder, require_writable
 from resnet_bench.locks import FolderLock, holder
 from resnet_bench.recipe import Recipe, compact, of_each_step
-from resnet_bench.schema import EpochResult, Stretch
+from resnet_bench.schema import EpochResult, Stretch, completed_epoch
 
 CHECKPOINT_FORMAT = 2
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -178,8 +178,6 @@ class Checkpoint:
             if content["format"] != CHECKPOINT_FORMAT:
                 raise ValueError(f"format {content['format']}")
             identity = {**content["identity"], "recipe": compact(content["identity"]["recipe"])}
-            lr = identity["recipe"]["lr"]
-            older = {"lr_start": lr, "lr_end": lr, "live_units": None}  # of releases without schedules
             return identity, TrainingState(
                 network=content["network"],
                 optimizer=content["optimizer"],
@@ -190,7 +188,7 @@ class Checkpoint:
                 seconds=content["seconds"],
                 phases=content["phases"],
                 epoch_stretches=set(content["epoch_stretches"]),
-                results=[EpochResult(**{**older, **r}) for r in content["results"]],
+                results=[EpochResult(**completed_epoch(r, identity["recipe"]["lr"])) for r in content["results"]],
                 stretches=[Stretch(**s) for s in json.loads(content["stretches"])],
             )
         except Exception as error:  # torch.load raises almost anything on a damaged file

@@ -109,7 +109,7 @@ def test_no_more_than_one_table_in_twenty_claims_an_effect_that_is_not_there() -
     tables = 1000
     false = 0
     for _ in range(tables):
-        made = [Effect(None, None, generator.normal(0, 0.01, 5).tolist()) for _ in range(4)]  # type: ignore[arg-type]
+        made = [Effect(None, None, [], generator.normal(0, 0.01, 5).tolist()) for _ in range(4)]  # type: ignore[arg-type]
         false += bool(verdicts(made))
     assert false / tables < 0.05 + 3 * (0.05 * 0.95 / tables) ** 0.5
 

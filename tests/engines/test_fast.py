@@ -100,6 +100,12 @@ def everything(engine: Engine) -> dict[str, Tensor]:
     return deepcopy({**engine.network.state_dict(), **moments})
 
 
+def take_over(engine: Engine, before: Engine) -> None:
+    """Put an engine into the state of another, as a checkpoint does."""
+    engine.network.load_state_dict(deepcopy(before.network.state_dict()))
+    engine.load_optimizer_state(deepcopy(before.optimizer_state()))
+
+
 def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
     assert a.keys() == b.keys()
     for name in a:
@@ -445,8 +451,7 @@ def test_a_checkpoint_of_one_engine_continues_in_the_other(first: str, second: s
     before = engines.get(first)(network(), Recipe())
     train(before, data[:4])
     after = engines.get(second)(network(), Recipe())
-    after.network.load_state_dict(deepcopy(before.network.state_dict()))
-    after.load_optimizer_state(deepcopy(before.optimizer_state()))
+    take_over(after, before)
     assert_identical(everything(after), everything(before))
     train(after, data[4:])
     assert_close_to_float64(after, data)
@@ -472,8 +477,7 @@ def test_a_training_with_resting_units_resumes_to_the_last_bit() -> None:
     assert engine._first is not None
     assert engine._first.read_parameters < engine._first.weight.numel() / 2
     resumed = fast.Engine(network(), Recipe())
-    resumed.network.load_state_dict(deepcopy(engine.network.state_dict()))
-    resumed.load_optimizer_state(deepcopy(engine.optimizer_state()))
+    take_over(resumed, engine)
     train(engine, data[100:])
     train(resumed, data[100:])
     assert_identical(everything(resumed), everything(engine))
@@ -535,8 +539,7 @@ def test_a_training_with_resting_units_resumes_to_the_last_bit_while_the_rate_ri
     engine, resumed = (fast.Engine(with_dead_units(), recipe, rates) for _ in range(2))
     train(engine, data[:200])
     assert any(unit_weight.resting.any() for unit_weight in engine._unit_weights.values())
-    resumed.network.load_state_dict(deepcopy(engine.network.state_dict()))
-    resumed.load_optimizer_state(deepcopy(engine.optimizer_state()))
+    take_over(resumed, engine)
     train(engine, data[200:])
     train(resumed, data[200:])
     assert_identical(everything(resumed), everything(engine))

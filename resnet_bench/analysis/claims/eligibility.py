@@ -18,9 +18,6 @@ def eligible_engines() -> tuple[str, ...]:
     return tuple(name for name in engines.ENGINES if engines.get(name).float32_equivalent)
 
 
-"""The engines that compute the paper's training in float32, the preferred one first."""
-
-
 def reason_against_times(result: EpochTimeResult | AccuracyResult) -> str:
     """Why the times of `result` are neither those of the paper's program nor those of the same training done fast."""
     if changed := _changes_of_recipe(result.recipe):
