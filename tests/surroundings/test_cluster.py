@@ -22,8 +22,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 
 BIN = Path(sys.executable).parent
 TINY = (
-    "--dataset synthetic --train-images 8 --test-images 4 --epochs EPOCHS --engine reference --architectures fc1,conv5x5 "
-    "--seeds 0 --pipeline vectorized"
+    "--dataset synthetic --train-images 8 --test-images 4 --epochs EPOCHS --engine reference "
+    "--architectures fc1,conv5x5 --seeds 0 --pipeline vectorized"
 )
 PATIENCE = 400
 
@@ -98,8 +98,8 @@ def ssh_options(tmp_path: Path) -> Iterator[str]:
         subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / key)], check=True)
     port = free_port()
     configuration = {
-        "Port": port, "ListenAddress": "127.0.0.1", "HostKey": tmp_path / "host", "PidFile": "none", "StrictModes": "no",
-        "AuthorizedKeysFile": tmp_path / "mine.pub", "UsePAM": "no",
+        "Port": port, "ListenAddress": "127.0.0.1", "HostKey": tmp_path / "host", "PidFile": "none",
+        "StrictModes": "no", "AuthorizedKeysFile": tmp_path / "mine.pub", "UsePAM": "no",
     }  # fmt: skip
     (tmp_path / "sshd_config").write_text("".join(f"{k} {v}\n" for k, v in configuration.items()))
     process = subprocess.Popen([server, "-D", "-f", str(tmp_path / "sshd_config"), "-E", str(tmp_path / "sshd.log")])
