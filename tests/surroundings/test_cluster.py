@@ -60,7 +60,7 @@ def test_under_slurm_a_cancelled_job_saves_and_the_same_job_goes_on(tmp_path: Pa
     if not idle or "idle" not in idle.stdout:
         pytest.skip("no SLURM with an idle node answers")
     script = tmp_path / "study.sh"
-    script.write_text(readme("#!/bin/bash", "cifar100", epochs=30).replace("--ntasks=8", "--ntasks=2"))
+    script.write_text(readme("#!/bin/bash", "cifar100", epochs=6).replace("--ntasks=8", "--ntasks=2"))
     folder = tmp_path / "runs/study"
 
     def submit(*options: str) -> subprocess.CompletedProcess[str]:
