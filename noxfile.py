@@ -35,7 +35,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def surroundings(session: nox.Session) -> None:
     """The tests that need minutes or a machine to themselves: mounts, name spaces, limits, killed processes."""
-    session.install("-e", ".[figures]", *groups("test"))
+    session.install("-e", ".[figures]", *groups("test"), "paramiko")  # that for dask ssh
     session.run("pytest", "tests/surroundings", *session.posargs, env=KEEP_BYTECODE)
 
 

@@ -29,7 +29,8 @@ from resnet_bench.study.training_process import PATIENCE, RESULT
 from resnet_bench.study.worker import About, Order, Outcome, about, train
 from resnet_bench.training.checkpoint import CHECKPOINT_FILE
 
-CONNECT_SECONDS = 20
+CONNECT_SECONDS = 60
+"""For which a scheduler at an address may take to answer: `dask ssh` may just have started it."""
 
 FILE_SECONDS = 120
 """For which a scheduler's file is waited for: on a cluster's file system a scheduler takes long to start."""

@@ -455,7 +455,11 @@ class _Interruption(threading.Event):
 
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[_Interruption]:
-    """Have the first Ctrl-C or SIGTERM only set the event, so that it interrupts no step; a second acts as usual."""
+    """Have the first Ctrl-C or SIGTERM only set the event, so that it interrupts no step.
+
+    A second Ctrl-C acts as usual, for who presses it is impatient. A second SIGTERM changes nothing: a cluster that
+    cancels a job sends one to every process, and the end of a training's parent is another.
+    """
     event = _Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield event  # Python delivers signals to the main thread only
@@ -464,8 +468,7 @@ def deferred_interrupt() -> Iterator[_Interruption]:
     def note(signum: int, frame: FrameType | None) -> None:
         event.reason = interruption(signum)
         event.set()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, previous[signal.SIGINT])
 
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in previous:

@@ -17,6 +17,7 @@ from resnet_bench.data.augmentation import normalize
 from resnet_bench.data.pipelines import batches
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
+from resnet_bench.signals import Terminated
 from resnet_bench.training import training
 from resnet_bench.training.checkpoint import CHECKPOINT_FILE
 from resnet_bench.training.training import Training, weights_sha256
@@ -242,6 +243,7 @@ from tests.conftest import image_set
 from resnet_bench.architectures import get
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.recipe import Recipe
+from resnet_bench.signals import Terminated
 from resnet_bench.training.training import Training, weights_sha256
 images = Dataset("random", image_set(42, 5, 0), image_set(20, 5, 1), tuple("abcde"), synthetic=True, subset=False)
 run = Training(get("conv5x5"), images, Recipe(), engine={engine!r}, threads=2)
@@ -355,6 +357,18 @@ def test_second_interrupt_is_not_held_back():
     with training.deferred_interrupt() as interrupted:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupted.wait(5)
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 (the signal arrives at the next bytecode)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+
+
+def test_a_second_sigterm_is_held_back_too():
+    """A cluster that cancels a job sends one, and the end of the parent is another; the checkpoint is still written."""
+    with training.deferred_interrupt() as interrupted:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+        assert isinstance(interrupted.reason, Terminated)
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012 (the signal arrives at the next bytecode)
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(5)
