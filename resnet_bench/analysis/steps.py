@@ -28,6 +28,7 @@ One at a Time").
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -86,7 +87,7 @@ def _segmented(logs: Floats) -> list[int]:
     if p_value > ERROR:
         return []
     ends = [0, *cuts, len(logs)]
-    inner = [start + cut for start, end in zip(ends, ends[1:], strict=False) for cut in _segmented(logs[start:end])]
+    inner = [start + cut for start, end in itertools.pairwise(ends) for cut in _segmented(logs[start:end])]
     return sorted([*cuts, *inner])
 
 
@@ -142,7 +143,8 @@ def _drawn_in(series: Floats) -> Floats:
     middle = np.median(series, axis=1, keepdims=True)
     reach = OUTLYING * np.median(np.abs(series - middle), axis=1, keepdims=True)
     reach[reach == 0] = np.inf  # most of the values are equal
-    return np.clip(series, middle - reach, middle + reach)
+    drawn: Floats = np.clip(series, middle - reach, middle + reach)
+    return drawn
 
 
 class _Fit(NamedTuple):
@@ -189,7 +191,8 @@ def _fitted(series: Floats) -> _Fit:
 
     def f(gain: Floats, number: int) -> Floats:
         rest = np.maximum(total - gain, 1e-12 * total)  # rounding must not make it 0 or less
-        return np.divide(gain * (length - 1 - number), number * rest, out=np.zeros(count), where=total > 0)
+        ratio: Floats = np.divide(gain * (length - 1 - number), number * rest, out=np.zeros(count), where=total > 0)
+        return ratio
 
     f_of_one, f_of_two = f(gain, 1), f(gain_of_two, 2)
     starts, ends = cuts.T if length >= 3 * LEAST_LEVEL else (cut, np.full(count, length))
