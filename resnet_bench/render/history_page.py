@@ -112,7 +112,7 @@ def _draw_line(axes: Axes, history: History, line: Line) -> None:
     axes.set_xticks(dated, [f"{line.sessions[i].started:%Y-%m-%d}" for i in dated])
     axes.set_xlim(-0.5, len(line.sessions) - 0.5)
     values = [s.seconds for s in line.sessions]
-    ends = [end for s in line.sessions if (i := s.times.interval) for end in (i.low, i.high)]
+    ends = [end for s in line.sessions if (own := s.times.interval) for end in (own.low, own.high)]
     low, high = max(min([*values, *ends]), min(values) / 2), min(max([*values, *ends]), 2 * max(values))
     margin = 0.15 * (high - low) or 0.1 * high  # an interval of few processes may be far wider than the course
     axes.set_ylim(max(0.0, low - margin), high + 1.6 * margin)

@@ -17,7 +17,7 @@ from resnet_bench.render.table import MISSING, Table, significant, with_interval
 from resnet_bench.wording import short
 
 BARS = "▁▂▃▄▅▆▇█"
-NOT_JUDGED, STEP = "?", "|"  # in a sparkline
+STEP = "|"  # in a sparkline
 LONGEST_SPARKLINE = 40  # sessions
 
 NO_STEP = "No step was found."
@@ -53,7 +53,7 @@ def sentences(history: History) -> list[str]:
 
 
 def change_text(history: History, line: Line, change: Change) -> str:
-    """`fast, fc3: 1.12× slower [1.08, 1.16] since 3f2c1a0 on 2027-01-04 (p 0.0010); torch 2.15.0 → 2.15.1 at the same time`."""
+    """`fast, fc3: 1.12× slower [1.08, 1.16] since 3f2c1a0 on 2027-01-04; torch 2.15.0 → 2.15.1 at the same time`."""
     where = f" on {machine_name(history, line)}" if len({other.machine_key for other in history.lines}) > 1 else ""
     together = [_difference_text(d) for d in change.differences[:4]]
     together += [f"{len(change.differences) - 4} more"] if len(change.differences) > 4 else []
@@ -124,7 +124,7 @@ def _course_caption(lines: Sequence[Line]) -> str:
     text = "Brackets: 95 % interval over the processes of a session. Over time: a bar a session, oldest first"
     if any(len(line.sessions) > LONGEST_SPARKLINE for line in lines):
         text += f", the last {LONGEST_SPARKLINE}"
-    return f"{text}; {STEP} a step, {NOT_JUDGED} a session that is not judged."
+    return f"{text}; {STEP} is a step. Level: the geometric mean of the judged sessions since the last step."
 
 
 def groups(history: History) -> list[list[Line]]:
@@ -175,17 +175,16 @@ def verdict_text(line: Line) -> str:
 
 
 def sparkline(line: Line) -> str:
-    """A bar for each of the newest sessions, from the line's shortest epoch to its longest on a logarithmic scale."""
+    """A bar for each of the newest sessions, from the shortest epoch of these to the longest on a logarithmic scale."""
     shown = line.sessions[-LONGEST_SPARKLINE:]
-    logs = [math.log(s.seconds) for s in shown if s.judged]
-    low, high = min(logs, default=0), max(logs, default=0)
+    logs = [math.log(s.seconds) for s in shown]
+    low, high = min(logs), max(logs)
     first = {id(change.since) for change in line.changes}
-    bars = []
-    for s in shown:
-        bars += [STEP] if id(s) in first and bars else []
-        part = (math.log(s.seconds) - low) / (high - low) if high > low and s.judged else 0.5
-        bars.append(BARS[min(int(part * len(BARS)), len(BARS) - 1)] if s.judged else NOT_JUDGED)
-    return "".join(bars)
+    text = ""
+    for s, log in zip(shown, logs, strict=True):
+        part = (log - low) / (high - low) if high > low else 0.5
+        text += (STEP if id(s) in first and text else "") + BARS[min(int(part * len(BARS)), len(BARS) - 1)]
+    return text
 
 
 def _count_text(line: Line) -> str:
