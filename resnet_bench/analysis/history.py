@@ -244,7 +244,7 @@ def history(
             found.setdefault(_line_key(run, datasets[id(run)]), {}).setdefault(session, []).append(run)
     lines = [_line(key, by_session, with_doubtful) for key, by_session in found.items()]
     notes = [
-        _note(len(samples.files) - len({run.file.path for run in every}), "file", "without epoch times"),
+        _note(sum(not file.of_kind(EpochTimeResult) for file in samples.files), "file", "without epoch times"),
         _note(duels, "result", "of a duel, whose arms were measured side by side"),
         _note(dateless, "result", "without a date or a usable time"),
     ]

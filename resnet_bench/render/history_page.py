@@ -93,15 +93,14 @@ def _draw_line(axes: Axes, history: History, line: Line) -> None:
     starts = [0, *(place[id(change.since)] for change in line.changes), len(line.sessions)]
     for level, (start, end) in zip(line.levels, pairwise(starts), strict=False):
         axes.hlines(level.seconds, start - 0.5, end - 0.5, color=color, linewidth=1.5)
-    for change, start in zip(line.changes, starts[1:], strict=False):
+    for number, (change, start) in enumerate(zip(line.changes, starts[1:], strict=False)):
         axes.axvline(start - 0.5, color="#444444", linestyle=":", linewidth=1.2)
-        label = f" {ratio_text(change).partition(' [')[0]} since {since_text(change.since)}"
-        right = start > len(line.sessions) / 2
+        right = start > 0.8 * len(line.sessions)
         axes.annotate(
-            label,
+            ratio_text(change).partition(" [")[0],
             (start - 0.5, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(-3 if right else 3, -2),
+            xytext=(-3 if right else 3, -2 - 11 * (number % 2)),  # or neighbours would overlap
             textcoords="offset points",
             ha="right" if right else "left",
             va="top",
@@ -114,6 +113,6 @@ def _draw_line(axes: Axes, history: History, line: Line) -> None:
     values = [s.seconds for s in line.sessions]
     ends = [end for s in line.sessions if (own := s.times.interval) for end in (own.low, own.high)]
     low, high = max(min([*values, *ends]), min(values) / 2), min(max([*values, *ends]), 2 * max(values))
-    margin = 0.15 * (high - low) or 0.1 * high  # an interval of few processes may be far wider than the course
+    margin = 0.2 * (high - low) or 0.1 * high  # an interval of few processes may be far wider than the course
     axes.set_ylim(max(0.0, low - margin), high + 1.6 * margin)
     axes.set(ylabel="epoch (s)", title=short(name(history, line), 90))

@@ -43,13 +43,13 @@ def render(history: History) -> str:
 
 
 def sentences(history: History) -> list[str]:
-    """One for each step, the newest first; significant regressions of the newest level are named as such."""
+    """One for each step: first the regressions of the newest levels, then all others, the newest first."""
     steps = [(line, change) for line in history.lines for change in line.changes]
-    found = []
-    for line, change in sorted(steps, key=lambda step: step[1].since.started, reverse=True):
-        newest = line in history.regressions and change is line.changes[-1]
-        found.append(f"{'REGRESSION ' if newest else ''}{change_text(history, line, change)}")
-    return found
+    steps.sort(key=lambda step: step[1].since.started, reverse=True)
+    worse = [(line, change) for line, change in steps if line in history.regressions and change is line.changes[-1]]
+    return [f"REGRESSION {change_text(history, *step)}" for step in worse] + [
+        change_text(history, *step) for step in steps if step not in worse
+    ]
 
 
 def change_text(history: History, line: Line, change: Change) -> str:
