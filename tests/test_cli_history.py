@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resnet_bench.cli import main
-from tests.analysis.test_history import START, course, save, session
+from tests.analysis.test_history import course, save, session
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -73,7 +73,7 @@ def test_one_session_is_too_few(run, storage):
         (["empty"], "The folder empty holds no JSON of a run"),
         (["--network", "fc9"], "no epoch time of network fc9; give one of fc3"),
         (["--engine", "quantum"], "no epoch time of engine quantum; give one of reference"),
-        (["--output", "nowhere/x.html"], "There is no folder nowhere"),
+        (["--output", "nowhere/x.html"], "nowhere to write x.html to; make it or give another --output"),
         (["--format", "csv"], "Invalid value for '--format'"),
     ],
 )
@@ -137,8 +137,6 @@ def test_results_are_not_replaced(run, storage):
 
 
 def test_only_what_is_asked_for(run, storage):
-    started = START.isoformat()
-    assert started
     save(storage, [session(0, 60, networks=("fc1", "fc3", "baseline"))])
     _, out, _ = run("--network", "fc1, baseline", "--format", "json")
     assert [line["architecture"] for line in json.loads(out)["lines"]] == ["baseline", "fc1"]

@@ -18,7 +18,6 @@ from resnet_bench.render.history_tables import (
     name,
     ratio_text,
     sentences,
-    since_text,
     tables,
 )
 from resnet_bench.render.page import Part, Picture, Section, document
