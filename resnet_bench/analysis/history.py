@@ -33,10 +33,13 @@ from resnet_bench.analysis.drift import Resource, speed_change
 from resnet_bench.analysis.ratios import independent_ratio
 from resnet_bench.analysis.replicates import Replicates, epoch_seconds, replicates
 from resnet_bench.analysis.series import in_order
-from resnet_bench.analysis.steps import ERROR, LEAST_SESSIONS, Step, steps
+from resnet_bench.analysis.steps import ALIKE, ERROR, LEAST_SESSIONS, Step, steps
 from resnet_bench.errors import UserError
 from resnet_bench.results.samples import Run, Samples, dataset_keys
 from resnet_bench.schema import DatasetInfo, EpochTimeResult, Interval
+
+MOST_TOGETHER = int(ERROR * (ALIKE + 1))
+"""Lines that can be judged together: the simulation has no p-value that is significant for more."""
 
 Verdict = Literal["slower", "faster", "no step", "too few sessions"]
 
@@ -243,11 +246,14 @@ def history(
             session = run.session or run.file.sha256
             found.setdefault(_line_key(run, datasets[id(run)]), {}).setdefault(session, []).append(run)
     lines = [_line(key, by_session, with_doubtful) for key, by_session in found.items()]
+    judged = sum(len(line.judged) >= LEAST_SESSIONS for line in lines)
     notes = [
         _note(sum(not file.of_kind(EpochTimeResult) for file in samples.files), "file", "without epoch times"),
         _note(duels, "result", "of a duel, whose arms were measured side by side"),
         _note(dateless, "result", "without a date or a usable time"),
     ]
+    if judged > MOST_TOGETHER:
+        notes.append(f"Of {judged} lines together no step can be significant; choose at most {MOST_TOGETHER}.")
     return History(tuple(_in_order(lines)), tuple(filter(None, notes)))
 
 

@@ -174,6 +174,12 @@ def test_lines_share_the_error(tmp_path):
     assert not found.regressions
 
 
+def test_more_lines_than_the_simulation_resolves_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("resnet_bench.analysis.history.MOST_TOGETHER", 1)
+    found = history(read_all(save(tmp_path, regressed(("fc3", "fc1")))))
+    assert found.notes == ("Of 2 lines together no step can be significant; choose at most 1.",)
+
+
 @settings(max_examples=10, deadline=None)
 @given(order=st.permutations(range(12)))
 def test_the_order_of_the_files_does_not_matter(tmp_path_factory, order):
