@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from resnet_bench.study import planning
     from resnet_bench.study.folder import StudyFolder
 
+STORAGE = Path(".benchmarks")
+"""Where pytest-benchmark saves runs."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="resnet-bench")
@@ -395,6 +398,85 @@ def compare(
             text = "\n\n".join(table.render(format_) for table in tables)
     click.echo(text)
     if any(gate.failed(found, allow_missing=allow_missing) for found in checks):
+        context.exit(1)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[STORAGE|FILE|FOLDER]...")
+@click.option("--network", "networks", metavar="NAME,NAME…", help="Only these networks.")
+@click.option("--engine", "engines", metavar="NAME,NAME…", help="Only these engines.")
+@click.option("--with-doubtful", is_flag=True, help="Judge sessions that have warnings or were cut off too.")
+@click.option("--format", "format_", type=click.Choice(["text", "html", "json"]), default="text", show_default=True)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, readable=False, path_type=Path),
+    metavar="FILE",
+    help="Write to this file.  [default: standard output]",
+)
+@click.option(
+    "--fail-on-step",
+    is_flag=True,
+    help="Exit 1 if the newest level of a line is significantly slower than the one before it.",
+)
+@click.pass_context
+def history(
+    context: click.Context,
+    files: tuple[Path, ...],
+    networks: str | None,
+    engines: str | None,
+    with_doubtful: bool,
+    format_: Literal["text", "html", "json"],
+    output: Path | None,
+    fail_on_step: bool,
+) -> None:
+    """Show epoch times over all saved sessions: their course, their steps, and what changed at the same time.
+
+    Without arguments, of the runs in .benchmarks. A line joins what may be compared: one kind of machine, data set,
+    network, engine and setting. Each session is one value, the mean of its processes; a step is a level of at least
+    three sessions that differs from the one before by more than sessions of the same code do. So it takes six sessions
+    to tell, and the newest ones tell a step from the third on. Accuracy is no part of it.
+
+    \b
+    resnet-bench history
+    resnet-bench history .benchmarks laptop/*.json --network fc3 --format html --output history.html
+    resnet-bench history --fail-on-step
+
+    --fail-on-step: a line fails if its last step made the epoch longer, with a p-value that is significant at 5 % for
+    all lines that can be judged together (Holm). Exit status: 0; 1 where a line fails; 2 for what cannot be read.
+    """
+    from resnet_bench.analysis.history import history as of_samples
+    from resnet_bench.files import atomic_write, require_writable
+    from resnet_bench.render import history_page, history_tables
+    from resnet_bench.results.samples import read_all
+
+    if not files and not STORAGE.is_dir():
+        raise UserError(
+            f"There is no {STORAGE} here; save runs with pytest benchmarks --benchmark-save=NAME, or give files."
+        )
+    if output is not None:
+        require_writable(output, "--output")
+    read = read_all(files or (STORAGE,))
+    if output is not None and any(output.exists() and output.samefile(source.path) for source in read.files):
+        raise UserError(f"--output {output} would replace the results in it; give another file.")
+    found = of_samples(
+        read,
+        option_names(networks) if networks is not None else None,
+        option_names(engines) if engines is not None else None,
+        with_doubtful,
+    )
+    if format_ == "json":
+        text = json.dumps(history_tables.as_dict(found), indent=2, allow_nan=False)
+    elif format_ == "html":
+        text = history_page.page(found)
+    else:
+        text = history_tables.render(found)
+    if output is not None:
+        with atomic_write(output) as file:
+            file.write(f"{text}\n")
+    else:
+        # a page declares UTF-8, but the output may be in another encoding
+        click.echo(text.encode("ascii", "xmlcharrefreplace").decode() if format_ == "html" else text)
+    if fail_on_step and found.regressions:
         context.exit(1)
 
 

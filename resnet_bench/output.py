@@ -15,6 +15,7 @@ from typing import Any
 
 COUNTERPARTS = {
     "×": "x", "±": "+/-", "≤": "<=", "≥": ">=", "→": "->", "–": "-", "…": "...", "†": "+", "·": "-",
+    "▁": "_", "▂": ".", "▃": "-", "▄": "~", "▅": "=", "▆": "+", "▇": "*", "█": "#",
     "“": "'", "”": "'", "«": "'", "»": "'",  # not double ones, which would end a cell of CSV
 }  # fmt: skip
 """ASCII for the characters that the suite itself prints. Others, as in file names, become escapes such as \\u03b1."""

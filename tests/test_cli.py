@@ -192,7 +192,7 @@ def test_full_disk_while_printing():
 
 
 @pytest.mark.parametrize("content", ["", '{"benchmarks": [{"extra', "[]", '{"benchmarks": []}'])
-@pytest.mark.parametrize("command", ["report", "compare"])
+@pytest.mark.parametrize("command", ["report", "compare", "history"])
 def test_truncated_and_foreign_json(run, tmp_path, command, content):
     path = tmp_path / "bad.json"
     path.write_text(content)
@@ -222,7 +222,7 @@ def test_a_reader_that_goes_away_is_no_error():
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "architectures", "reconstruct", "report", "compare", "machine", "explain", "study"]
+    "command", ["train", "architectures", "reconstruct", "report", "compare", "history", "machine", "explain", "study"]
 )
 def test_help_is_instant_and_teaches(command):
     """Without importing torch, which takes seconds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -77,12 +77,7 @@ def speed_range(base: dict[str, Any], other: dict[str, Any]) -> SpeedRange:
     Calibrations with other numbers of threads measure different things. Those with another build of torch run other
     matrix products and convolutions; their memory bandwidths compare.
     """
-    taken = [
-        _Taken(run, found, str(found.threads), json.dumps(identity.part(machine, "torch"), default=str, sort_keys=True))
-        for run, machine in enumerate((base, other))
-        for when in _WHEN
-        if (found := calibration(machine, when))
-    ]
+    taken = _taken(enumerate(([base], [other])))
     missing = tuple(
         (run, when) for run, machine in enumerate((base, other)) for when in _WHEN if not calibration(machine, when)
     )
@@ -95,9 +90,26 @@ def speed_range(base: dict[str, Any], other: dict[str, Any]) -> SpeedRange:
     return SpeedRange(math.exp(min(farthest, 600.0)), missing, between)
 
 
+def speed_change(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> dict[Resource, float]:
+    """How many times as fast the machine's resources were in later runs, as the calibrations of all show it.
+
+    The ratio of the geometric means of a resource's speeds, as `speed_range` defines it; without the resources of
+    which no calibration of one side can be set against one of the other.
+    """
+    found: dict[Resource, float] = {}
+    taken = _taken(enumerate((before, after)))
+    for resource in _RESOURCES:
+        for alike in _comparable(taken, resource):
+            levels = _levels([t.calibration for t in alike], resource)
+            sides = [[level for level, t in zip(levels, alike, strict=False) if t.run == run] for run in (0, 1)]
+            if all(sides):
+                found.setdefault(resource, math.exp(fmean(sides[1]) - fmean(sides[0])))
+    return found
+
+
 _WHEN: tuple[When, ...] = ("start", "end")
-_Resource = Literal["memory", "arithmetic"]
-_RESOURCES: tuple[_Resource, ...] = ("memory", "arithmetic")
+Resource = Literal["memory", "arithmetic"]
+_RESOURCES: tuple[Resource, ...] = ("memory", "arithmetic")
 
 
 class _Taken(NamedTuple):
@@ -107,7 +119,18 @@ class _Taken(NamedTuple):
     torch: str
 
 
-def _comparable(taken: Sequence[_Taken], resource: _Resource) -> Iterator[list[_Taken]]:
+def _taken(runs: Iterable[tuple[int, Sequence[dict[str, Any]]]]) -> list[_Taken]:
+    """The calibrations in the descriptions of machines, with the number under which these were given."""
+    return [
+        _Taken(run, found, str(found.threads), json.dumps(identity.part(machine, "torch"), default=str, sort_keys=True))
+        for run, machines in runs
+        for machine in machines
+        for when in _WHEN
+        if (found := calibration(machine, when))
+    ]
+
+
+def _comparable(taken: Sequence[_Taken], resource: Resource) -> Iterator[list[_Taken]]:
     """The calibrations, in groups that measured the resource in the same way."""
     groups: dict[tuple[str, ...], list[_Taken]] = {}
     for t in taken:
@@ -115,7 +138,7 @@ def _comparable(taken: Sequence[_Taken], resource: _Resource) -> Iterator[list[_
     yield from groups.values()
 
 
-def _levels(calibrations: Sequence[Calibration], resource: _Resource) -> list[float]:
+def _levels(calibrations: Sequence[Calibration], resource: Resource) -> list[float]:
     """The logarithm of the resource's speed at each calibration, over that of their mean; empty where none has it."""
     rates = [_rates(c, resource) for c in calibrations]
     common = [name for name in rates[0] if all(name in own for own in rates)]
@@ -125,7 +148,7 @@ def _levels(calibrations: Sequence[Calibration], resource: _Resource) -> list[fl
     return [median(own[name] - means[name] for name in common) for own in rates]
 
 
-def _rates(calibration: Calibration, resource: _Resource) -> dict[str, float]:
+def _rates(calibration: Calibration, resource: Resource) -> dict[str, float]:
     """{measurement: logarithm of its median}."""
     measured = calibration.measurements
     if resource == "arithmetic":

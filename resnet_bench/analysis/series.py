@@ -334,18 +334,21 @@ class Group:
 
     @property
     def varying(self) -> tuple[str, ...]:
-        """The fewest settings that tell the series apart: `("engine",)` also where each engine has its own pipeline."""
-        chosen: list[str] = []
-        for key in dict.fromkeys(k for s in self.series for k in s.setting):
-            values: dict[str, set[str]] = {}
-            for s in self.series:
-                if key in s.setting:
-                    values.setdefault(json.dumps([s.setting.get(k) for k in chosen]), set()).add(
-                        json.dumps(s.setting[key])
-                    )
-            if any(len(v) > 1 for v in values.values()):
-                chosen.append(key)
-        return tuple(chosen)
+        """The fewest settings that tell the series apart."""
+        return varying([s.setting for s in self.series])
+
+
+def varying(settings: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """The fewest keys that tell settings apart: `("engine",)` also where each engine has its own pipeline."""
+    chosen: list[str] = []
+    for key in dict.fromkeys(k for setting in settings for k in setting):
+        values: dict[str, set[str]] = {}
+        for setting in settings:
+            if key in setting:
+                values.setdefault(json.dumps([setting.get(k) for k in chosen]), set()).add(json.dumps(setting[key]))
+        if any(len(v) > 1 for v in values.values()):
+            chosen.append(key)
+    return tuple(chosen)
 
 
 def groups(samples: Samples) -> list[Group]:

@@ -42,11 +42,11 @@ def cpu_text(group: Group) -> str:
 
 
 def _in_brackets(group: Group) -> str:
-    facts = [_fact_text(fact) for fact in group.distinctions if fact.key not in SHOWN]
+    facts = [fact_text(fact) for fact in group.distinctions if fact.key not in SHOWN]
     return f" ({'; '.join(facts)})" if facts else ""
 
 
-def _fact_text(fact: Distinction) -> str:
+def fact_text(fact: Distinction) -> str:
     """`L1d cache 48 KiB`; of the instruction sets only those that some groups have and others lack."""
     key, value, every = fact
     words = key.replace("_", " ").removesuffix(" bytes")
@@ -65,21 +65,27 @@ def _fact_text(fact: Distinction) -> str:
 
 def machine_text(machine: dict[str, Any]) -> str:
     """`13th Gen Intel(R) Core(TM) i5-1340P, 12 cores (16 logical), torch 2.15.0, glibc allocator`."""
-    cpu, torch = identity.part(machine, "cpu"), identity.part(machine, "torch")
+    version = identity.part(machine, "torch").get("version")
+    parts = [hardware_text(machine), f"torch {version}" if version else "unknown torch"]
+    if allocator := identity.part(machine, "allocator").get("name"):
+        parts.append(f"{allocator} allocator")
+    return ", ".join(parts)
+
+
+def hardware_text(machine: dict[str, Any]) -> str:
+    """The model of the CPU, its cores and the limit of a container."""
+    cpu = identity.part(machine, "cpu")
     physical, logical, usable = cpu.get("physical_cores"), cpu.get("logical_cores"), cpu.get("affinity_cores")
     cores = f"{physical or logical} cores" if physical or logical else "unknown cores"
     if physical and logical and logical != physical:
         cores += f" ({logical} logical)"
     if usable and logical and usable != logical:
         cores += f", {usable} usable"
-    version = torch.get("version")
-    parts = [str(cpu.get("model") or "unknown CPU"), cores, f"torch {version}" if version else "unknown torch"]
-    if allocator := identity.part(machine, "allocator").get("name"):
-        parts.append(f"{allocator} allocator")
+    parts = [str(cpu.get("model") or "unknown CPU"), cores]
     quota = identity.part(machine, "container").get("cpu_quota")
     if quota:
         small = isinstance(quota, int | float) and quota < 1e6  # a damaged file may have one beyond floating point
-        parts.insert(2, f"container limited to {quota:g} CPUs" if small else str(quota))
+        parts.append(f"container limited to {quota:g} CPUs" if small else str(quota))
     return ", ".join(parts)
 
 

@@ -128,7 +128,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "missing": [
             {"architecture": m.architecture, "engine": m.engine, "metric": m.metric, "file": m.file} for m in c.missing
         ],
-        "differences": [{"key": d.key, "base": _finite(d.base), "other": _finite(d.other)} for d in c.differences],
+        "differences": [{"key": d.key, "base": finite(d.base), "other": finite(d.other)} for d in c.differences],
         "notes": remarks(c),
     }
 
@@ -230,6 +230,6 @@ def _value_text(value: Any) -> str:
     return text if len(text) <= 70 else f"{text[:67]}…"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """NaN and infinities of a machine's description as strings: JSON has no numbers for them."""
     return json.loads(json.dumps(value), parse_constant=str)

@@ -107,11 +107,14 @@ def damage(folder: Path, cell: str, finished: Finished) -> str | None:
 def files_in(folder: Path) -> list[Path]:
     """The results in a folder: those of a study, checked by their sums, or the JSON files that lie in any other.
 
+    Where none lie in it, it may be a storage of pytest-benchmark, which numbers the runs in a folder for each system.
+
     Raises:
         UserError: for a folder without results, or a result that is damaged.
     """
     if not is_study(folder):
-        if not (found := sorted(folder.glob("*.json"))):
+        found = sorted(folder.glob("*.json")) or sorted(folder.glob("*/[0-9][0-9][0-9][0-9]_*.json"))
+        if not found:
             raise UserError(f"The folder {folder} holds no JSON of a run; give the files or their folder.")
         return found
     manifest, _ = load(folder)

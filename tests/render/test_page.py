@@ -598,3 +598,12 @@ def test_the_comparisons_own_page_is_such_a_page(look: Look, files: tuple[Path, 
     assert console == []
     assert seen["scrollWidth"] <= 360
     assert seen["tables"]
+
+
+@in_browser
+def test_the_page_of_a_history_is_such_a_page(look: Look, files: tuple[Path, Path]) -> None:
+    made = CliRunner().invoke(cli.cli, ["history", *map(str, files), "--format", "html"]).stdout
+    seen, console, _ = look(made, 390)
+    assert console == []
+    assert seen["scrollWidth"] <= 390
+    assert len(seen["images"]) == len(seen["tables"]) == 2  # one for each machine

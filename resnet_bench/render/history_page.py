@@ -1,0 +1,117 @@
+"""A history as a page: what changed, the course of every line as a figure, and the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from resnet_bench.analysis.history import History, Line
+from resnet_bench.errors import UserError
+from resnet_bench.render.axes import network_style
+from resnet_bench.render.captions import dataset_text
+from resnet_bench.render.drawing import Figure, require_matplotlib
+from resnet_bench.render.history_tables import (
+    NO_STEP,
+    groups,
+    machine_name,
+    name,
+    ratio_text,
+    sentences,
+    tables,
+)
+from resnet_bench.render.page import Part, Picture, Section, document
+from resnet_bench.wording import short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+LINES_IN_A_FIGURE = 8
+MOST_DATES = 8  # below a panel
+
+
+def page(history: History) -> str:
+    """The page. Without matplotlib, it says how to get the figures."""
+    sections = [
+        Section("Steps", sentences(history) or [NO_STEP]),
+        Section("Course", _pictures(history)),
+        Section("Lines", tables(history)),
+    ]
+    return document("Epoch times over sessions", sections)
+
+
+def _pictures(history: History) -> Sequence[Part]:
+    try:
+        require_matplotlib()
+    except UserError as error:
+        return [str(error)]
+    return [Picture(f.title, f.alt, f.caption, f.svg()) for f in figures(history)]
+
+
+def figures(history: History) -> list[Figure]:
+    """Figures of at most `LINES_IN_A_FIGURE` lines, each of one kind of machine and data set."""
+    parts = [
+        lines[start : start + LINES_IN_A_FIGURE]
+        for lines in groups(history)
+        for start in range(0, len(lines), LINES_IN_A_FIGURE)
+    ]
+    return [_figure(history, lines, number) for number, lines in enumerate(parts, 1)]
+
+
+def _figure(history: History, lines: Sequence[Line], number: int) -> Figure:
+    machine, dataset = machine_name(history, lines[0]), dataset_text(lines[0].dataset)
+
+    def draw(canvas: Canvas) -> None:
+        for axes, line in zip(canvas.subplots(len(lines), 1, squeeze=False)[:, 0], lines, strict=True):
+            _draw_line(axes, history, line)
+
+    shown = "; ".join(f"{name(history, line)}: {len(line.sessions)} sessions, {line.verdict}" for line in lines)
+    return Figure(
+        name=f"history-{number}",
+        title="Epoch times over sessions",
+        alt=f"The time of an epoch in each session, oldest first, with intervals and steps. {shown}.",
+        caption=(
+            f"{machine}; {dataset}. A point a session, in the order of their dates, at equal distances; bars: 95 % "
+            "intervals over processes, where there are at least three; hollow: not judged. Horizontal: the geometric "
+            "mean of a level; dotted: a step."
+        ),
+        context=f"{machine}; {dataset}",
+        height=0.9 + 1.9 * len(lines),
+        draw=draw,
+    )
+
+
+def _draw_line(axes: Axes, history: History, line: Line) -> None:
+    color = network_style(line.architecture).color
+    place = {id(s): i for i, s in enumerate(line.sessions)}
+    for i, s in enumerate(line.sessions):
+        if interval := s.times.interval:
+            axes.vlines(i, interval.low, interval.high, color=color, linewidth=1, alpha=0.5)
+        axes.plot(i, s.seconds, marker="o", ls="none", color=color, markerfacecolor=color if s.judged else "white")
+    starts = [0, *(place[id(change.since)] for change in line.changes), len(line.sessions)]
+    for level, (start, end) in zip(line.levels, pairwise(starts), strict=False):
+        axes.hlines(level.seconds, start - 0.5, end - 0.5, color=color, linewidth=1.5)
+    for number, (change, start) in enumerate(zip(line.changes, starts[1:], strict=False)):
+        axes.axvline(start - 0.5, color="#444444", linestyle=":", linewidth=1.2)
+        right = start > 0.8 * len(line.sessions)
+        axes.annotate(
+            ratio_text(change).partition(" [")[0],
+            (start - 0.5, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3 if right else 3, -2 - 11 * (number % 2)),  # or neighbours would overlap
+            textcoords="offset points",
+            ha="right" if right else "left",
+            va="top",
+            fontsize=8.5,
+        )
+    every = max(1, -(-len(line.sessions) // MOST_DATES))
+    dated = range(0, len(line.sessions), every)
+    axes.set_xticks(dated, [f"{line.sessions[i].started:%Y-%m-%d}" for i in dated])
+    axes.set_xlim(-0.5, len(line.sessions) - 0.5)
+    values = [s.seconds for s in line.sessions]
+    ends = [end for s in line.sessions if (own := s.times.interval) for end in (own.low, own.high)]
+    low, high = max(min([*values, *ends]), min(values) / 2), min(max([*values, *ends]), 2 * max(values))
+    margin = 0.2 * (high - low) or 0.1 * high  # an interval of few processes may be far wider than the course
+    axes.set_ylim(max(0.0, low - margin), high + 1.6 * margin)
+    axes.set(ylabel="epoch (s)", title=short(name(history, line), 90))
