@@ -289,8 +289,8 @@ def report(
     type=click.Choice(["csv", "parquet", "json", "github-action-benchmark", "bencher", "pyperf"]),
     default="csv",
     show_default=True,
-    help='json: a list of rows. parquet needs: pip install "resnet-bench[parquet]". The last three are for the tools of '
-    "these names.",
+    help='json: a list of rows. parquet needs: pip install "resnet-bench[parquet]". The last three are for the tools '
+    "of these names.",
 )
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.  [default: standard output]"
@@ -323,10 +323,11 @@ def export(
     if format_ == "parquet" and output is None and sys.stdout.isatty():
         raise UserError("Parquet is no text for a terminal; give --output FILE.")
     samples = read_all(files)
-    if format_ in ("csv", "parquet", "json"):
+    notes: list[str] = []
+    if format_ == "csv" or format_ == "parquet" or format_ == "json":
         from resnet_bench.results import frame
 
-        data, notes = frame.serialized(frame.data_frame(samples), format_), []
+        data = frame.serialized(frame.data_frame(samples), format_)
     else:
         from resnet_bench.render import exchange
 

@@ -140,17 +140,20 @@ def _bencher(benchmarks: Sequence[_Benchmark]) -> dict[str, dict[str, dict[str, 
     for b in benchmarks:
         measures: dict[str, dict[str, float]] = {}
         if time := b.time:
-            measures["latency"] = {"value": 1e9 * time.seconds}
-            if time.low is not None and time.high is not None:
-                measures["latency"] |= {"lower_value": 1e9 * time.low, "upper_value": 1e9 * time.high}
+            measures["latency"] = _metric(1e9, time.seconds, time.low, time.high)
         if accuracy := b.accuracy:
-            ends = {"lower_value": 100 * accuracy.low, "upper_value": 100 * accuracy.high}
-            measures["accuracy"] = {"value": 100 * accuracy.estimate, **ends}
+            measures["accuracy"] = _metric(100, accuracy.estimate, accuracy.low, accuracy.high)
         if (peak := b.peak_memory) is not None:
             measures["peak-memory"] = {"value": peak}
         if measures:
             content[b.name] = measures
     return content
+
+
+def _metric(scale: float, value: float, low: float | None, high: float | None) -> dict[str, float]:
+    """Bencher's metric, of numbers times `scale`; an end that rounding has put on the other side is the value."""
+    ends = {} if low is None or high is None else {"lower_value": min(low, value), "upper_value": max(high, value)}
+    return {key: scale * number for key, number in {"value": value, **ends}.items()}
 
 
 def _pyperf(benchmarks: Sequence[_Benchmark]) -> dict[str, Any]:
