@@ -562,7 +562,14 @@ def _options_of_the_profile(command: Callable[..., None]) -> Callable[..., None]
     "command has not finished]",
 )
 @click.option("--dry-run", is_flag=True, help="Make the environments, run the pilots and print the plan; no more.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "markdown", "json"]),
+    default="text",
+    show_default=True,
+    help="How to print the result.",
+)
 @click.pass_context
 def duel(
     context: click.Context,
@@ -572,7 +579,7 @@ def duel(
     limits: tuple[str, ...],
     output: Path | None,
     dry_run: bool,
-    as_json: bool,
+    format_: Literal["text", "markdown", "json"],
     **options: Any,
 ) -> None:
     """Measure two to four configurations against each other, in alternating processes on this machine.
@@ -608,15 +615,15 @@ def duel(
         return
     found = analysis.analyse(outcome.files) if len(outcome.files) > 1 else None
     checks = [gate.check(o.comparison, thresholds) for o in found.opponents] if found else []
-    if found and as_json:
+    if found and format_ == "json":
         data = duel_tables.as_dict(found)
         for opponent, own in zip(data["arms"], checks, strict=True):
             opponent["checks"] = gate_table.as_dicts(own)
         data |= {"files": {name: str(path) for name, path in outcome.files.items()}, "failed": outcome.failed}
         click.echo(json.dumps(data, indent=2, allow_nan=False))
-    elif found:
-        parts = [duel_tables.render(found, "text")]
-        parts += [gate_table.thresholds(own, allow_missing=False).render("text") for own in checks if own]
+    elif found and format_ != "json":
+        parts = [duel_tables.render(found, format_)]
+        parts += [gate_table.thresholds(own, allow_missing=False).render(format_) for own in checks if own]
         click.echo("\n\n".join(parts))
     if outcome.files:
         say(f"Saved: {', '.join(map(str, outcome.files.values()))}.")
