@@ -289,38 +289,59 @@ def report(
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["csv", "parquet", "json"]),
+    type=click.Choice(["csv", "parquet", "json", "github-action-benchmark", "bencher", "pyperf"]),
     default="csv",
     show_default=True,
-    help='json: a list of rows. parquet needs: pip install "resnet-bench[parquet]".',
+    help='json: a list of rows. parquet needs: pip install "resnet-bench[parquet]". The last three are for the tools '
+    "of these names.",
 )
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.  [default: standard output]"
 )
-def export(files: tuple[Path, ...], format_: Literal["csv", "parquet", "json"], output: Path | None) -> None:
-    """Write the measurements of saved results as one table: one row a block, an epoch, a count.
+def export(
+    files: tuple[Path, ...],
+    format_: Literal["csv", "parquet", "json", "github-action-benchmark", "bencher", "pyperf"],
+    output: Path | None,
+) -> None:
+    """Write the measurements of saved results as one table, or as another tool for benchmarks reads them.
 
-    Each measurement is there once, however many of the files hold it. docs/schema.md has the columns with their units;
-    in Python, resnet_bench.load(FILES) gives the same as a pandas data frame.
+    The table has one row a block, an epoch, a count, and each measurement once, however many of the files hold it.
+    docs/schema.md has the columns with their units; in Python, resnet_bench.load(FILES) gives the same as a pandas data
+    frame.
+
+    github-action-benchmark (its tool customSmallerIsBetter) and bencher (BMF, its adapter json) get each network's
+    epoch time, with the 95 % interval where three processes or more were measured, and peak memory, bencher the
+    accuracy too; pyperf gets the raw times, a run for each process. What is left out is said on standard error.
 
     \b
     resnet-bench export .benchmarks/*/*.json > measurements.csv
     resnet-bench export runs/*.json --format parquet --output runs.parquet
+    resnet-bench export results.json --format bencher --output bmf.json
     """
     from resnet_bench.files import atomic_write, require_writable
-    from resnet_bench.results import frame
     from resnet_bench.results.samples import read_all
 
     if output is not None:
         require_writable(output, "--output")
     if format_ == "parquet" and output is None and sys.stdout.isatty():
         raise UserError("Parquet is no text for a terminal; give --output FILE.")
-    data = frame.serialized(frame.data_frame(read_all(files)), format_)
+    samples = read_all(files)
+    notes: list[str] = []
+    if format_ == "csv" or format_ == "parquet" or format_ == "json":
+        from resnet_bench.results import frame
+
+        data = frame.serialized(frame.data_frame(samples), format_)
+    else:
+        from resnet_bench.render import exchange
+
+        data, notes = exchange.exported(samples, format_)
     if output is None:
         write_bytes(data)
     else:
         with atomic_write(output, "wb") as file:
             file.write(data)
+    for note in notes:
+        click.echo(f"resnet-bench: note: {note}", err=True)
 
 
 @cli.command()
@@ -623,7 +644,14 @@ def _options_of_the_profile(command: Callable[..., None]) -> Callable[..., None]
     "command has not finished]",
 )
 @click.option("--dry-run", is_flag=True, help="Make the environments, run the pilots and print the plan; no more.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "markdown", "json"]),
+    default="text",
+    show_default=True,
+    help="How to print the result.",
+)
 @click.pass_context
 def duel(
     context: click.Context,
@@ -633,7 +661,7 @@ def duel(
     limits: tuple[str, ...],
     output: Path | None,
     dry_run: bool,
-    as_json: bool,
+    format_: Literal["text", "markdown", "json"],
     **options: Any,
 ) -> None:
     """Measure two to four configurations against each other, in alternating processes on this machine.
@@ -669,15 +697,15 @@ def duel(
         return
     found = analysis.analyse(outcome.files) if len(outcome.files) > 1 else None
     checks = [gate.check(o.comparison, thresholds) for o in found.opponents] if found else []
-    if found and as_json:
+    if found and format_ == "json":
         data = duel_tables.as_dict(found)
         for opponent, own in zip(data["arms"], checks, strict=True):
             opponent["checks"] = gate_table.as_dicts(own)
         data |= {"files": {name: str(path) for name, path in outcome.files.items()}, "failed": outcome.failed}
         click.echo(json.dumps(data, indent=2, allow_nan=False))
-    elif found:
-        parts = [duel_tables.render(found, "text")]
-        parts += [gate_table.thresholds(own, allow_missing=False).render("text") for own in checks if own]
+    elif found and format_ != "json":
+        parts = [duel_tables.render(found, format_)]
+        parts += [gate_table.thresholds(own, allow_missing=False).render(format_) for own in checks if own]
         click.echo("\n\n".join(parts))
     if outcome.files:
         say(f"Saved: {', '.join(map(str, outcome.files.values()))}.")

@@ -9,7 +9,7 @@ from resnet_bench.analysis.agreement import MARGIN
 from resnet_bench.analysis.comparison import Ratio
 from resnet_bench.analysis.duel import PHASES, Accuracies, Duel, Network, Opponent, Quantity
 from resnet_bench.render.comparison_tables import difference_texts
-from resnet_bench.render.table import Format, Table, significant
+from resnet_bench.render.table import Format, Table, paragraph, significant
 from resnet_bench.render.verdicts import ratio_text
 
 MEBIBYTE = 2**20
@@ -40,7 +40,8 @@ def headline(duel: Duel, opponent: Opponent) -> str:
 def render(duel: Duel, format_: Format) -> str:
     """The headline of each arm, then its tables."""
     parts = [headline(duel, opponent) for opponent in duel.opponents]
-    return "\n\n".join(["\n".join(parts), *(t.render(format_) for o in duel.opponents for t in tables(duel, o))])
+    above = "\n\n".join(map(paragraph, parts)) if format_ == "markdown" else "\n".join(parts)
+    return "\n\n".join([above, *(t.render(format_) for o in duel.opponents for t in tables(duel, o))])
 
 
 def tables(duel: Duel, opponent: Opponent) -> list[Table]:

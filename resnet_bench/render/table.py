@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,11 +61,10 @@ class Table:
         return "\n".join([*above, body, *below])
 
     def _markdown(self) -> str:
-        cells = [[_escape_markdown(cell) for cell in row] for row in self.rows]
-        heads = [_escape_markdown(head) for head in self.columns]
-        body = tabulate(cells, heads, tablefmt="pipe", disable_numparse=True)
-        after = [line for note in self.notes for line in ("", note)]
-        return "\n".join([f"**{self.title}** {self.caption}".rstrip(), "", body, *after])
+        cells = [[as_markdown(cell) for cell in row] for row in self.rows]
+        body = tabulate(cells, [as_markdown(head) for head in self.columns], tablefmt="pipe", disable_numparse=True)
+        above = f"**{as_markdown(self.title)}** {as_markdown(self.caption)}".rstrip()
+        return "\n".join([above, "", body, *(line for note in self.notes for line in ("", paragraph(note)))])
 
     def _latex(self) -> str:
         body = tabulate(self.rows, self.columns, tablefmt="latex_booktabs", disable_numparse=True)
@@ -125,8 +125,20 @@ def _wrapped(text: str, width: int) -> str:
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
-def _escape_markdown(cell: str) -> str:
-    return cell.replace("|", r"\|").replace("\n", " ")
+_MARKS = re.compile(
+    r"[\\`*|~$]"  # wherever they are; ~ and $ are GitHub's, for what is struck out and for formulas
+    r"|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|<(?=[a-zA-Z/!?])|\](?=[(\[])"  # where they would mean something
+)
+
+
+def as_markdown(text: str) -> str:
+    """The text as one line of GitHub's Markdown that shows it as it is, in a cell or within a paragraph."""
+    return _MARKS.sub(r"\\\g<0>", re.sub(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+", " ", text).strip())
+
+
+def paragraph(text: str) -> str:
+    """`as_markdown` for a line of its own, which begins no list, heading or quotation."""
+    return re.sub(r"^(\d*)([-+#>=.)])", r"\1\\\2", as_markdown(text))
 
 
 _LATEX = str.maketrans(

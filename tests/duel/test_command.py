@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from resnet_bench.cli import main
 from resnet_bench.duel import orders
@@ -52,7 +53,7 @@ def test_standard_output_has_the_result_and_nothing_else(run) -> None:
 
 
 def test_json(run) -> None:
-    status, out, _ = run(["old:", "new:env:FACTOR=0.8"], "--json", "--fail-if", "epoch_seconds:5%")
+    status, out, _ = run(["old:", "new:env:FACTOR=0.8"], "--format", "json", "--fail-if", "epoch_seconds:5%")
     found = json.loads(out)
     (arm,) = found["arms"]
     assert (status, found["first"], found["failed"], arm["rounds"]) == (0, "old", {}, 3)
@@ -61,6 +62,16 @@ def test_json(run) -> None:
     assert arm["networks"][0]["peak_memory"]["ratio"] == 1
     assert [check["outcome"] for check in arm["checks"]] == ["pass"]
     assert all(Path(path).exists() for path in found["files"].values())
+
+
+def test_markdown(run) -> None:
+    """As a job summary of GitHub shows it: the headline is a paragraph, and the tables are tables."""
+    status, out, _ = run(["old:", "new:env:FACTOR=0.8"], "--format", "markdown", "--fail-if", "epoch_seconds:5%")
+    tokens = MarkdownIt("commonmark").enable("table").parse(out)
+    assert status == 0
+    assert [token.type for token in tokens[:3]] == ["paragraph_open", "inline", "paragraph_close"]
+    assert tokens[1].content.startswith("new: 1.25× faster [")
+    assert sum(token.type == "table_open" for token in tokens) >= 3
 
 
 def test_the_default_folder_is_new_unless_the_same_command_is_unfinished(run, started, tmp_path: Path) -> None:

@@ -267,7 +267,7 @@ def wait_for(done, process):
 def test_a_stopped_duel_goes_on_where_it_was(command, tmp_path, started, signal_, status):
     out = tmp_path / "out"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command("--json"), **pipes) as process:
+    with subprocess.Popen(command("--format", "json"), **pipes) as process:
         wait_for(lambda: len(list((out / "processes").glob("*.json"))) >= 4, process)
         os.kill(process.pid, signal_)
         _, stderr = process.communicate(timeout=60)
@@ -276,7 +276,7 @@ def test_a_stopped_duel_goes_on_where_it_was(command, tmp_path, started, signal_
         assert stderr.splitlines()[-1].startswith("resnet-bench: interrupted; 2 of 8 rounds are kept in ")
         assert "Traceback" not in stderr
     before = len(started())
-    done = subprocess.run(command("--json"), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command("--format", "json"), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     again = [line.split()[0] for line in started()[before:]]
     assert again == [str(i) for i in range(2, 8) for _ in range(2)]

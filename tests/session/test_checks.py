@@ -1,7 +1,7 @@
 """What makes a session of `pytest benchmarks` lose its results is found out before anything is measured."""
 
-import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -78,8 +78,9 @@ def test_options_that_undo_each_other_are_fine(session):
     ],
 )
 def test_what_cannot_be_done_when_the_session_ends_is_refused_at_its_start(session, tmp_path, arguments, message):
-    if "pygal" in message and importlib.util.find_spec("pygal"):
-        pytest.skip("pygal is installed")
+    if "pygal" in message:  # as where it is not installed
+        (tmp_path / "without.py").write_text("import sys\nsys.modules['pygal'] = None\n")
+        arguments = ["-p", "without", *arguments]
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     assert_refused(session(*arguments), message.format(tmp=tmp_path))
@@ -211,6 +212,59 @@ def test_a_damaged_file_is_not_compared_with(session, saved, damage):
     assert done.status == 2
     assert "0001_x.json is no complete file of pytest-benchmark; give another --benchmark-compare." in done.output
     assert "Traceback" not in done.output
+
+
+# pytest-benchmark's own commands and options that are not refused ----------------------------------------------------
+
+
+def test_a_histogram_is_drawn(session, tmp_path):
+    """A picture for each group, named by the prefix, beside the results."""
+    done = session(*PARAMETERS, "--benchmark-histogram=drawn/h", "--benchmark-save=x")
+    assert done.status == 0, done.output
+    (picture,) = (tmp_path / "drawn").glob("h-*.svg")
+    assert "test_parameters[conv5x5]" in picture.read_text()
+    assert len(reading.read(done.saved()).results) == 1
+
+
+def test_autosaved_results_are_found_by_the_next_comparison(session, tmp_path):
+    first = session(*PARAMETERS, "--benchmark-autosave")
+    assert first.status == 0, first.output
+    assert len(reading.read(first.saved()).results) == 1
+    second = session(*PARAMETERS, "--benchmark-autosave", "--benchmark-compare")
+    assert second.status == 0, second.output
+    assert re.search(r"Comparing against benchmarks from: \S*0001_", second.output)
+    assert [path.name[:5] for path in sorted(tmp_path.glob(".benchmarks/*/*.json"))] == ["0001_", "0002_"]
+
+
+def test_skipped_benchmarks_measure_nothing_and_leave_nothing(session):
+    done = session("--benchmark-skip")
+    assert done.status == 0, done.output
+    assert "passed" not in done.output
+    assert re.search(r"\d+ skipped", done.output)
+    assert "Table 1" not in done.output
+    assert done.files == []
+
+
+def pytest_benchmark(folder, *arguments):
+    """What `pytest-benchmark` prints in a folder."""
+    command = [sys.executable, "-m", "pytest_benchmark", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_pytest_benchmark_lists_what_was_saved(saved, tmp_path):
+    path, _ = saved
+    assert pytest_benchmark(tmp_path, "list").split() == [str(path)]
+
+
+def test_pytest_benchmark_compares_groups_and_writes_csv(saved, tmp_path):
+    path, run = saved
+    second = path.with_name("0002_y.json")
+    second.write_text(json.dumps(run))
+    grouped = pytest_benchmark(tmp_path, "compare", "--group-by=param:architecture", "--csv=x.csv")
+    assert "benchmark 'architecture=conv5x5': 2 tests" in grouped
+    assert (tmp_path / "x.csv").read_text().count("test_parameters[conv5x5]") == 2
 
 
 ELASTICSEARCH = """

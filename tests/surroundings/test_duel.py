@@ -52,7 +52,7 @@ def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def test_two_arms_of_this_environment(duel, tmp_path: Path) -> None:
-    found = result(duel("--arm", "a:", "--arm", "b:", "--processes", "3", "--accuracy-epochs", "1", "--json"))
+    found = result(duel("--arm", "a:", "--arm", "b:", "--processes", "3", "--accuracy-epochs", "1", "--format", "json"))
     (arm,) = found["arms"]
     assert arm["rounds"] == 3
     accuracy = arm["networks"][0]["accuracy"]
@@ -98,7 +98,7 @@ def test_an_environment_made_by_uv(duel) -> None:
         environments.uv()
     except UserError:
         pytest.skip("uv is not installed")
-    arms = ["--arm", "here:", "--arm", "other:tqdm==4.66.5", "--processes", "3", "--json"]
+    arms = ["--arm", "here:", "--arm", "other:tqdm==4.66.5", "--processes", "3", "--format", "json"]
     (arm,) = result(duel(*arms))["arms"]
     assert arm["rounds"] == 3
     environment = next((environments.kept_in(Path()) / "environments").glob("*/lib/*/site-packages/tqdm-4.66.5*"))
