@@ -53,7 +53,9 @@ def lint(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """The site, in build/docs. A warning, such as for a link that leads nowhere, is an error."""
     session.install("-e", ".", *groups("docs"))
-    session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "-d", "build/doctrees", "-c", "docs", ".", "build/docs")
+    session.run(
+        "sphinx-build", "-q", "-W", "--keep-going", "-E", "-d", "build/doctrees", "-c", "docs", ".", "build/docs"
+    )
 
 
 @nox.session

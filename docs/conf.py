@@ -1,4 +1,4 @@
-"""The site, as `nox -s docs` builds it. Its source is the whole checkout, so that links between pages are as they are."""
+"""The site, as `nox -s docs` builds it. Its source is the whole checkout, so that links stay as they are."""
 
 from __future__ import annotations
 
