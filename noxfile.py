@@ -1,4 +1,5 @@
-"""What there is to run: `nox -s quick`, `nox -s tests`, `nox -s surroundings`, `nox -s lint`, `nox -s lowest`."""
+"""What there is to run: `nox -s quick`, `nox -s tests`, `nox -s surroundings`, `nox -s lint`, `nox -s lowest`,
+`nox -s docs`."""
 
 import nox
 
@@ -46,6 +47,15 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, in build/docs. A warning, such as for a link that leads nowhere, is an error."""
+    session.install("-e", ".", *groups("docs"))
+    session.run(
+        "sphinx-build", "-q", "-W", "--keep-going", "-E", "-d", "build/doctrees", "-c", "docs", ".", "build/docs"
+    )
 
 
 @nox.session
