@@ -38,7 +38,12 @@ def group_machine_text(group: Group) -> str:
 
 def cpu_text(group: Group) -> str:
     """The model of the CPU, with what tells the group from others in brackets."""
-    return machine_text(group.machine).split(",")[0] + _in_brackets(group)
+    return cpu_name(group.machine) + _in_brackets(group)
+
+
+def cpu_name(machine: dict[str, Any]) -> str:
+    """The model of the CPU."""
+    return str(identity.part(machine, "cpu").get("model") or "unknown CPU")
 
 
 def _in_brackets(group: Group) -> str:
@@ -73,7 +78,7 @@ def machine_text(machine: dict[str, Any]) -> str:
     if usable and logical and usable != logical:
         cores += f", {usable} usable"
     version = torch.get("version")
-    parts = [str(cpu.get("model") or "unknown CPU"), cores, f"torch {version}" if version else "unknown torch"]
+    parts = [cpu_name(machine), cores, f"torch {version}" if version else "unknown torch"]
     if allocator := identity.part(machine, "allocator").get("name"):
         parts.append(f"{allocator} allocator")
     quota = identity.part(machine, "container").get("cpu_quota")
