@@ -84,7 +84,7 @@ def time_by_network(group: Group, width: float = WIDTH) -> list[Figure]:
                 [about(group, [s for s, _, _ in timed]), *notes, replicates_text(values for _, _, values in timed)]
             ),
             context=context(group),
-            height=1.4 + 0.25 * len(rows),
+            height=1.3 + 0.21 * len(rows),
             draw=draw,
             width=width,
         )

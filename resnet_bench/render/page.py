@@ -210,8 +210,8 @@ def _each_table_once(sections: Sequence[Section]) -> list[Section]:
 def _claims(judged: Sequence[JudgedClaim]) -> list[Part]:
     """What the claims are, then those of each outcome, then how they were judged."""
     return [
-        "A study trained five small residual networks on CIFAR-100 on a laptop's CPU. These are its sentences that can be "
-        "checked, judged by the results of this page alone.",
+        "A study trained five small residual networks on CIFAR-100 on a laptop's CPU. These are its sentences that can "
+        "be checked, judged by the results of this page alone.",
         *(JudgedAlike(outcome, own) for outcome, own in claims_table.by_outcome(judged).items()),
         *claims_table.NOTES,
     ]
