@@ -119,7 +119,7 @@ class Figure:
 DRAWING = {"svg", "g", "path", "use", "rect", "defs", "clipPath", "pattern"}
 """The elements of SVG that matplotlib draws with."""
 
-ATTRIBUTES = {"d", "id", "style", "transform", "clip-path", "viewBox", "href"}
+ATTRIBUTES = {"d", "id", "style", "fill", "transform", "clip-path", "viewBox", "href"}
 ATTRIBUTES |= {"x", "y", "width", "height", "patternUnits", "patternTransform"}
 
 
@@ -127,22 +127,23 @@ def _inlined(document: bytes, alt: str, prefix: str) -> str:
     root = ET.fromstring(document)
     used = set(re.findall(rb"(?:xlink:href=\"|url\()#([^\")]+)", document))
     numbers = {name.decode(): f"{prefix}-{number}" for number, name in enumerate(sorted(used))}
-    for parent in root.iter():
-        for child in [child for child in parent if _local(child.tag) not in DRAWING]:
-            parent.remove(child)
-        parent.tag = _local(parent.tag)
-        attributes = {_local(key): value for key, value in parent.attrib.items()}
-        parent.attrib.clear()
+    for element in root.iter():
+        for child in [child for child in element if _local(child.tag) not in DRAWING]:
+            element.remove(child)
+        element.tag = _local(element.tag)
+        attributes = {_local(key): value for key, value in element.attrib.items() if _local(key) in ATTRIBUTES}
+        element.attrib.clear()
+        if "fill" in attributes:  # a pattern has it there
+            attributes["style"] = f"fill: {attributes.pop('fill')}; {attributes.get('style', '')}"
         for key, value in attributes.items():
-            if key == "id":
-                value = numbers.get(value, "")
-            elif key == "href":
-                value = f"#{numbers[value[1:]]}" if value[1:] in numbers else ""
+            if key in ("id", "href"):
+                name = numbers.get(value.removeprefix("#"))
+                value = name and ("#" if key == "href" else "") + name
             elif key in ("style", "clip-path"):
                 value = re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{numbers[found[1]]})", value)
                 value = re.sub(r"#([0-9a-f]{6})\b", r"var(--c\1, #\1)", value)
-            if key in ATTRIBUTES and value:
-                parent.set(key, value)
+            if value:
+                element.set(key, value)
     for key in ("width", "height"):
         root.attrib.pop(key, None)  # the page says how large it is
     root.attrib |= {"role": "img", "aria-label": alt}
