@@ -56,7 +56,7 @@ OTHER_STYLE = NetworkStyle(GREY, "*", "-")
 """The style of a network that is not in `NETWORK_STYLES`."""
 
 PHASE_STYLES = {
-    "data": PhaseStyle("waiting for data", "#fff3c4", ""),
+    "data": PhaseStyle("waiting for data", "#f2d98b", ""),
     "forward": PhaseStyle("forward", "#d5dbe3", "////"),
     "backward": PhaseStyle("backward", "#a3afbf", ".."),
     "optimizer": PhaseStyle("optimiser", "#66768a", "xxx"),
@@ -78,7 +78,7 @@ DARK = {
     "#3f3e40": "#959696",
     "#420d01": "#e49103",
     "#68610d": "#b4b3ff",
-    "#fff3c4": "#4d4628",
+    "#f2d98b": "#6b5d2a",
     "#d5dbe3": "#2c333c",
     "#a3afbf": "#4f5c6d",
     "#66768a": "#8797ab",
