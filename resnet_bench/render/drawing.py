@@ -138,7 +138,7 @@ def _inlined(document: bytes, alt: str, prefix: str) -> str:
         for key, value in attributes.items():
             if key in ("id", "href"):
                 name = numbers.get(value.removeprefix("#"))
-                value = name and ("#" if key == "href" else "") + name
+                value = f"{'#' if key == 'href' else ''}{name}" if name else ""
             elif key in ("style", "clip-path"):
                 value = re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{numbers[found[1]]})", value)
                 value = re.sub(r"#([0-9a-f]{6})\b", r"var(--c\1, #\1)", value)
