@@ -563,7 +563,7 @@ def test_command_writes_files_and_keeps_stdout_for_the_tables(
         f"{name}.{kind}" for name in ("time-by-network", "step-by-phase") for kind in ("svg", "png")
     }
     assert "left out" not in out
-    assert err.count("is left out: ") == 7
+    assert err.count("is left out: ") == 8
     assert err.endswith(f"2 files written to {tmp_path / 'figures'}.\n")
 
 
