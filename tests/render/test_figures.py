@@ -564,7 +564,7 @@ def test_command_writes_files_and_keeps_stdout_for_the_tables(
     }
     assert "left out" not in out
     assert err.count("is left out: ") == 8
-    assert err.endswith(f"2 files written to {tmp_path / 'figures'}.\n")
+    assert err.endswith(f"4 files written to {tmp_path / 'figures'}.\n")
 
 
 def test_figures_go_to_where_links_lead(results: Reader, tmp_path: Path) -> None:

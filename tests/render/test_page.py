@@ -385,6 +385,13 @@ def test_parts_with_one_title_are_told_apart() -> None:
     assert re.findall("<summary><h3>(.*?)</h3>", made) == ["a: here", "a: there", "b", "a: here (2)"]
 
 
+def test_an_empty_first_cell_heads_no_row() -> None:
+    """As in the table of live units, whose second layer is of the same network."""
+    made = page.document("a", [Section("s", [Table("t", ["x", "y"], [["fc3", "1"], ["", "2"]])])])
+    assert made.count('<th scope="row">') == 1
+    assert "<td></td><td>2</td>" in made
+
+
 def test_results_with_only_parameters_have_a_page(tmp_path: Path) -> None:
     file = reading.read(samples.save(tmp_path / "counts.json", [samples.parameters("fc1")]))
     found = Tags(page.report(samples.together([file])))
