@@ -222,7 +222,7 @@ def train(
     "page_file",
     type=click.Path(dir_okay=False, readable=False, path_type=Path),
     metavar="FILE",
-    help="Also write one self-contained page there: what was run, tables, figures, claims, how to reproduce it.",
+    help="Also write one self-contained page there: what was found, claims, then tables, figures, how to reproduce it.",
 )
 @click.option(
     "--compare-with",

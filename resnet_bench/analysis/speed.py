@@ -214,10 +214,10 @@ def least_time(series: Series) -> LeastTime | None:
     )
 
 
-def ratio(base: Mapping[Origin, float], other: Mapping[Origin, float]) -> Ratio | None:
+def ratio(base: Mapping[Origin, float], other: Mapping[Origin, float], together: int = 1) -> Ratio | None:
     """OTHER over BASE, paired by process or, where there are several sessions, by session.
 
-    None where no process measured both.
+    None where no process measured both. `together` is that of `paired_ratio`.
     """
     below, above = (replicates((o, side[o]) for o in base if o in other) for side in (base, other))
     if not below or not above:
@@ -227,7 +227,8 @@ def ratio(base: Mapping[Origin, float], other: Mapping[Origin, float]) -> Ratio 
         return None
     pairs = [(below.values[key], above.values[key]) for key in common]
     value = math.exp(fmean(math.log(b / a) for a, b in pairs))
-    return Ratio(value, paired_ratio([a for a, _ in pairs], [b for _, b in pairs]), len(pairs), below.unit)
+    interval = paired_ratio([a for a, _ in pairs], [b for _, b in pairs], together)
+    return Ratio(value, interval, len(pairs), below.unit)
 
 
 def measured(series: Series) -> list[tuple[Run, EpochTimeResult]]:

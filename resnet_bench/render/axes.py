@@ -36,27 +36,54 @@ class PhaseStyle(NamedTuple):
     hatch: str
 
 
+INK, PAPER = "#000000", "#ffffff"
+GRID, GREY = "#dddddd", "#666666"
+
 NETWORK_STYLES = {
-    "baseline": NetworkStyle("#000000", "o", "-"),
-    "fc1": NetworkStyle("#0072B2", "s", "--"),
-    "fc3": NetworkStyle("#D55E00", "^", "-."),
-    "blocks2": NetworkStyle("#009E73", "D", (0, (6, 2))),
-    "conv5x5": NetworkStyle("#CC79A7", "v", (0, (4, 1, 1, 1, 1, 1))),
-    "conv5x5-same": NetworkStyle("#E69F00", "P", (0, (2, 1))),
-    "blocks2-same": NetworkStyle("#56B4E9", "X", (0, (8, 1, 2, 1))),
+    "baseline": NetworkStyle(INK, "o", "-"),
+    "fc1": NetworkStyle("#0050c0", "s", "--"),
+    "fc3": NetworkStyle("#de6b00", "^", "-."),
+    "blocks2": NetworkStyle("#009e8c", "D", (0, (6, 2))),
+    "conv5x5": NetworkStyle("#8e2a7a", "v", (0, (4, 1, 1, 1, 1, 1))),
+    "conv5x5-same": NetworkStyle("#5a3a00", "P", (0, (2, 1))),
+    "blocks2-same": NetworkStyle("#9a54f0", "X", (0, (8, 1, 2, 1))),
+    "baseline-se": NetworkStyle("#3f3e40", "h", (0, (1, 1))),
+    "baseline-eca": NetworkStyle("#420d01", "p", (0, (3, 2, 1, 2))),
+    "conv5x5-se": NetworkStyle("#68610d", "<", (0, (5, 1))),
 }
 
-OTHER_STYLE = NetworkStyle("#666666", "*", "-")
+OTHER_STYLE = NetworkStyle(GREY, "*", "-")
 """The style of a network that is not in `NETWORK_STYLES`."""
 
 PHASE_STYLES = {
-    "data": PhaseStyle("waiting for data", "#F0E442", ""),
-    "forward": PhaseStyle("forward", "#56B4E9", "////"),
-    "backward": PhaseStyle("backward", "#0072B2", ".."),
-    "optimizer": PhaseStyle("optimiser", "#D55E00", "xxx"),
-    "other": PhaseStyle("between phases", "#FFFFFF", ""),
+    "data": PhaseStyle("waiting for data", "#f2d98b", ""),
+    "forward": PhaseStyle("forward", "#d5dbe3", "////"),
+    "backward": PhaseStyle("backward", "#a3afbf", ".."),
+    "optimizer": PhaseStyle("optimiser", "#66768a", "xxx"),
+    "other": PhaseStyle("between phases", PAPER, ""),
 }
-"""The phases of a step in their order, then the rest of the step."""
+"""The phases of a step in their order, then the rest of the step. Their colours are those of no network."""
+
+DARK = {
+    INK: "#e4e6e9",
+    PAPER: "#17191c",
+    GRID: "#3b4046",
+    GREY: "#a0a6ad",
+    "#0050c0": "#4f98f5",
+    "#de6b00": "#d9601a",
+    "#009e8c": "#1fd0b4",
+    "#8e2a7a": "#b0589a",
+    "#5a3a00": "#f5b820",
+    "#9a54f0": "#8a50ff",
+    "#3f3e40": "#959696",
+    "#420d01": "#e49103",
+    "#68610d": "#b4b3ff",
+    "#f2d98b": "#6b5d2a",
+    "#d5dbe3": "#2c333c",
+    "#a3afbf": "#4f5c6d",
+    "#66768a": "#8797ab",
+}
+"""What stands for each colour of a figure on dark paper, such as the page has where its reader prefers it."""
 
 PUBLISHED_LINE = (0, (1, 1.5))
 """Line style of published values: dotted, as no measured line is."""
@@ -66,26 +93,46 @@ def network_style(architecture: str) -> NetworkStyle:
     return NETWORK_STYLES.get(architecture, OTHER_STYLE)
 
 
-def draw_curve(axes: Axes, architecture: str, points: Sequence[tuple[int, Interval]], factor: float) -> None:
-    """Draw measured values over epochs, with their intervals as a band; all are multiplied by `factor`."""
+def draw_interval(axes: Axes, interval: Interval, at: float, color: str = INK, horizontal: bool = False) -> None:
+    """Draw a 95 % interval, in every figure alike: a thin bar with caps.
+
+    Args:
+        interval: in the unit of the axis.
+        at: its place on the other axis.
+        horizontal: whether the values run along the horizontal axis.
+    """
+    ends = [[interval.estimate - interval.low], [interval.high - interval.estimate]]
+    style: dict[str, Any] = {"color": color, "capsize": 2.5, "elinewidth": 1.0, "fmt": "none", "zorder": 2.5}
+    if horizontal:
+        axes.errorbar(interval.estimate, at, xerr=ends, **style)
+    else:
+        axes.errorbar(at, interval.estimate, yerr=ends, **style)
+
+
+def scaled(interval: Interval, factor: float) -> Interval:
+    """The interval in another unit."""
+    ends = {key: getattr(interval, key) * factor for key in ("estimate", "low", "high")}
+    return interval.model_copy(update=ends)
+
+
+def draw_curve(
+    axes: Axes, architecture: str, points: Sequence[tuple[float, Interval]], factor: float, label: str = ""
+) -> None:
+    """Draw measured values over epochs with their intervals; all are multiplied by `factor`."""
     color, marker, line = network_style(architecture)
-    epochs = [epoch for epoch, _ in points]
     values = [interval.estimate * factor for _, interval in points]
-    low, high = ([end * factor for end in ends] for ends in zip(*((i.low, i.high) for _, i in points), strict=True))
-    axes.fill_between(epochs, low, high, color=color, alpha=0.18, linewidth=0)
-    if len(points) == 1:  # a band of one epoch has no width
-        axes.vlines(epochs, low, high, color=color)
-    axes.plot(epochs, values, color=color, marker=marker, linestyle=line, label=f"{architecture}, measured")
+    for epoch, interval in points:
+        if interval.low < interval.high:
+            draw_interval(axes, scaled(interval, factor), epoch, color)
+    axes.plot([epoch for epoch, _ in points], values, color=color, marker=marker, linestyle=line, label=label)
 
 
 def draw_course(axes: Axes, architecture: str, points: Sequence[tuple[float, Replicates]]) -> None:
-    """Draw the milliseconds of a step over epochs: their mean as a line, their range as a band, each as a point."""
+    """Draw the milliseconds of a step over epochs: their mean as a line, its intervals, each process as a point."""
     color, marker, line = network_style(architecture)
     epochs = [epoch for epoch, _ in points]
-    values = [[1e3 * v for v in found.values.values()] for _, found in points]
-    axes.fill_between(epochs, [min(own) for own in values], [max(own) for own in values], color=color, alpha=0.18, lw=0)
-    for epoch, own in zip(epochs, values, strict=True):
-        axes.plot([epoch] * len(own), own, color=color, marker=".", markersize=3, linestyle="none", alpha=0.6)
+    for epoch, found in points:
+        draw_replicates(axes, found, epoch, epoch, 1e3, color)
     means = [1e3 * found.mean for _, found in points]
     axes.plot(epochs, means, color=color, marker=marker, linestyle=line, label=architecture)
 
@@ -96,13 +143,13 @@ def draw_replicates(
     at: float,
     beside: float,
     factor: float,
-    color: str = "black",
+    color: str = INK,
     horizontal: bool = False,
 ) -> None:
-    """Draw the value of each process as a small point, and the interval of their mean, if there is one, as a bar.
+    """Draw the value of each process as a small point, and the interval of their mean if there is one.
 
     Args:
-        at: the place of the bar on the other axis.
+        at: the place of the interval on the other axis.
         beside: the place of the points there, where they are not hidden.
         factor: what the values are multiplied by.
         horizontal: whether the values run along the horizontal axis.
@@ -110,15 +157,9 @@ def draw_replicates(
     points = [factor * value for value in values.values.values()]
     others = [beside] * len(points)
     places = (points, others) if horizontal else (others, points)
-    axes.scatter(*places, s=7, color=color, edgecolors="white", linewidths=0.4, zorder=5)
-    if interval := values.interval:
-        ends = [[factor * (interval.estimate - interval.low)], [factor * (interval.high - interval.estimate)]]
-        mean = factor * interval.estimate
-        style: dict[str, Any] = {"color": color, "capsize": 3, "fmt": "none", "zorder": 4}
-        if horizontal:
-            axes.errorbar(mean, at, xerr=ends, **style)
-        else:
-            axes.errorbar(at, mean, yerr=ends, **style)
+    axes.scatter(*places, s=7, color=color, edgecolors=PAPER, linewidths=0.4, zorder=5)
+    if values.interval:
+        draw_interval(axes, scaled(values.interval, factor), at, color, horizontal)
 
 
 def draw_published_accuracy(axes: Axes, architecture: str) -> None:
@@ -142,7 +183,7 @@ def draw_published_value(axes: Axes, architecture: str, value: float) -> None:
 
 def _published_style(architecture: str) -> dict[str, Any]:
     color, marker, _ = network_style(architecture)
-    return {"color": color, "marker": marker, "markerfacecolor": "white", "clip_on": False}
+    return {"color": color, "marker": marker, "markerfacecolor": PAPER, "clip_on": False}
 
 
 def marker_legend(architectures: Sequence[str], hollow: str) -> Iterator[Any]:
@@ -153,7 +194,7 @@ def marker_legend(architectures: Sequence[str], hollow: str) -> Iterator[Any]:
         color, marker, _ = network_style(architecture)
         yield Line2D([], [], color=color, marker=marker, linestyle="none", markersize=8, label=architecture)
     if hollow:
-        grey, white = "#444444", "white"
+        grey, white = GREY, PAPER
         yield Line2D([], [], color=grey, markerfacecolor=white, marker="o", ls="none", markersize=8, label=hollow)
 
 

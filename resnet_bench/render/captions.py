@@ -38,7 +38,12 @@ def group_machine_text(group: Group) -> str:
 
 def cpu_text(group: Group) -> str:
     """The model of the CPU, with what tells the group from others in brackets."""
-    return machine_text(group.machine).split(",")[0] + _in_brackets(group)
+    return cpu_name(group.machine) + _in_brackets(group)
+
+
+def cpu_name(machine: dict[str, Any]) -> str:
+    """The model of the CPU."""
+    return str(identity.part(machine, "cpu").get("model") or "unknown CPU")
 
 
 def _in_brackets(group: Group) -> str:
@@ -81,7 +86,7 @@ def hardware_text(machine: dict[str, Any]) -> str:
         cores += f" ({logical} logical)"
     if usable and logical and usable != logical:
         cores += f", {usable} usable"
-    parts = [str(cpu.get("model") or "unknown CPU"), cores]
+    parts = [cpu_name(machine), cores]
     quota = identity.part(machine, "container").get("cpu_quota")
     if quota:
         small = isinstance(quota, int | float) and quota < 1e6  # a damaged file may have one beyond floating point

@@ -1,20 +1,28 @@
-"""The study's Figures 7–10 and four of our own, made from results: data first, drawn on request."""
+"""The study's Figures 7–10 and six of our own, made from results: data first, drawn on request.
+
+One visual language: a network has one colour, marker and line everywhere (`axes.NETWORK_STYLES`); a filled marker is
+measured, a hollow one published; a bar with caps is a 95 % interval, and small points are the processes it is over.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_bench import paper
+from resnet_bench.analysis.findings import accuracies
 from resnet_bench.analysis.replicates import Replicates, replicates
 from resnet_bench.analysis.series import Group, Series, groups, in_order
 from resnet_bench.analysis.speed import LeastTime, epoch_replicates, least_time, over_training, step_times
 from resnet_bench.files import atomic_write, make_folder
 from resnet_bench.render import captions
 from resnet_bench.render.axes import (
+    INK,
+    PAPER,
     PHASE_STYLES,
     PUBLISHED_LINE,
     draw_course,
@@ -29,8 +37,10 @@ from resnet_bench.render.axes import (
     scale_time_axis,
     set_log_ticks,
 )
-from resnet_bench.render.captions import dataset_text, setting_text, steps_text
-from resnet_bench.render.drawing import Figure, require_matplotlib
+from resnet_bench.render.captions import steps_text
+from resnet_bench.render.drawing import WIDTH, Figure, require_matplotlib
+from resnet_bench.render.figure_parts import Lacking, about, context, draw_row, end_of, replicates_text
+from resnet_bench.render.network_figures import accuracy_by_epoch, time_by_network
 from resnet_bench.render.table import minutes_or_seconds, significant
 from resnet_bench.results.samples import Samples
 
@@ -47,6 +57,7 @@ def figures(samples: Samples) -> tuple[list[Figure], list[str]]:
     makers: list[tuple[str, Callable[[Group], list[Figure]]]] = [
         (f"Figure {p.figure}", _against_baseline(p.architecture)) for p in paper.PUBLISHED.values() if p.figure
     ]
+    makers = [("Time per network", time_by_network), ("Accuracy per epoch", accuracy_by_epoch), *makers]
     makers += [
         ("Parameters against epoch time", _parameters_against_time),
         ("Time of a step over the training", _step_over_training),
@@ -61,15 +72,19 @@ def figures(samples: Samples) -> tuple[list[Figure], list[str]]:
         for number, group in enumerate(found, 1):
             try:
                 new = make(group)
-            except _Lacking as reason:
+            except Lacking as reason:
                 reasons.append(str(reason))
                 continue
-            made += [f if number == 1 else replace(f, name=f"{f.name}-{number}") for f in new]
+            made += [_named(figure, number) for figure in new]
             drawn += 1
         if not drawn:
             why = " / ".join(dict.fromkeys(reasons)) or "there are no epoch-time or accuracy results"
             skipped.append(f"{title} is left out: {why}.")
     return made, skipped
+
+
+def _named(figure: Figure, group: int) -> Figure:
+    return figure if group == 1 else replace(figure, name=f"{figure.name}-{group}")
 
 
 def write(samples: Samples, folder: str | Path) -> tuple[list[Path], list[str]]:
@@ -95,8 +110,16 @@ def write(samples: Samples, folder: str | Path) -> tuple[list[Path], list[str]]:
     return paths, skipped
 
 
-class _Lacking(Exception):
-    """The results lack what a figure needs; the message completes «Figure 7 is left out: …»."""
+def headlines(found: Sequence[Group], width: float = WIDTH) -> list[Figure]:
+    """The two figures that say most: time per network, accuracy per epoch; each of the group that has most for it."""
+    timed = sorted(found, key=lambda g: -len({s.architecture for s in g.series if s.epoch_time()}))
+    trained = accuracies(found)
+    made: list[Figure] = []
+    for group, make in ((timed[0] if timed else None, time_by_network), (trained and trained.group, accuracy_by_epoch)):
+        if group:
+            with contextlib.suppress(Lacking):
+                made += [_named(figure, found.index(group) + 1) for figure in make(group, width)]
+    return made
 
 
 def _against_baseline(variant: str) -> Callable[[Group], list[Figure]]:
@@ -106,10 +129,10 @@ def _against_baseline(variant: str) -> Callable[[Group], list[Figure]]:
         trained = {a: [s for s in group.series if s.architecture == a and s.accuracies] for a in ("baseline", variant)}
         lacking = [a for a, series in trained.items() if not series]
         if lacking:
-            raise _Lacking(f"there are no accuracy results of {' and '.join(lacking)}")
+            raise Lacking(f"there are no accuracy results of {' and '.join(lacking)}")
         pairs = [(b, v) for b in trained["baseline"] for v in trained[variant] if b.setting == v.setting]
         if not pairs:
-            raise _Lacking(f"baseline and {variant} were not trained under the same settings")
+            raise Lacking(f"baseline and {variant} were not trained under the same settings")
         return [_pair_figure(group, b, v, several=len(pairs) > 1) for b, v in pairs]
 
     return make
@@ -127,7 +150,7 @@ def _pair_figure(group: Group, baseline: Series, variant: Series, several: bool)
         left, *right = canvas.subplots(1, 2 if times.timed else 1, squeeze=False)[0]
         last = max(paper.EPOCHS, *(epoch for s in pair for epoch, _ in s.accuracy_by_epoch()))
         for s in pair:
-            draw_curve(left, s.architecture, s.accuracy_by_epoch(), 100)
+            draw_curve(left, s.architecture, s.accuracy_by_epoch(), 100, f"{s.architecture}, measured")
             draw_published_accuracy(left, s.architecture)
         left.set(xlabel="epoch", ylabel="test accuracy (%)", title="Accuracy per epoch")
         left.set_ylim(bottom=0)
@@ -155,8 +178,8 @@ def _pair_figure(group: Group, baseline: Series, variant: Series, several: bool)
         name=f"figure-{number}{'-' + _slug(label) if label else ''}",
         title=f"Figure {number}: {variant.architecture} against baseline{f' ({label})' if label else ''}",
         alt=f"{shows} for each epoch: {ends}.",
-        caption=" ".join([_about(group, pair), *notes]),
-        context=_context(group),
+        caption=" ".join([about(group, pair), *notes]),
+        context=context(group),
         height=4.6,
         draw=draw,
     )
@@ -195,7 +218,7 @@ class _PairTimes:
     def draw(self, axes: Axes, train_images: int) -> None:
         divisor, name = minutes_or_seconds(self.seconds)
         for s in self.timed:
-            draw_curve(axes, s.architecture, s.seconds_by_epoch(), 1 / divisor)
+            draw_curve(axes, s.architecture, s.seconds_by_epoch(), 1 / divisor, f"{s.architecture}, measured")
             draw_published_value(axes, s.architecture, self.published(s) / divisor)
         scaled = "" if self.scale == 1 else f" (published: scaled to {train_images:,} images)"
         axes.set(xlabel="epoch", ylabel=f"training time of the epoch ({name})", title=f"Time per epoch{scaled}")
@@ -206,7 +229,7 @@ def _parameters_against_time(group: Group) -> list[Figure]:
     """Parameters and epoch time of every network, a panel for each setting; published values as hollow markers."""
     timed = [(s, t) for s in group.series if (t := s.epoch_time())]
     if len({s.architecture for s, _ in timed}) < 2:
-        raise _Lacking("it needs the epoch time of two networks or more")
+        raise Lacking("it needs the epoch time of two networks or more")
     labels = list(dict.fromkeys(captions.label(group, s) for s, _ in timed))
     scale = group.dataset.train_images / paper.TRAIN_IMAGES
     divisor, name = minutes_or_seconds([t.seconds for _, t in timed])
@@ -232,7 +255,7 @@ def _parameters_against_time(group: Group) -> list[Figure]:
                         draw_replicates(axes, processes, millions, 1.1 * millions, 1 / divisor, color)
             for a, at in published.items():
                 color, marker, _ = network_style(a)
-                axes.plot(*at, color=color, marker=marker, markerfacecolor="white", markersize=8, zorder=1)
+                axes.plot(*at, color=color, marker=marker, markerfacecolor=PAPER, markersize=8, zorder=1)
             axes.set(xscale="log", xlabel="parameters (millions)", title=label)
             scale_time_axis(axes, values, log=True)
             set_log_ticks(axes.xaxis, [s.parameters / 1e6 for s, _ in timed] + [v for v, _ in published.values()])
@@ -251,7 +274,7 @@ def _parameters_against_time(group: Group) -> list[Figure]:
     )
     scaled = ", scaled to the images in use" if scale != 1 else ""
     notes = [
-        _replicates_text(epoch_replicates(s) for s, _ in timed),
+        replicates_text(epoch_replicates(s) for s, _ in timed),
         f"Both axes are logarithmic. Hollow: published{scaled}.",
     ]
     if any(s.architecture == "blocks2" for s, _ in timed):
@@ -261,8 +284,8 @@ def _parameters_against_time(group: Group) -> list[Figure]:
             name="parameters-and-time",
             title="Parameters against epoch time",
             alt=f"Scatter chart of parameters against the time of an epoch: {text}.",
-            caption=" ".join([_about(group, [s for s, _ in timed]), *notes]),
-            context=_context(group),
+            caption=" ".join([about(group, [s for s, _ in timed]), *notes]),
+            context=context(group),
             height=1.4 + 3.4 * rows,
             draw=draw,
         )
@@ -273,7 +296,7 @@ def _step_over_training(group: Group) -> list[Figure]:
     """The time of a step at the points of the training at which it was measured, a panel for each setting."""
     courses = [(s, course) for s in group.series if len(course := over_training(s)) > 1]
     if not courses:
-        raise _Lacking("it needs epoch times that were measured at two points of the training or more")
+        raise Lacking("it needs epoch times that were measured at two points of the training or more")
     labels = list(dict.fromkeys(captions.label(group, s) for s, _ in courses))
     architectures = in_order(s.architecture for s, _ in courses)
     columns = min(3, len(labels))
@@ -299,8 +322,7 @@ def _step_over_training(group: Group) -> list[Figure]:
         + ", ".join(f"{significant(1e3 * p.seconds.mean)} ms {steps_text([p.step])}" for p in course)
         for s, course in courses
     )
-    counts = dict.fromkeys(captions.count_text(p.seconds) for _, course in courses for p in course)
-    notes = [f"Lines: mean; bands: range over {' and '.join(counts)} (points)."]
+    notes = ["Lines: mean.", replicates_text(p.seconds for _, course in courses for p in course)]
     aged = [captions.name(group, s) for s, course in courses if any(p.aged for p in course)]
     if aged:
         notes.append(f"Some states of {', '.join(aged)} were aged, not trained; the table of epoch times says which.")
@@ -309,8 +331,8 @@ def _step_over_training(group: Group) -> list[Figure]:
             name="step-over-training",
             title="Time of a training step over the training",
             alt=f"Line chart of the time of a step in the course of the training: {text}.",
-            caption=" ".join([_about(group, [s for s, _ in courses]), *notes]),
-            context=_context(group),
+            caption=" ".join([about(group, [s for s, _ in courses]), *notes]),
+            context=context(group),
             height=1.5 + 3.2 * rows,
             draw=draw,
         )
@@ -321,10 +343,10 @@ def _step_by_phase(group: Group) -> list[Figure]:
     """Mean time of a step of every series, in milliseconds and as shares, split by phase."""
     timed = [(s, phases) for s in group.series if (phases := s.step_phases())]
     if not timed:
-        raise _Lacking("it needs epoch-time results")
+        raise Lacking("it needs epoch-time results")
     totals = [max(s.step_seconds() or 0, sum(phases.values())) for s, phases in timed]
     steps = [replicates(step_times(s).items()) for s, _ in timed]
-    ends = [max(total, _end(values)) for values, total in zip(steps, totals, strict=True)]
+    ends = [max(total, end_of(values)) for values, total in zip(steps, totals, strict=True)]
     for (_, phases), total in zip(timed, totals, strict=True):
         rest = total - sum(phases.values())
         phases["other"] = rest if rest > 0.01 * total else 0.0
@@ -336,7 +358,7 @@ def _step_by_phase(group: Group) -> list[Figure]:
         starts = [0.0] * len(timed)
         for key, (label, color, hatch) in shown.items():
             widths = [phases[key] for _, phases in timed]
-            style: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": "black", "linewidth": 0.6}
+            style: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": INK, "linewidth": 0.6}
             absolute.barh(
                 rows, [1e3 * w for w in widths], left=[1e3 * s for s in starts], label=label, height=0.7, **style
             )
@@ -372,8 +394,8 @@ def _step_by_phase(group: Group) -> list[Figure]:
             name="step-by-phase",
             title="Time of a training step by phase",
             alt=f"Stacked bar chart of the mean time of a step: {text}.",
-            caption=f"{_about(group, [s for s, _ in timed])} Means over the training. {_replicates_text(steps)}",
-            context=_context(group),
+            caption=f"{about(group, [s for s, _ in timed])} Means over the training. {replicates_text(steps)}",
+            context=context(group),
             height=1.9 + 0.34 * len(timed),
             draw=draw,
         )
@@ -390,40 +412,36 @@ def _fraction_of_limit(group: Group) -> list[Figure]:
     bars = [(s, _shares(least, step)) for s, least, step in known if least.stands]
     left_out = [f"{captions.name(group, s)} ({_reason_against(least)})" for s, least, _ in known if not least.stands]
     if not known:
-        raise _Lacking("no epoch-time result holds the least time of a step, which needs the machine's calibration")
+        raise Lacking("no epoch-time result holds the least time of a step, which needs the machine's calibration")
     if not bars:
-        raise _Lacking(f"the model of the least time stands for none: {', '.join(left_out)}")
+        raise Lacking(f"the model of the least time stands for none: {', '.join(left_out)}")
 
     def draw(canvas: Canvas) -> None:
         axes = canvas.subplots()
-        colors = [network_style(s.architecture).color for s, _ in bars]
-        values = [100 * shares.mean for _, shares in bars]
-        ends = [max(value, 100 * _end(shares)) for value, (_, shares) in zip(values, bars, strict=True)]
-        axes.barh(range(len(bars)), values, color=colors, edgecolor="black", linewidth=0.6, height=0.7)
-        for row, (value, end, (_, shares)) in enumerate(zip(values, ends, bars, strict=True)):
-            draw_replicates(axes, shares, row, row + 0.22, 100, "#888888", horizontal=True)
-            axes.annotate(f"{value:.1f} %", (end, row), (5, 0), textcoords="offset points", va="center")
-        axes.axvline(100, color="black", linestyle=PUBLISHED_LINE)
+        ends = [100 * end_of(shares) for _, shares in bars]
+        for row, (end, (s, shares)) in enumerate(zip(ends, bars, strict=True)):
+            draw_row(axes, s.architecture, shares, row, 100)
+            axes.annotate(f"{100 * shares.mean:.1f} %", (end, row), (8, 0), textcoords="offset points", va="center")
+        axes.axvline(100, color=INK, linestyle=PUBLISHED_LINE)
         axes.set_xlim(0, 1.1 * max(100, *ends))
         axes.set_yticks(range(len(bars)), [captions.name(group, s) for s, _ in bars])
-        axes.invert_yaxis()
-        axes.grid(visible=False, axis="y")
+        axes.set_ylim(len(bars) - 0.5, -0.5)
         axes.set_xlabel("model of the least time of a step / measured mean time (%)")
 
     text = "; ".join(f"{captions.name(group, s)} {shares.mean:.1%}" for s, shares in bars)
     notes = [
         "100 %: a model of the least time of a step that reads and updates as many parameters as the measured one did, "
         "by this machine's own measured bandwidth and arithmetic rate.",
-        _replicates_text([shares for _, shares in bars]),
+        replicates_text([shares for _, shares in bars]),
         *([f"Left out: {', '.join(left_out)}."] if left_out else []),
     ]
     return [
         Figure(
             name="fraction-of-limit",
             title="How near a training step comes to the model of its least time",
-            alt=f"Bar chart of the model of the least time of a step over the measured time: {text}.",
-            caption=" ".join([_about(group, [s for s, _ in bars]), *notes]),
-            context=_context(group),
+            alt=f"Chart of the model of the least time of a step over the measured time: {text}.",
+            caption=" ".join([about(group, [s for s, _ in bars]), *notes]),
+            context=context(group),
             height=1.5 + 0.34 * len(bars),
             draw=draw,
         )
@@ -439,21 +457,6 @@ def _reason_against(least: LeastTime) -> str:
 def _shares(least: LeastTime, step: Replicates) -> Replicates:
     """The least time over the time of a step, for each process."""
     return Replicates({process: least.seconds / seconds for process, seconds in step.values.items()}, step.unit)
-
-
-def _end(values: Replicates | None) -> float:
-    """The largest value that is drawn of these: of a process, or the end of the interval."""
-    if values is None:
-        return 0.0
-    return max(*values.values.values(), values.interval.high if values.interval else 0.0)
-
-
-def _replicates_text(found: Iterable[Replicates | None]) -> str:
-    """What points and bars are, and where there is no bar."""
-    drawn = [values for values in found if values]
-    points = " and ".join(dict.fromkeys(map(captions.count_text, drawn)))
-    bars = "; bars: 95 % intervals of their means" if any(values.interval for values in drawn) else ""
-    return " ".join([f"Small points: {points}{bars}.", *captions.no_interval(drawn)])
 
 
 def _end_text(series: Series) -> str:
@@ -481,30 +484,14 @@ def _resumed_text(series: Series) -> str:
 
 
 def _interval_text(pair: Sequence[Series]) -> str:
-    """What the bands are, for each network where they differ."""
+    """What the bars are, for each network where they differ."""
     seeds = [len(s.accuracies) for s in pair]
     single = "Wilson's 95 % interval over the test images, and none for the time, as there is one seed"
     several = "Student-t 95 % interval over {} seeds, of the time on the logarithmic scale"
     texts = [single if n == 1 else several.format(n) for n in seeds]
     if len(set(texts)) == 1:
-        return f"Bands: {texts[0]}."
-    return "Bands: " + "; ".join(f"{s.architecture}: {t}" for s, t in zip(pair, texts, strict=True)) + "."
-
-
-def _about(group: Group, series: Sequence[Series]) -> str:
-    """Data set and machine of the group, and the settings of `series`, which are some of it."""
-    part = replace(group, series=tuple(series))
-    return f"{dataset_text(group.dataset)}; {captions.group_machine_text(group)}; {setting_text(part)}."
-
-
-def _context(group: Group) -> str:
-    """`cifar100, 50,000 training images, on 13th Gen Intel(R) Core(TM) i5-1340P`, with `synthetic` and `subset`."""
-    data = group.dataset
-    kinds = [k for k, is_it in (("synthetic", data.synthetic), ("subset", data.subset)) if is_it and k != data.name]
-    kind = f" ({', '.join(kinds)})" if kinds else ""
-    machine = captions.cpu_text(group)
-    text = f"{data.name}{kind}, {data.train_images:,} training images, {data.classes} classes, on {machine}"
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)  # matplotlib cannot draw half a surrogate pair
+        return f"Bars: {texts[0]}."
+    return "Bars: " + "; ".join(f"{s.architecture}: {t}" for s, t in zip(pair, texts, strict=True)) + "."
 
 
 def _slug(text: str) -> str:

@@ -1,29 +1,31 @@
-"""The report as one HTML page without network access or scripts: what was run, tables, figures, claims, commands.
+"""The report as one HTML page without network access or scripts: what was found, claims, and details that fold.
 
-Its text comes from result files that anyone may have written, so all of it is escaped: by Jinja2, in tables by
-`Table.render("html")`. Figures are images in the page, so scripts and links in them have no effect.
+Its text comes from result files that anyone may have written, so all of it is escaped by Jinja2. Figures are SVG in the
+page, of which `Figure.inline` keeps only what draws.
 """
 
 from __future__ import annotations
 
-import base64
 import functools
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import jinja2
 
 from resnet_bench.analysis import claims, comparison
+from resnet_bench.analysis.claims import UNDECIDED, JudgedClaim, Outcome
 from resnet_bench.analysis.series import Group, groups
 from resnet_bench.analysis.speed import over_training
 from resnet_bench.errors import UserError
-from resnet_bench.render import captions, claims_table, comparison_tables, speed_tables
+from resnet_bench.render import captions, claims_table, comparison_tables, findings, speed_tables
+from resnet_bench.render.axes import DARK
 from resnet_bench.render.captions import dataset_text, setting_text
-from resnet_bench.render.drawing import require_matplotlib
-from resnet_bench.render.figures import figures
+from resnet_bench.render.drawing import NARROW, require_matplotlib
+from resnet_bench.render.figures import figures, headlines
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.render.table import Table
 from resnet_bench.results.reading import ResultFile
@@ -47,14 +49,37 @@ class Picture:
     """A drawn figure.
 
     Attributes:
-        alt: what it shows, for those who cannot see it.
-        svg: the document. It is embedded as an image, so that no script in it runs and nothing in it is fetched.
+        svg: an element as `Figure.inline` gives it; it is not escaped.
+        narrow: the same for a phone; empty where the reader of a phone has to scroll.
     """
 
     title: str
-    alt: str
     caption: str
     svg: str
+    narrow: str = ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Sentences, each a point of a list."""
+
+    sentences: Sequence[str]
+
+
+@dataclass(frozen=True)
+class JudgedAlike:
+    """The claims with one outcome."""
+
+    outcome: Outcome
+    claims: Sequence[JudgedClaim]
+
+    @property
+    def title(self) -> str:
+        return f"{self.outcome.capitalize()}: {len(self.claims)}"
+
+    @property
+    def decided(self) -> bool:
+        return self.outcome != UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -64,38 +89,77 @@ class Commands:
     lines: Sequence[str]
 
 
-Part = str | Table | Picture | Facts | Commands
+Part = str | Table | Picture | Facts | Findings | JudgedAlike | Commands
 """What a section is made of; a string is a paragraph."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and what stands below it.
+
+    Attributes:
+        folded: whether tables, pictures and facts fold to their titles.
+    """
 
     heading: str
     parts: Sequence[Part]
+    folded: bool = False
 
     @property
     def id(self) -> str:
         return re.sub(r"\W+", "-", self.heading.lower()).strip("-")
 
 
+class _Named(NamedTuple):
+    """A part with a name that no other part of the page has; empty for a part without a title."""
+
+    part: Part
+    name: str
+
+
 def document(title: str, sections: Sequence[Section]) -> str:
     """The sections as one HTML document, which can always be written as UTF-8."""
-    text = _template().render(title=title, sections=sections)
+    text = _template().render(title=title, sections=sections, named=_names(sections), dark=DARK)
     return text.encode("utf-8", "replace").decode("utf-8")  # a damaged file may hold unpaired surrogates
+
+
+def _names(sections: Sequence[Section]) -> dict[str, list[_Named]]:
+    """The parts of each section, by its id. Where a title is there twice, the beginning of the caption is added."""
+    titles = Counter(_title(part) for section in sections for part in section.parts)
+    given: Counter[str] = Counter()
+
+    def name(part: Part) -> str:
+        own = _title(part)
+        if own and titles[own] > 1 and isinstance(part, Table | Picture):
+            own = f"{own}: {part.caption.partition(';')[0]}"
+        given[own] += 1
+        return f"{own} ({given[own]})" if own and given[own] > 1 else own
+
+    return {section.id: [_Named(part, name(part)) for part in section.parts] for section in sections}
+
+
+def _title(part: Part) -> str:
+    if isinstance(part, Table | Picture | JudgedAlike):
+        return part.title
+    return part.heading if isinstance(part, Facts) else ""
 
 
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("resnet_bench.render", ""), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("resnet_bench.render", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["base64"] = lambda text: base64.b64encode(text.encode()).decode()
+    environment.filters["brackets_apart"] = lambda text: re.split(r"(\[[^\]]*\])", text)
     environment.tests |= {
         "table": lambda part: isinstance(part, Table),
         "picture": lambda part: isinstance(part, Picture),
         "facts": lambda part: isinstance(part, Facts),
+        "findings": lambda part: isinstance(part, Findings),
+        "claims": lambda part: isinstance(part, JudgedAlike),
     }
     return environment.get_template("page.html.jinja")
 
@@ -111,28 +175,50 @@ def report(samples: Samples, compare_with: Samples | None = None) -> str:
     Raises:
         UserError: none of the files can be compared with `compare_with`.
     """
-    judged = claims_table.table(claims.judge(samples))
+    judged = claims.judge(samples)
+    found = groups(samples)
+    top, others = _pictures(samples, found)
     sections = [
-        Section("What was run", [_introduction(judged), *map(_group_facts, groups(samples)), _file_facts(samples)]),
-        Section("Tables", tables(samples)),
-        Section("Figures", _pictures(samples)),
-        Section("Claims", [judged]),
+        Section("What was found", [Findings(findings.sentences(samples, judged)), *top]),
+        Section("Claims", _claims(judged)),
     ]
     if compare_with is not None:
         sections.append(Section("Comparison", _comparison(samples, compare_with)))
-    sections.append(Section("How to reproduce it", _reproduction(samples.files, compare_with)))
-    return document("Five small residual networks, trained on a CPU", sections)
+    sections += [
+        Section("Tables", tables(samples), folded=True),
+        Section("Figures", others, folded=True),
+        Section("What was run", [*map(_group_facts, found), _file_facts(samples)], folded=True),
+        Section("How to reproduce it", _reproduction(samples.files, compare_with)),
+    ]
+    return document("Five small residual networks, trained on a CPU", _each_table_once(sections))
+
+
+def _each_table_once(sections: Sequence[Section]) -> list[Section]:
+    """The sections without tables that are there already, and without a section that is left empty."""
+    seen: list[Table] = []
+    kept = []
+    for section in sections:
+        parts: list[Part] = []
+        for part in section.parts:
+            if not (isinstance(part, Table) and part in seen):
+                parts.append(part)
+                seen += [part] if isinstance(part, Table) else []
+        kept += [replace(section, parts=parts)] if parts else []
+    return kept
+
+
+def _claims(judged: Sequence[JudgedClaim]) -> list[Part]:
+    """What the claims are, then those of each outcome, then how they were judged."""
+    return [
+        "A study trained five small residual networks on CIFAR-100 on a laptop's CPU. These are its sentences that can "
+        "be checked, judged by the results of this page alone.",
+        *(JudgedAlike(outcome, own) for outcome, own in claims_table.by_outcome(judged).items()),
+        *claims_table.NOTES,
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What was run
-
-
-def _introduction(judged: Table) -> str:
-    return (
-        "A study trained five small residual networks on CIFAR-100 on a laptop's CPU. This page has what resnet_bench "
-        f"measured of them, beside what the study published. Its claims: {judged.caption}."
-    )
 
 
 def _group_facts(group: Group) -> Facts:
@@ -194,25 +280,33 @@ def _gigabytes(count: Any) -> str:
 # Figures
 
 
-def _pictures(samples: Samples) -> list[Part]:
+def _pictures(samples: Samples, found: Sequence[Group]) -> tuple[list[Part], list[Part]]:
+    """The two pictures that the page opens with, then the others, and a line for each that is left out."""
     try:
         require_matplotlib()
     except UserError as error:
-        return [str(error)]
+        return [], [str(error)]
+    top = [(wide, narrow) for wide, narrow in zip(headlines(found), headlines(found, NARROW), strict=True)]
     made, skipped = figures(samples)
+    opening: list[Part] = [
+        Picture(wide.title, wide.caption, wide.inline(f"top{n}"), narrow.inline(f"small{n}"))
+        for n, (wide, narrow) in enumerate(top, 1)
+    ]
+    shown = {wide.name for wide, _ in top}
     drawn: list[Part] = []
     left = PICTURES_BYTES
-    for figure in made:
-        svg = figure.svg()
-        left -= len(svg) * 4 // 3  # in base64
+    rest = [figure for figure in made if figure.name not in shown]
+    for number, figure in enumerate(rest):
+        svg = figure.inline(f"figure{number}")
+        left -= len(svg)
         if left < 0:
             skipped.append(
-                f"{len(made) - len(drawn)} more would make this page too large; `resnet-bench report --figures` writes "
+                f"{len(rest) - len(drawn)} more would make this page too large; `resnet-bench report --figures` writes "
                 "all of them."
             )
             break
-        drawn.append(Picture(figure.title, figure.alt, figure.caption, svg))
-    return [*drawn, *skipped]
+        drawn.append(Picture(figure.title, figure.caption, svg))
+    return opening, [*drawn, *skipped]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import math
 import re
@@ -15,7 +14,7 @@ from typing import Literal
 
 from tabulate import tabulate
 
-Format = Literal["text", "markdown", "latex", "csv", "html"]
+Format = Literal["text", "markdown", "latex", "csv"]
 MISSING = "–"  # in a cell: not measured, or not to be told
 TEXT_WIDTH = 100  # characters; a wider table gets column heads of several lines
 FORMATS: tuple[Format, ...] = ("text", "markdown", "latex", "csv")
@@ -46,7 +45,6 @@ class Table:
             "markdown": self._markdown,
             "latex": self._latex,
             "csv": self._csv,
-            "html": self._html,
         }[format_]()
 
     def _text(self) -> str:
@@ -76,24 +74,6 @@ class Table:
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([[self.title, self.caption], self.columns, *self.rows])
         return out.getvalue().rstrip("\n")
-
-    def _html(self) -> str:
-        head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in self.columns)
-        rows = "".join(
-            "<tr>"
-            + "".join(
-                f'<th scope="row">{html.escape(c)}</th>' if i == 0 else f"<td>{html.escape(c)}</td>"
-                for i, c in enumerate(row)
-            )
-            + "</tr>\n"
-            for row in self.rows
-        )
-        notes = "".join(f"<p class=note>{html.escape(note)}</p>\n" for note in self.notes)
-        return (
-            f"<figure class=table><figcaption><strong>{html.escape(self.title)}</strong> {html.escape(self.caption)}"
-            f"</figcaption>\n<div class=scroll><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n"
-            f"</table></div>\n{notes}</figure>"
-        )
 
 
 def with_interval(value: float, ends: tuple[float, float] | None) -> str:

@@ -14,13 +14,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from resnet_bench import cli, paper
+from resnet_bench.analysis.series import groups
 from resnet_bench.render import drawing
-from resnet_bench.render.axes import NETWORK_STYLES, PHASE_STYLES
+from resnet_bench.render.axes import DARK, NETWORK_STYLES, PAPER, PHASE_STYLES
 from resnet_bench.render.drawing import Figure
-from resnet_bench.render.figures import figures, write
+from resnet_bench.render.figures import figures, headlines, write
 from resnet_bench.results.reading import ResultFile, read
 from tests.handmade import accuracy, calibration, dataset, epoch_time, in_processes, machine, save, together
 
@@ -29,7 +31,16 @@ from matplotlib.figure import Figure as Canvas  # noqa: E402
 from matplotlib.text import Text  # noqa: E402
 
 FIVE = ("baseline", "fc1", "fc3", "blocks2", "conv5x5")
-EVERYTHING = ["figure-7", "figure-8", "figure-9", "figure-10", "parameters-and-time", "step-over-training"]
+EVERYTHING = [
+    "time-by-network",
+    "accuracy-by-epoch",
+    "figure-7",
+    "figure-8",
+    "figure-9",
+    "figure-10",
+    "parameters-and-time",
+    "step-over-training",
+]
 EVERYTHING += ["step-by-phase", "fraction-of-limit"]
 CURVE = [0.1 + 0.015 * i for i in range(15)]
 
@@ -61,6 +72,16 @@ def drawn(figure: Figure) -> Canvas:
     return canvas
 
 
+def intervals(axes: Any, architecture: str, axis: int = 1) -> list[tuple[float, float]]:
+    """The ends of the intervals in the network's colour, in the order in which they were drawn."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgba
+
+    color = to_rgba(NETWORK_STYLES[architecture].color)
+    bars = [c for c in axes.collections if isinstance(c, LineCollection) and tuple(c.get_color()[0]) == color]
+    return [(s[:, axis].min(), s[:, axis].max()) for bar in bars for s in bar.get_segments()]
+
+
 def labels(canvas: Canvas) -> list[str]:
     return [text.get_text() for text in canvas.legends[0].get_texts()]
 
@@ -76,7 +97,7 @@ def test_each_file_is_a_whole_picture_and_the_same_every_time(results: Reader, t
     file = results(*complete_study()[:6:2], *complete_study()[-10:])
     paths, _ = write(together([file]), tmp_path / "a" / "b")
     again, _ = write(together([file]), tmp_path / "c")
-    assert [p.name for p in paths] == [f"{n}.{e}" for n in ("figure-7", *EVERYTHING[-4:]) for e in ("svg", "png")]
+    assert [p.name for p in paths] == [f"{n}.{e}" for n in (*EVERYTHING[:3], *EVERYTHING[-4:]) for e in ("svg", "png")]
     for path, other in zip(paths, again, strict=True):
         content = path.read_bytes()
         assert content == other.read_bytes()
@@ -94,16 +115,16 @@ def test_measured_curve_is_the_mean_with_its_interval_over_seeds(results: Reader
     curve = next(line for line in left.lines if line.get_label() == "fc1, measured")
     assert curve.get_xdata()[13:].tolist() == [14, 15]
     assert curve.get_ydata()[14] == pytest.approx(32.0)
-    band = left.collections[1].get_paths()[0].vertices
-    assert band[:, 1].max() == pytest.approx(32 + 2.484, abs=0.01)
+    assert intervals(left, "fc1")[14] == pytest.approx((32 - 2.484, 32 + 2.484), abs=0.01)
     assert "Student-t 95 % interval over 3 seeds" in named(made, "figure-7").caption
 
 
 def test_one_seed_has_wilsons_interval_and_says_so(results: Reader) -> None:
     made, _ = figures(together([results(accuracy("baseline", [0.36] * 15), accuracy("fc1", [0.36] * 15))]))
-    band = drawn(made[0]).axes[0].collections[0].get_paths()[0].vertices
-    assert band[:, 1].min() == pytest.approx(35.06, abs=0.01)
-    assert "Wilson" in made[0].caption
+    for name in ("figure-7", "accuracy-by-epoch"):
+        figure = named(made, name)
+        assert intervals(drawn(figure).axes[0], "baseline")[0][0] == pytest.approx(35.06, abs=0.01)
+        assert "Wilson" in figure.caption
 
 
 def test_published_values_are_drawn_dotted_and_labelled(results: Reader) -> None:
@@ -119,24 +140,24 @@ def test_published_values_are_drawn_dotted_and_labelled(results: Reader) -> None
     for axes, heights in ((left, [36, 33]), (right, [57, 90])):
         dotted = [line for line in axes.lines if "published" in str(line.get_label())]
         assert [line.get_ydata()[0] for line in dotted] == pytest.approx(heights)
-        assert {line.get_markerfacecolor() for line in dotted} == {"white"}
+        assert {line.get_markerfacecolor() for line in dotted} == {PAPER}
 
 
 def test_published_times_are_scaled_to_the_images_in_use_and_labelled_so(results: Reader) -> None:
     """57 min for 50,000 images are 68.4 s for 1,000."""
     small = dataset(subset=True, train_images=1000)
     made, _ = figures(together([results(*(accuracy(a, CURVE, dataset=small) for a in ("baseline", "fc1")))]))
-    right = drawn(made[0]).axes[1]
+    right = drawn(named(made, "figure-7")).axes[1]
     line = next(line for line in right.lines if str(line.get_label()).startswith("baseline, published"))
     assert line.get_ydata()[0] * 60 == pytest.approx(68.4)
     assert "scaled to 1,000 images" in right.get_title()
-    assert "scaled" in made[0].alt
+    assert "scaled" in named(made, "figure-7").alt
 
 
 def test_only_measured_networks_are_drawn(results: Reader) -> None:
     """Published values of networks without results appear in no figure and no alternative text."""
     made, skipped = figures(together([results(accuracy("baseline", CURVE), accuracy("fc1", CURVE))]))
-    assert [f.name for f in made] == ["figure-7", "parameters-and-time"]
+    assert [f.name for f in made] == ["time-by-network", "accuracy-by-epoch", "figure-7", "parameters-and-time"]
     assert not any(a in f.alt for f in made for a in ("fc3", "blocks2", "conv5x5"))
     assert skipped == [
         "Figure 8 is left out: there are no accuracy results of fc3.",
@@ -210,7 +231,8 @@ def test_synthetic_images_are_the_same_for_every_seed(results: Reader) -> None:
         ]
         for d in (data, others)
     ]
-    assert names == [["step-by-phase"], ["step-by-phase", "step-by-phase-2"]]
+    alone = ["time-by-network", "step-by-phase"]
+    assert names == [alone, [name for own in alone for name in (own, f"{own}-2")]]
 
 
 @pytest.mark.parametrize("name", ["$\\frac$", "half \ud800", "\x00 \x1b"], ids=ascii)
@@ -225,17 +247,17 @@ def test_step_bars_add_up_to_the_mean_step(results: Reader) -> None:
     """5, 25, 40 and 30 % of 48 ms, as the sample has them; the alternative text names them."""
     step = (600 - 0.1) / 12_500 * 1e3
     made, _ = figures(together([results(epoch_time("fc1", 600, noise=0))]))
-    absolute, share = drawn(made[0]).axes
+    absolute, share = drawn(named(made, "step-by-phase")).axes
     assert [bar.get_width() for bar in absolute.patches] == pytest.approx([step * s for s in (0.05, 0.25, 0.4, 0.3)])
     assert [bar.get_width() for bar in share.patches] == pytest.approx([5, 25, 40, 30])
-    assert "waiting for data 5%, forward 25%, backward 40%, optimiser 30%" in made[0].alt
+    assert "waiting for data 5%, forward 25%, backward 40%, optimiser 30%" in named(made, "step-by-phase").alt
 
 
 def test_fraction_of_the_limit_is_bound_over_mean_step(results: Reader) -> None:
     """12 ms of 48 ms are 25 %."""
     made, _ = figures(together([results(epoch_time("fc1", 600.1, noise=0, step_bound_seconds=0.012))]))
     figure = named(made, "fraction-of-limit")
-    assert [bar.get_width() for bar in drawn(figure).axes[0].patches] == pytest.approx([25.0])
+    assert [line.get_xdata()[0] for line in drawn(figure).axes[0].lines[:1]] == pytest.approx([25.0])
     assert "fc1 25.0%" in figure.alt
 
 
@@ -244,7 +266,7 @@ def test_a_model_that_does_not_stand_is_left_out_with_the_reason(results: Reader
     beaten = in_processes("fc1", 600, step_bound_seconds=0.05)
     made, _ = figures(together([results(in_processes("fc3", 600, step_bound_seconds=0.012), beaten)]))
     figure = named(made, "fraction-of-limit")
-    assert len(drawn(figure).axes[0].patches) == 1
+    assert [text.get_text() for text in drawn(figure).axes[0].get_yticklabels()] == ["fc3"]
     assert "Left out: fc1 (a step beat the model)." in figure.caption
     _, skipped = figures(together([results(beaten)]))
     assert skipped[-1] == (
@@ -264,6 +286,94 @@ def scattered_points(axes: Any) -> list[list[float]]:
     return [collection.get_offsets().tolist() for collection in axes.collections if len(collection.get_offsets()) > 1]
 
 
+def test_time_by_network_has_published_plain_and_fast(results: Reader) -> None:
+    """A row for each; published values hollow and named so, and none for networks that the study has not."""
+    entries = [
+        in_processes(a, 120, engine=e, noise=0) for a in ("baseline", "conv5x5-same") for e in ("reference", "fast")
+    ]
+    figure = named(figures(together([results(*entries)]))[0], "time-by-network")
+    (axes,) = drawn(figure).axes
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == [
+        "published 57.0",
+        "plain PyTorch 2.00",
+        "fast engine 2.00",
+        "plain PyTorch 2.00",
+        "fast engine 2.00",
+    ]
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == PAPER]
+    assert [line.get_xdata()[0] for line in hollow] == [57]
+    assert figure.alt.count("published") == 2  # once for each engine of the baseline
+
+
+@pytest.mark.parametrize("width", [drawing.WIDTH, drawing.NARROW])
+def test_headlines_are_drawn_for_a_screen_and_for_a_phone(results: Reader, width: float) -> None:
+    """Nothing is beyond the edge and no text overlaps another, with the longest intervals too."""
+    wide = [in_processes(a, (5, 60, 700), engine=e) for a in FIVE for e in ("reference", "fast")]
+    made = headlines(groups(together([results(*complete_study())])), width)
+    made += headlines(groups(together([results(*wide)])), width)
+    assert [f.name for f in made] == ["time-by-network", "accuracy-by-epoch", "time-by-network"]
+    for figure in made:
+        assert figure.width == width
+        with figure.canvas(titled=False) as canvas:
+            assert texts_that_collide(canvas) == []
+
+
+@pytest.mark.parametrize("colors", [[s.color for s in NETWORK_STYLES.values()], None], ids=["light", "dark"])
+def test_colours_of_networks_stand_out_and_are_told_apart_by_colour_blind_readers(colors: list[str] | None) -> None:
+    """3:1 against the paper (WCAG 1.4.11); differences in OKLab under Machado's simulations of colour blindness."""
+    paper_color = "#fdfdfc" if colors else DARK[PAPER]
+    colors = colors or [DARK[s.color] for s in NETWORK_STYLES.values()]
+    assert min(contrast(color, paper_color) for color in colors) >= 3
+    apart = {(a, b): min(difference(a, b, seen) for seen in SIGHT) for a, b in combinations(colors, 2)}
+    assert min(apart.values()) >= 7
+    assert min(value for pair, value in apart.items() if set(pair) <= set(colors[:5])) >= 10  # of the study's five
+
+
+SIGHT = [
+    [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+]
+"""How linear RGB is seen by trichromats, protanopes, deuteranopes, tritanopes (Machado, Oliveira, Fernandes 2009)."""
+
+
+def linear(color: str) -> Any:
+    from matplotlib.colors import to_rgb
+
+    channels = np.array(to_rgb(color))
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted(linear(c) @ [0.2126, 0.7152, 0.0722] for c in (one, other))
+    return float((high + 0.05) / (low + 0.05))
+
+
+def difference(one: str, other: str, seen: list[list[float]]) -> float:
+    """The distance in OKLab (Ottosson 2020), times 100."""
+    to_lms = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
+    to_lab = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+    a, b = (to_lab @ np.cbrt(to_lms @ np.clip(seen @ linear(c), 0, 1)) for c in (one, other))
+    return float(100 * np.linalg.norm(a - b))
+
+
+def test_an_inlined_figure_draws_and_does_nothing_else(results: Reader) -> None:
+    """No scripts, links, metadata or comments; its name for those who cannot see it is the alternative text."""
+    name = "--><script>alert(1)</script>"
+    file = results(epoch_time("fc1"), machine=machine(cpu={"model": name}))
+    figure = figures(together([file]))[0][0]
+    root = ET.fromstring(figure.inline("x"))
+    assert {element.tag for element in root.iter()} <= drawing.DRAWING
+    assert {key for e in root.iter() for key in e.attrib} <= drawing.ATTRIBUTES | {"role", "aria-label"}
+    assert root.get("aria-label") == figure.alt
+    ids = [e.get("id") for e in root.iter() if e.get("id")]
+    assert all(str(own).startswith("x-") for own in ids)
+    assert {e.get("href") for e in root.iter("use")} <= {f"#{own}" for own in ids}
+    assert ids
+
+
 def test_processes_are_points_and_their_interval_a_bar(results: Reader) -> None:
     """Of 9, 10 and 11 minutes: three points, and 10 × exp(±4.303 × 0.577 / 10) = [7.80, 12.82]."""
     entries = [in_processes(a, (540, 600, 660), noise=0) for a in ("fc1", "fc3")]
@@ -271,8 +381,7 @@ def test_processes_are_points_and_their_interval_a_bar(results: Reader) -> None:
     (axes,) = drawn(figure).axes
     points = scattered_points(axes)
     assert [sorted(y for _, y in own) for own in points] == [pytest.approx([9, 10, 11])] * 2
-    bars = [path.vertices[:, 1] for c in axes.collections if hasattr(c, "get_segments") for path in c.get_paths()]
-    assert sorted(bars[0]) == pytest.approx([7.80, 12.82], abs=0.01)
+    assert intervals(axes, "fc1") == [pytest.approx((7.80, 12.82), abs=0.01)]
     assert "Small points: 3 processes; bars: 95 % intervals of their means." in figure.caption
 
 
@@ -283,7 +392,7 @@ def test_one_process_has_a_point_and_no_bar(results: Reader) -> None:
         assert not [c for axes in drawn(figure).axes for c in axes.collections if hasattr(c, "get_segments")]
 
 
-def test_the_time_of_a_step_over_the_training_is_drawn_with_its_range(results: Reader) -> None:
+def test_the_time_of_a_step_over_the_training_is_drawn_with_its_intervals(results: Reader) -> None:
     """Steps of 40 ms early and 60 ms late; processes differ by a tenth; 100,000 steps are 8 epochs."""
     step = 625.1  # an epoch of 50 ms a step, and its start
     entry = in_processes("fc1", [step, step * 0.9 + 0.01, step * 1.1 - 0.01], noise=0, late=1.5)
@@ -292,10 +401,13 @@ def test_the_time_of_a_step_over_the_training_is_drawn_with_its_range(results: R
     line = next(line for line in axes.lines if line.get_label() == "fc1")
     assert line.get_xdata().tolist() == [0, 8]
     assert line.get_ydata().tolist() == pytest.approx([40, 60])
-    band = axes.collections[0].get_paths()[0].vertices
-    assert (band[:, 1].min(), band[:, 1].max()) == pytest.approx((36, 66))
+    assert [sorted(y for _, y in own) for own in scattered_points(axes)] == [
+        pytest.approx([36, 40, 44]),
+        pytest.approx([54, 60, 66]),
+    ]
+    assert [low < mean < high for (low, high), mean in zip(intervals(axes, "fc1"), (40, 60), strict=True)] == [True] * 2
     assert axes.get_xlabel() == "epoch (square-root scale)"
-    assert "bands: range over 3 processes (points)" in figure.caption
+    assert "Small points: 3 processes; bars: 95 % intervals of their means." in figure.caption
     assert "fc1 40.0 ms after 0 steps, 60.0 ms after 100,000 steps" in figure.alt
     assert "aged" not in figure.caption
 
@@ -331,19 +443,24 @@ def test_no_text_overlaps_another(results: Reader, number: int) -> None:
         together([results(*complete_study(), in_processes("conv5x5-same", 700), in_processes("blocks2-same", 720))])
     )
     with made[number].canvas() as canvas:
-        canvas.draw_without_rendering()
-        unseen = {
-            id(tick.label1)
-            for axes in canvas.axes
-            for axis in (axes.xaxis, axes.yaxis)
-            for tick in axis.get_major_ticks()
-            if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
-        }
-        texts = [t for t in canvas.findobj(Text) if t.get_visible() and t.get_text().strip() and id(t) not in unseen]
-        boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
-        assert len(boxes) >= 15
-        assert [t for t, box in boxes if not (canvas.bbox.x0 <= box.x0 and box.x1 <= canvas.bbox.x1)] == []
-        assert [(t, u) for (t, a), (u, b) in combinations(boxes, 2) if a.overlaps(b)] == []
+        assert texts_that_collide(canvas) == []
+
+
+def texts_that_collide(canvas: Canvas) -> list[Any]:
+    """The texts that lie beyond the edges, and the pairs that overlap."""
+    canvas.draw_without_rendering()
+    unseen = {
+        id(tick.label1)
+        for axes in canvas.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in axis.get_major_ticks()
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    }
+    texts = [t for t in canvas.findobj(Text) if t.get_visible() and t.get_text().strip() and id(t) not in unseen]
+    boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
+    assert len(boxes) >= 15
+    beyond = [t for t, box in boxes if not (canvas.bbox.x0 <= box.x0 and box.x1 <= canvas.bbox.x1)]
+    return [*beyond, *((t, u) for (t, a), (u, b) in combinations(boxes, 2) if a.overlaps(b))]
 
 
 def test_pictures_do_not_depend_on_the_users_matplotlib_settings(results: Reader) -> None:
@@ -442,10 +559,12 @@ def test_command_writes_files_and_keeps_stdout_for_the_tables(
         cli.main(["report", str(file.path), "--figures", str(tmp_path / "figures")])
     out, err = capsys.readouterr()
     assert not exit_.value.code
-    assert {p.name for p in (tmp_path / "figures").iterdir()} == {"step-by-phase.svg", "step-by-phase.png"}
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {
+        f"{name}.{kind}" for name in ("time-by-network", "step-by-phase") for kind in ("svg", "png")
+    }
     assert "left out" not in out
-    assert err.count("is left out: ") == 7
-    assert err.endswith(f"2 files written to {tmp_path / 'figures'}.\n")
+    assert err.count("is left out: ") == 8
+    assert err.endswith(f"4 files written to {tmp_path / 'figures'}.\n")
 
 
 def test_figures_go_to_where_links_lead(results: Reader, tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ import pytest
 from click.testing import CliRunner
 
 from resnet_bench import cli
+from resnet_bench.analysis.claims import REPRODUCED, JudgedClaim
 from resnet_bench.errors import UserError
-from resnet_bench.paper import CLAIMS, PUBLISHED
+from resnet_bench.paper import CLAIMS, PUBLISHED, Claim
 from resnet_bench.render import page
-from resnet_bench.render.page import Commands, Facts, Picture, Section
+from resnet_bench.render.page import Commands, Facts, Findings, JudgedAlike, Picture, Section
 from resnet_bench.render.table import Table
 from resnet_bench.results import reading
 from resnet_bench.schema import ExplainResult
@@ -127,10 +128,14 @@ class Tags(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
+def pictures(found: Tags) -> list[dict[str, str | None]]:
+    return [attributes for attributes in found.all("svg") if attributes.get("role") == "img"]
+
+
 def test_everything_is_on_it(made: str) -> None:
     found = Tags(made)
-    headings = ("What was run", "Tables", "Figures", "Claims", "Comparison", "How to reproduce it")
-    assert [h for h in headings if h in found.text] == list(headings)
+    headings = ("What was found", "Claims", "Comparison", "Tables", "Figures", "What was run", "How to reproduce it")
+    assert re.findall("<h2>(.*?)</h2>", made) == list(headings)
     for words in (
         "Table 1",
         "Table 2",
@@ -143,7 +148,8 @@ def test_everything_is_on_it(made: str) -> None:
         assert words in found.text
     for claim in CLAIMS:
         assert claim.sentence in found.text
-    assert len(found.all("img")) >= 7
+    assert len(pictures(found)) == 12  # of the first two, one for phones too
+    assert len({alt["aria-label"] for alt in pictures(found)}) == 10
     assert {a["href"] for a in found.all("a")} == {f"#{s['id']}" for s in found.all("section")}
 
 
@@ -162,7 +168,10 @@ def test_nothing_on_it_is_fetched_or_run_and_it_is_small(made: str) -> None:
         for name in ("src", "href"):
             assert (attributes.get(name) or "#").startswith(("#", "data:"))
     assert "@import" not in made
-    assert "url(" not in made
+    assert set(re.findall(r"url\((.)", made)) <= {"#"}
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {a["href"] for a in found.all("use")} <= {f"#{own}" for own in ids}
     assert len(made.encode()) < 3_000_000
 
 
@@ -171,8 +180,8 @@ def test_pictures_that_would_make_it_too_large_are_left_out_with_a_word(
 ) -> None:
     monkeypatch.setattr(page, "PICTURES_BYTES", 200_000)
     made = page.report(samples.together([reading.read(files[0])]))
-    assert len(made) < 400_000
-    assert 1 <= len(Tags(made).all("img")) < 7
+    assert len(made) < 500_000
+    assert 4 < len(pictures(Tags(made))) < 12
     assert "more would make this page too large" in made
 
 
@@ -183,7 +192,7 @@ def test_without_matplotlib_it_says_how_to_get_figures(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
     made = page.report(samples.together([reading.read(files[0])]))
     assert "pip install" in html.unescape(made).split("Figures need matplotlib")[1]
-    assert not Tags(made).all("img")
+    assert not pictures(Tags(made))
 
 
 def test_commands_name_what_decides_the_result(files: tuple[Path, Path]) -> None:
@@ -268,13 +277,15 @@ def test_document_escapes_every_part() -> None:
         NASTY,
         Facts(NASTY, [(NASTY, NASTY)]),
         Commands([NASTY]),
-        Picture(NASTY, NASTY, NASTY, "<svg/>"),
+        Picture(NASTY, NASTY, "<svg/>"),
+        Findings([NASTY]),
+        JudgedAlike(REPRODUCED, [JudgedClaim(Claim(NASTY, NASTY, NASTY), REPRODUCED, NASTY)]),
         Table(NASTY, [NASTY], [[NASTY]], NASTY, [NASTY]),
     ]
     made = page.document(NASTY, [Section(NASTY, parts), Section("b", [])])
     assert "<script" not in made
-    assert Tags(made).text.count(NASTY) == 16
-    assert Tags(made).all("img")[0]["alt"] == NASTY
+    assert Tags(made).text.count(NASTY) == 20
+    assert Tags(made).all("div")[0]["aria-label"] == f"{NASTY}: {NASTY}"
 
 
 def test_halves_of_characters_can_be_written() -> None:
@@ -358,8 +369,42 @@ def test_resumed_trainings_are_no_obstacle(tmp_path: Path) -> None:
     entries = [samples.accuracy(n, [0.1, 0.2], mixed=True) for n in ("baseline", "fc1")]
     file = reading.read(samples.save(tmp_path / "resumed.json", entries))
     found = Tags(page.report(samples.together([file]), samples.together([file])))
-    assert len(found.all("img")) == 1
+    assert {p["aria-label"][:10] for p in pictures(found)} == {"Line chart"}
     assert "Parameters against epoch time is left out" in found.text
+
+
+def test_a_table_is_there_once_and_an_empty_section_not_at_all() -> None:
+    table, other = Table("a", ["x"], [["1"]]), Table("a", ["x"], [["2"]])
+    kept = page._each_table_once([Section("one", [table, "text"]), Section("two", [table]), Section("three", [other])])
+    assert [(s.heading, s.parts) for s in kept] == [("one", [table, "text"]), ("three", [other])]
+
+
+def test_parts_with_one_title_are_told_apart() -> None:
+    parts = [Table("a", ["x"], [["1"]], "here; more"), Table("a", ["x"], [["2"]], "there; more"), Facts("b", [])]
+    made = page.document("c", [Section("s", [*parts, parts[0]], folded=True)])
+    assert re.findall("<summary><h3>(.*?)</h3>", made) == ["a: here", "a: there", "b", "a: here (2)"]
+
+
+def test_an_empty_first_cell_heads_no_row() -> None:
+    """As in the table of live units, whose second layer is of the same network."""
+    made = page.document("a", [Section("s", [Table("t", ["x", "y"], [["fc3", "1"], ["", "2"]])])])
+    assert made.count('<th scope="row">') == 1
+    assert "<td></td><td>2</td>" in made
+
+
+def test_results_with_only_parameters_have_a_page(tmp_path: Path) -> None:
+    file = reading.read(samples.save(tmp_path / "counts.json", [samples.parameters("fc1")]))
+    found = Tags(page.report(samples.together([file])))
+    assert "The parameters of 1 network were counted" in found.text
+    assert not pictures(found)
+
+
+def test_each_colour_of_a_figure_has_one_for_the_dark(made: str) -> None:
+    used = set(re.findall(r"var\(--c([0-9a-f]{6})", made))
+    dark = set(re.findall(r"^ *--c([0-9a-f]{6}):", made, re.MULTILINE))
+    assert len(used) > 10
+    assert used <= dark
+    assert not re.search(r'="[^"]*(?<!, )#[0-9a-f]{6}\b', re.sub(r"<style>.*?</style>", "", made, flags=re.DOTALL))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -453,9 +498,10 @@ FRAME = """<!DOCTYPE html><iframe id="frame" src="/page.html" style="width: %dpx
 <script>
 onload = async () => {
   const page = document.getElementById("frame").contentDocument, view = page.defaultView;
-  await Promise.all([...page.images].map(image => image.decode().catch(() => null)));
+  if (%s) page.querySelectorAll("details").forEach(part => part.open = true);
+  if (view.axe) await view.axe.run().then(found => view.found = found);
   const style = selector => view.getComputedStyle(page.querySelector(selector));
-  const shown = element => element.getClientRects().length > 0;
+  const shown = element => element.getClientRects().length > 0 && element.checkVisibility();
   document.getElementById("seen").textContent = JSON.stringify({
     title: page.title,
     width: page.documentElement.clientWidth,
@@ -466,11 +512,24 @@ onload = async () => {
       columns: table.tHead.rows[0].cells.length,
       cells: [...table.tBodies[0].rows].map(row => row.cells.length),
     })),
-    images: [...page.images].filter(shown).map(image => ({ alt: image.alt, width: image.naturalWidth })),
-    behind: page.querySelector(".picture") ? style(".picture").backgroundColor : null,
+    pictures: [...page.querySelectorAll("svg[role=img]")].filter(shown).map(picture => ({
+      alt: picture.ariaLabel, width: picture.getBoundingClientRect().width,
+      smallest: Math.min(...[...picture.querySelectorAll("use")].map(glyph => glyph.getBoundingClientRect().height)
+        .filter(height => height > 2)),
+    })),
+    cut: [...page.querySelectorAll("table, svg[role=img], pre, p, li, summary")].filter(shown).filter(element =>
+      element.getBoundingClientRect().right > view.innerWidth + 1 && !element.closest(".scroll[tabindex='0']"))
+      .map(element => element.textContent.slice(0, 80)),
+    scrolled: [...page.querySelectorAll(".scroll")].filter(region => region.scrollWidth > region.clientWidth)
+      .map(region => region.ariaLabel),
+    folded: [...page.querySelectorAll("details")].filter(part => !part.open).length,
+    unseen: [...page.querySelectorAll("table")].filter(table => !shown(table)).length,
+    fill: page.querySelector("svg") ? style("svg").fill : null,
     ink: style("body").color,
     paper: style("body").backgroundColor,
     soft: page.querySelector(".note") ? style(".note").color : null,
+    axe: view.found ? { passed: view.found.passes.map(rule => rule.id), violated: view.found.violations.map(rule =>
+      `${rule.id}: ${rule.help}: ${rule.nodes.map(node => node.html).slice(0, 3).join(" ")}`) } : null,
     fetched: view.performance.getEntriesByType("resource").map(entry => entry.name)
       .filter(name => !name.startsWith("data:")),
   });
@@ -483,10 +542,18 @@ Look = Callable[..., tuple[dict[str, Any], list[str], list[str]]]
 
 @pytest.fixture
 def look(tmp_path: Path) -> Look:
-    """Open a page: `look(page, width, *flags)` is (what is seen, lines of the console, paths asked of the server)."""
+    """Open a page: `look(page, width, *flags)` is (what is seen, lines of the console, paths asked of the server).
 
-    def looked(text: str, width: int = 1280, *flags: str) -> tuple[dict[str, Any], list[str], list[str]]:
-        documents = {"/page.html": text, "/frame.html": FRAME % width}
+    `unfolded` opens what folds. With `axe`, the accessibility checker runs in the page.
+    """
+
+    def looked(
+        text: str, width: int = 1280, *flags: str, unfolded: bool = True, axe: str = ""
+    ) -> tuple[dict[str, Any], list[str], list[str]]:
+        if axe:
+            text = text.replace("</main>", '</main><script src="/axe.js"></script>')
+        documents = {"/page.html": text, "/frame.html": FRAME % (width, json.dumps(unfolded))}
+        documents |= {"/axe.js": axe} if axe else {}
         with _served(documents) as (address, asked):
             command = [str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
             browser = subprocess.run(
@@ -509,8 +576,10 @@ def _served(documents: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
         def do_GET(self) -> None:
             asked.append(self.path)
             self.send_response(200 if self.path in documents else 404)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            if self.path == "/page.html":
+            self.send_header(
+                "Content-Type", f"text/{'html' if self.path.endswith('.html') else 'javascript'}; charset=utf-8"
+            )
+            if self.path == "/page.html" and "/axe.js" not in documents:
                 self.send_header(
                     "Content-Security-Policy", "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
                 )
@@ -554,18 +623,46 @@ def test_browser_shows_tables_and_figures_and_has_nothing_to_complain_about(look
         assert table["display"] == "table"
         assert table["heads"]
         assert set(table["cells"]) == {table["columns"]}
-    assert len(seen["images"]) == 8
-    for image in seen["images"]:
-        assert len(image["alt"]) > 40
-        assert image["width"] > 100
+    assert len(seen["pictures"]) == 10
+    for picture in seen["pictures"]:
+        assert len(picture["alt"]) > 40
+        assert picture["width"] > 100
 
 
 @in_browser
-@pytest.mark.parametrize("width", [360, 768])
-def test_page_is_no_wider_than_the_screen(look: Look, made: str, width: int) -> None:
+@pytest.mark.parametrize("width", [360, 390, 820, 1200])
+def test_nothing_is_cut(look: Look, made: str, width: int) -> None:
+    """The page is no wider than the screen; what is wider scrolls in a region that has focus and a name."""
     seen, _, _ = look(made, width)
     assert seen["width"] == width
     assert seen["scrollWidth"] <= width
+    assert seen["cut"] == []
+    assert all(seen["scrolled"])
+    if width >= 1200:
+        assert seen["scrolled"] == []
+
+
+@in_browser
+def test_it_opens_with_sentences_and_two_pictures_that_a_phone_can_show(look: Look, made: str) -> None:
+    seen, _, _ = look(made, 390, unfolded=False)
+    assert seen["folded"] > 10
+    assert len(seen["pictures"]) == 2
+    for picture in seen["pictures"]:
+        assert picture["width"] <= 390
+        assert picture["smallest"] >= 2
+
+
+@in_browser
+def test_in_print_all_is_open_and_fits(look: Look, made: str) -> None:
+    """On A4 across, with margins of 12 mm: 273 mm are 1031 px. The rules for print are applied to the screen here."""
+    printed = made.replace("@media print", "@media all").replace("@media screen", "@media print")
+    assert printed.count("@media all") == 1
+    seen, _, _ = look(printed, 1031, DARK, unfolded=False)
+    assert seen["folded"] > 10
+    assert seen["unseen"] == 0
+    assert seen["cut"] == []
+    assert seen["scrollWidth"] <= 1031
+    assert seen["paper"] == "rgb(253, 253, 252)"  # also where the reader prefers the dark
 
 
 @in_browser
@@ -576,7 +673,35 @@ def test_text_is_readable_in_light_and_dark(look: Look, made: str, flags: list[s
     assert max(brightness) < 50 if flags else min(brightness) > 200
     assert contrast(seen["ink"], seen["paper"]) >= 7
     assert contrast(seen["soft"], seen["paper"]) >= 4.5
-    assert seen["behind"] == "rgb(255, 255, 255)"  # figures are drawn for white paper
+    assert contrast(seen["fill"], seen["paper"]) >= 7  # the text of figures
+
+
+def axe_script() -> str:
+    """The source of axe-core, which a package carries; nothing is fetched. Skips where it is not installed."""
+    package = importlib.util.find_spec("axe_playwright_python")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("axe-core is not installed; the test group of pyproject.toml has it (axe-playwright-python)")
+    return (Path(package.submodule_search_locations[0]) / "axe.min.js").read_text(encoding="utf-8")
+
+
+@in_browser
+@pytest.mark.parametrize("flags", [[], [DARK]], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+def test_an_accessibility_checker_finds_nothing(look: Look, made: str, width: int, flags: list[str]) -> None:
+    seen, _, _ = look(made, width, *flags, axe=axe_script())
+    assert seen["axe"]["violated"] == []
+    checked = {"color-contrast", "svg-img-alt", "heading-order", "landmark-unique"}
+    checked |= {"scrollable-region-focusable"} if width < 1000 else set()  # nothing scrolls on a wide screen
+    assert checked <= set(seen["axe"]["passed"])
+
+
+@in_browser
+def test_the_accessibility_checker_would_find_something(look: Look) -> None:
+    bad = page.document("bad", [Section("bad", ["x"])]).replace(
+        "</main>", '</main><svg role="img"></svg><p style="color: #ccc; background: #fff">pale</p>'
+    )
+    seen, _, _ = look(bad, axe=axe_script())
+    assert {text.partition(":")[0] for text in seen["axe"]["violated"]} >= {"svg-img-alt", "color-contrast"}
 
 
 @in_browser
