@@ -406,14 +406,27 @@ def compare(
     default=None,
     help="Threads of an operation.  [default: torch's choice, one for each core]",
 )
-def measure_machine(format_: str, threads: int | None) -> None:
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only say what makes results here doubtful, and what changes it.",
+)
+def measure_machine(format_: str, threads: int | None, check: bool) -> None:
     """Describe this machine and measure, in half a minute, its memory bandwidth, its float32 arithmetic rate and what
     denormal numbers cost it.
 
     Bandwidth and rate at the sizes that the networks have, with the spread of the measurement, and what follows from
     them: the least time that a training step can take here. Denormal numbers in an operation and in a step of Adam,
     which meets them once units of a large hidden layer are idle for long. Measure while nothing else runs.
+
+    With --check it measures nothing, but looks for two seconds at turbo, SMT, clock governor, ASLR, huge pages,
+    container limits, other processes and stolen time. That is advice: the exit status is 0 whatever it finds.
     """
+    if check:
+        if threads is not None:
+            raise UserError("--check measures nothing that uses threads; leave out --threads.")
+        click.echo(_checked_machine(format_))
+        return
     import torch
 
     from resnet_bench import machine
@@ -428,6 +441,17 @@ def measure_machine(format_: str, threads: int | None) -> None:
         click.echo(machine_tables.as_json(*measured))
     else:
         click.echo("\n\n".join(table.render("text") for table in machine_tables.tables(*measured)))
+
+
+def _checked_machine(format_: str) -> str:
+    """What makes results here doubtful. Imports no torch."""
+    from resnet_bench.machine import advice
+    from resnet_bench.render import advice_table
+
+    findings = advice.settings() + advice.load()
+    if format_ == "json":
+        return json.dumps({"check": advice.as_dicts(findings), "summary": advice_table.summary(findings)}, indent=2)
+    return advice_table.table(findings).render("text")
 
 
 @cli.command("explain")
