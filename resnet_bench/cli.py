@@ -170,6 +170,8 @@ def train(
         f"{len(dataset.train):,} training and {len(dataset.test):,} test "
         f"images, {dataset.num_classes} classes"
     )
+    if fewer := pipelines.fewer_workers(training.pipeline, options["workers"]):
+        click.echo(f"resnet-bench: {fewer}", err=True)
     if crowding := pipelines.crowded(training.pipeline, training.workers):
         click.echo(f"resnet-bench: warning: {crowding}", err=True)
     if training.resumed:
@@ -474,7 +476,7 @@ def explain_step(
     which moments of Adam are denormal numbers early and late in the training, and how much longer a step takes by them.
     """
     from resnet_bench import architectures, machine
-    from resnet_bench.data import datasets
+    from resnet_bench.data import datasets, pipelines
     from resnet_bench.engines import fast
     from resnet_bench.measure import ablation
     from resnet_bench.recipe import Recipe
@@ -485,12 +487,15 @@ def explain_step(
     fast.Engine.require()
     recipe = Recipe(epochs=1, batch_size=options["batch_size"], lr=options["lr"])
     dataset = datasets.load(options["dataset"], train_images=options["train_images"], seed=options["seed"])
+    if fewer := pipelines.fewer_workers("loader", options["workers"]):
+        click.echo(f"resnet-bench: {fewer}", err=True)
     result = ablation.explain(
         chosen,
         dataset,
         recipe,
         time_limit=time_limit,
-        **{name: options[name] for name in ("seed", "workers", "threads")},
+        workers=pipelines.chosen_workers(options["workers"]),
+        **{name: options[name] for name in ("seed", "threads")},
     )
     if format_ == "json":
         click.echo(json.dumps(result.model_dump(mode="json"), indent=2))
@@ -637,6 +642,7 @@ def duel(
 def _duel_settings(profile_name: str, options: dict[str, Any]) -> Any:
     """What a duel measures: the given options, and the profile's values for the others."""
     from resnet_bench import architectures, engines
+    from resnet_bench.data import pipelines
     from resnet_bench.data.sources import SPLITS
     from resnet_bench.duel.plan import Settings
     from resnet_bench.pytest_options import PROFILES
@@ -652,6 +658,11 @@ def _duel_settings(profile_name: str, options: dict[str, Any]) -> Any:
         except UserError as error:
             click.echo(f"engine reference instead of {values['engine']}. {error}", err=True)
             values["engine"] = "reference"
+    if fewer := pipelines.fewer_workers(
+        values["pipeline"] or engines.get(values["engine"]).pipeline, values["workers"]
+    ):
+        click.echo(f"resnet-bench: {fewer}", err=True)
+    values["workers"] = pipelines.chosen_workers(values["workers"])
     asked = options["architectures"]
     networks = option_names(asked) if asked else tuple(architectures.ARCHITECTURES)
     for name in networks:
@@ -781,6 +792,8 @@ def _asked(options: dict[str, Any], given: set[str]) -> planning.Asked:
 
 def _prepared(found: StudyFolder | None, asked: planning.Asked, folder: Path, allow: bool) -> tuple[StudyFolder, int]:
     """The study in a folder that is locked, ready to run, and how many trainings run side by side."""
+    from resnet_bench import engines
+    from resnet_bench.data import pipelines
     from resnet_bench.render import study_tables
     from resnet_bench.study import planning
     from resnet_bench.study.folder import StudyFolder
@@ -792,6 +805,9 @@ def _prepared(found: StudyFolder | None, asked: planning.Asked, folder: Path, al
     if measured:
         _say(study_tables.packings(measured, jobs, plan.threads).render("text"))
     if found is None:
+        loading = (asked.values["pipeline"] or engines.get(e).pipeline for e in plan.engines)
+        if "loader" in loading and (fewer := pipelines.fewer_workers("loader", asked.values["workers"])):
+            _say(fewer)
         return StudyFolder.create(folder, plan, spec), jobs
     found.keep_dataset(spec)
     if found.damages or plan != found.plan:
