@@ -37,7 +37,7 @@ def two_threads():
 
 
 def build(dataset, **options):
-    return lambda: Training(SMALL, dataset, Recipe(batch_size=1), **{"pipeline": "vectorized", **options})
+    return lambda: Training(SMALL, dataset, Recipe(batch_size=8), **{"pipeline": "vectorized", **options})
 
 
 def block(waiting=0.0, stolen=0.0, seconds=1.0, process=0, point=0):
@@ -205,7 +205,7 @@ def test_a_process_that_shares_its_core_says_so_and_its_times_are_doubtful(datas
     order = Order(
         dataset=Data(name="synthetic", sha256=datasets.load("synthetic", **images).sha256, **images),
         recipe=Recipe(epochs=1).as_dict(), seed=0, pipeline="vectorized", workers=0, threads=2,
-        cases=(Case(architecture="fc1", engine="reference", mode="full"),), places={}, rounds=1, epochs=2,
+        cases=(Case(architecture="fc1", engine="reference", mode="full"),), places={}, rounds=1,
     )  # fmt: skip
     pin = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
     busy = subprocess.Popen([*pin, sys.executable, "-c", BUSY])
