@@ -173,6 +173,8 @@ def train(
         f"{len(dataset.train):,} training and {len(dataset.test):,} test "
         f"images, {dataset.num_classes} classes"
     )
+    if fewer := pipelines.fewer_workers(training.pipeline, options["workers"]):
+        click.echo(f"resnet-bench: {fewer}", err=True)
     if crowding := pipelines.crowded(training.pipeline, training.workers):
         click.echo(f"resnet-bench: warning: {crowding}", err=True)
     if training.resumed:
@@ -509,14 +511,27 @@ def history(
     default=None,
     help="Threads of an operation.  [default: torch's choice, one for each core]",
 )
-def measure_machine(format_: str, threads: int | None) -> None:
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Only say what makes results here doubtful, and what changes it.",
+)
+def measure_machine(format_: str, threads: int | None, check: bool) -> None:
     """Describe this machine and measure, in half a minute, its memory bandwidth, its float32 arithmetic rate and what
     denormal numbers cost it.
 
     Bandwidth and rate at the sizes that the networks have, with the spread of the measurement, and what follows from
     them: the least time that a training step can take here. Denormal numbers in an operation and in a step of Adam,
     which meets them once units of a large hidden layer are idle for long. Measure while nothing else runs.
+
+    With --check it measures nothing, but looks for two seconds at turbo, SMT, clock governor, ASLR, huge pages,
+    container limits, other processes and stolen time. That is advice: the exit status is 0 whatever it finds.
     """
+    if check:
+        if threads is not None:
+            raise UserError("--check measures nothing that uses threads; leave out --threads.")
+        click.echo(_checked_machine(format_))
+        return
     import torch
 
     from resnet_bench import machine
@@ -531,6 +546,17 @@ def measure_machine(format_: str, threads: int | None) -> None:
         click.echo(machine_tables.as_json(*measured))
     else:
         click.echo("\n\n".join(table.render("text") for table in machine_tables.tables(*measured)))
+
+
+def _checked_machine(format_: str) -> str:
+    """What makes results here doubtful. Imports no torch."""
+    from resnet_bench.machine import advice
+    from resnet_bench.render import advice_table
+
+    findings = advice.settings() + advice.load()
+    if format_ == "json":
+        return json.dumps({"check": advice.as_dicts(findings), "summary": advice_table.summary(findings)}, indent=2)
+    return advice_table.table(findings).render("text")
 
 
 @cli.command("explain")
@@ -553,7 +579,7 @@ def explain_step(
     which moments of Adam are denormal numbers early and late in the training, and how much longer a step takes by them.
     """
     from resnet_bench import architectures, machine
-    from resnet_bench.data import datasets
+    from resnet_bench.data import datasets, pipelines
     from resnet_bench.engines import fast
     from resnet_bench.measure import ablation
     from resnet_bench.recipe import Recipe
@@ -564,12 +590,15 @@ def explain_step(
     fast.Engine.require()
     recipe = Recipe(epochs=1, batch_size=options["batch_size"], lr=options["lr"])
     dataset = datasets.load(options["dataset"], train_images=options["train_images"], seed=options["seed"])
+    if fewer := pipelines.fewer_workers("loader", options["workers"]):
+        click.echo(f"resnet-bench: {fewer}", err=True)
     result = ablation.explain(
         chosen,
         dataset,
         recipe,
         time_limit=time_limit,
-        **{name: options[name] for name in ("seed", "workers", "threads")},
+        workers=pipelines.chosen_workers(options["workers"]),
+        **{name: options[name] for name in ("seed", "threads")},
     )
     if format_ == "json":
         click.echo(json.dumps(result.model_dump(mode="json"), indent=2))
@@ -723,6 +752,7 @@ def duel(
 def _duel_settings(profile_name: str, options: dict[str, Any]) -> Any:
     """What a duel measures: the given options, and the profile's values for the others."""
     from resnet_bench import architectures, engines
+    from resnet_bench.data import pipelines
     from resnet_bench.data.sources import SPLITS
     from resnet_bench.duel.plan import Settings
     from resnet_bench.pytest_options import PROFILES
@@ -738,6 +768,11 @@ def _duel_settings(profile_name: str, options: dict[str, Any]) -> Any:
         except UserError as error:
             click.echo(f"engine reference instead of {values['engine']}. {error}", err=True)
             values["engine"] = "reference"
+    if fewer := pipelines.fewer_workers(
+        values["pipeline"] or engines.get(values["engine"]).pipeline, values["workers"]
+    ):
+        click.echo(f"resnet-bench: {fewer}", err=True)
+    values["workers"] = pipelines.chosen_workers(values["workers"])
     asked = options["architectures"]
     networks = option_names(asked) if asked else tuple(architectures.ARCHITECTURES)
     for name in networks:
@@ -867,6 +902,8 @@ def _asked(options: dict[str, Any], given: set[str]) -> planning.Asked:
 
 def _prepared(found: StudyFolder | None, asked: planning.Asked, folder: Path, allow: bool) -> tuple[StudyFolder, int]:
     """The study in a folder that is locked, ready to run, and how many trainings run side by side."""
+    from resnet_bench import engines
+    from resnet_bench.data import pipelines
     from resnet_bench.render import study_tables
     from resnet_bench.study import planning
     from resnet_bench.study.folder import StudyFolder
@@ -878,6 +915,9 @@ def _prepared(found: StudyFolder | None, asked: planning.Asked, folder: Path, al
     if measured:
         _say(study_tables.packings(measured, jobs, plan.threads).render("text"))
     if found is None:
+        loading = (asked.values["pipeline"] or engines.get(e).pipeline for e in plan.engines)
+        if "loader" in loading and (fewer := pipelines.fewer_workers("loader", asked.values["workers"])):
+            _say(fewer)
         return StudyFolder.create(folder, plan, spec), jobs
     found.keep_dataset(spec)
     if found.damages or plan != found.plan:

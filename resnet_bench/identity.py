@@ -47,7 +47,7 @@ ALWAYS_COUNTS = ("cpu_model", "physical_cores", "logical_cores", "cpu_quota")
 NO_OTHER_MACHINE = ("usable_cores", "memory_gib", "memory_limit_gib")
 """Keys in which machines of one kind may differ, though times compare: see `same_machine`."""
 
-SPEED_ONLY = ("allocator_settings", "transparent_hugepages", "governor")
+SPEED_ONLY = ("allocator_settings", "transparent_hugepages", "governor", "turbo")
 """Software settings that change how long a training takes, but no bit of its weights."""
 
 
@@ -201,6 +201,7 @@ def software_of(description: dict[str, Any]) -> dict[str, Any]:
         "os": _os(description.get("os")),
         "transparent_hugepages": description.get("transparent_hugepages"),
         "governor": description.get("governor"),
+        "turbo": description.get("turbo"),
     }
 
 

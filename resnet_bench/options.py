@@ -56,7 +56,10 @@ RUN_OPTIONS = (
         "warmup_steps", int, _PAPER.warmup_steps, "Steps in which the rate first rises to where the schedule begins.",
     ),
     Option("seed", int, 0, "Decides initial weights, order, augmentation and subsets."),
-    Option("workers", int, LOADER_WORKERS, "Processes of the loader pipeline."),
+    Option(
+        "workers", int, None,
+        f"Processes of the loader pipeline.  [default: the paper's {LOADER_WORKERS}; 0 where one core is usable]",
+    ),
     Option("threads", int, None, "Threads of an operation.  [default: torch's choice, one for each core]"),
     Option("pipeline", str, None, "Data pipeline, loader or vectorized: the same batches.  [default: the engine's]"),
 )  # fmt: skip

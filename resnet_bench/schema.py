@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-SCHEMA_VERSION: Literal[4] = 4
-READABLE_VERSIONS = (1, 2, 3, 4)
-Version = Literal[1, 2, 3, 4]
+SCHEMA_VERSION: Literal[5] = 5
+READABLE_VERSIONS = (1, 2, 3, 4, 5)
+Version = Literal[1, 2, 3, 4, 5]
 
 Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 30 years; keeps sums and ratios of damaged values finite
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -26,6 +26,7 @@ Count = Annotated[int, Field(ge=1, le=10**15)]  # what a float can hold exactly
 NonNegativeCount = Annotated[int, Field(ge=0, le=10**15)]
 ClassCount = Annotated[int, Field(ge=2, le=10**15)]
 Parameters = Annotated[float, Field(ge=0, le=1e15)]  # mean of counts
+Positive = Annotated[float, Field(gt=0, le=1e9)]
 Finite = Annotated[float, Field(ge=-1e300, le=1e300)]  # also finite when converted to milliseconds or per cent
 Loss = float
 LearningRate = Annotated[float, Field(ge=0)]
@@ -212,6 +213,7 @@ class MeasuringProcess(Model):
     startup_seconds: Seconds  # what opening an epoch's pipeline cost before its first step
     compile_seconds: Seconds
     peak_memory_bytes: NonNegativeCount | None  # the most that training this network added to the process
+    one_thread_ratio: Positive | None = None  # of a step: with one thread over as measured, while threads waited
 
 
 class Block(Model):
@@ -226,6 +228,8 @@ class Block(Model):
     page_faults: NonNegativeCount
     read_parameters: Parameters | None = None  # by the forward pass of the mean step; None: an older file
     updated_parameters: Parameters | None = None  # by the update of that step
+    waiting_share: Fraction | None = None  # of its time, in which the thread that waited most waited for a core
+    stolen_share: Fraction | None = None  # of its cores' time, what the host of a virtual machine took
 
 
 class EpochTimeResult(_TrainingResult):

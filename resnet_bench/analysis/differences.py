@@ -15,6 +15,8 @@ SUSPECTS = (
     "cpu.isa",
     "cpu.torch_isa",
     "governor",
+    "turbo",
+    "smt",
     "allocator",
     "container",
     "flush_denormal",
@@ -54,9 +56,11 @@ CHANGING_WORDS = frozenset(
         "free",
         "used",
         "busy",
+        "doubts",
     }
 )
-"""Words in a key whose value changes from minute to minute, or names a machine or measurement without describing it."""
+"""Words in a key whose value changes from minute to minute, names a machine or measurement without describing it, or
+follows from other keys."""
 
 OPEN_KEY = re.compile(r"(.*(?:^|\.)(?:environment|build))\..")
 """A key in a dictionary that lists everything that is set, so that a key which is absent was not set."""

@@ -26,7 +26,7 @@ from resnet_bench.child import SHARED_MEMORY, how_it_ended, ignore_interrupt, st
 from resnet_bench.data import augmentation
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.errors import UserError
-from resnet_bench.recipe import Recipe
+from resnet_bench.recipe import LOADER_WORKERS, Recipe
 from resnet_bench.schedules import LearningRates
 
 PIPELINES = ("loader", "vectorized")
@@ -84,10 +84,27 @@ def require_workers(recipe: Recipe, workers: int, images: int | None = None) -> 
             )
 
 
+def chosen_workers(asked: int | None) -> int:
+    """Processes of the loader: those that are asked for; the paper's where nobody says, but none on one usable core."""
+    if asked is None:
+        return LOADER_WORKERS if machine.usable_cores() > 1 else 0
+    return asked
+
+
+def fewer_workers(pipeline: str, asked: int | None) -> str | None:
+    """A sentence for the user where `chosen_workers` has fewer than the paper's; None elsewhere."""
+    if pipeline != "loader" or asked is not None or chosen_workers(asked) == LOADER_WORKERS:
+        return None
+    return (
+        f"0 loader workers instead of the paper's {LOADER_WORKERS}, because there is one usable core: the same "
+        f"batches in less time; --workers {LOADER_WORKERS} has the paper's."
+    )
+
+
 def crowded(pipeline: str, workers: int) -> str | None:
     """A sentence for the user where workers and training have fewer cores than they need; None elsewhere.
 
-    The number of workers is not changed. It is the paper's or the user's, and another number gives other times.
+    The number of workers is not changed: it is what the user asks for, and another number gives other times.
     """
     if pipeline != "loader" or workers <= (cores := machine.usable_cores()):
         return None

@@ -7,6 +7,7 @@ the machine does for a few seconds hits all arms alike. Only one of them works a
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import subprocess
@@ -30,7 +31,7 @@ from resnet_bench.duel.orders import Orders
 from resnet_bench.duel.plan import Pilot, Settings
 from resnet_bench.errors import UserError
 from resnet_bench.files import make_folder
-from resnet_bench.measure import processes
+from resnet_bench.measure import contention, processes
 from resnet_bench.measure.process import Order, Report
 from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.recipe import compact
@@ -173,6 +174,7 @@ class Duel:
         setups: of the arms that have not failed, by name.
         orders: for the processes of these.
         events: starts a process.
+        warned: when it was last said that threads wait for a core, as `time.monotonic` has it.
     """
 
     journal: Journal
@@ -184,6 +186,7 @@ class Duel:
     events: Events
     setups: dict[str, Setup] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
+    warned: float = -math.inf
 
     @property
     def failed(self) -> dict[str, str]:
@@ -247,7 +250,7 @@ class Duel:
             if event["event"] == "progress":
                 last = time.perf_counter()
                 first, blocks = first or last, int(event["done"])
-            else:
+            elif event["event"] == "report":
                 takes_turns = _report(event).takes_turns
         return Pilot.of(time.perf_counter() - begun, last - first, blocks, takes_turns)
 
@@ -332,7 +335,7 @@ class Duel:
                 for name in running:
                     bar.set_description(f"{description}, {name}")
                     try:
-                        report = self._turn(running[name], len(names), bar)
+                        report = self._turn(name, running[name], len(names), bar)
                     except ArmError as error:
                         self.fail(name, error)
                     else:
@@ -347,8 +350,7 @@ class Duel:
         """Whether all arms can; where one is an older version of the suite, processes run one after the other."""
         return all(pilot.takes_turns for pilot in self._pilots())
 
-    @staticmethod
-    def _turn(events: Iterator[dict[str, Any]], processes_: int, bar: tqdm[Any]) -> Report | None:
+    def _turn(self, name: str, events: Iterator[dict[str, Any]], processes_: int, bar: tqdm[Any]) -> Report | None:
         """Have a process work until it is another's turn; its report when it has measured everything and ended."""
         report = None
         for event in events:
@@ -356,10 +358,18 @@ class Duel:
                 return None
             if event["event"] == "report":
                 report = _report(event)
+            elif event["event"] == "waiting":
+                self._warn(name, event["message"])
             else:
                 bar.total = event["total"] * processes_
                 bar.update()
         return report
+
+    def _warn(self, name: str, sentence: str) -> None:
+        """Say that an arm's threads wait for a core, now and then."""
+        if time.monotonic() - self.warned >= contention.REPEAT_SECONDS:
+            self.warned = time.monotonic()
+            self.say(f"warning: {name}: {sentence}")
 
     def _events(self, name: str, told: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         """The events of a process of an arm; `ArmError` where it fails or is not what it should be."""

@@ -1,6 +1,7 @@
 """The machine that measures.
 
 - `description`: what it is: `describe`.
+- `advice`: which of its settings make times doubtful, and what changes them; imports no torch.
 - `availability`: whether it is free: `usable_cores`, `load_average`, `other_processes`, `busy_reason`.
 - `calibration`: how fast it is at what training needs: `calibrate`.
 - `rates`: these measurements as data: `Calibration`, `Measurement`, `drift`.

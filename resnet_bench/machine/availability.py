@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from typing import NamedTuple
 
 import psutil
-import torch
 
 from resnet_bench.machine import system
 
@@ -32,19 +32,23 @@ def allowed_cores() -> int:
 
 def without_pinning() -> dict[str, str]:
     """The variables for a process that is about to be pinned, so that it is the same machine to it as without that."""
+    import torch  # here, because it takes seconds to import, which most questions do not need
+
     cores = system.answer(allowed_cores)
     return {CORES_VARIABLE: str(cores or ""), INTEROP_VARIABLE: str(torch.get_num_interop_threads())}
 
 
 def take_interop_threads() -> None:
     """Have torch use the threads that `without_pinning` passed on; before it starts any."""
+    import torch
+
     if (given := os.environ.get(INTEROP_VARIABLE, "")).isdecimal() and int(given):
         torch.set_num_interop_threads(int(given))
 
 
 def usable_cores() -> float:
     """Logical cores that this process may run on, or the container's quota where that is less."""
-    cores = system.answer(lambda: len(os.sched_getaffinity(0))) or system.answer(psutil.cpu_count) or 1
+    cores = system.answer(lambda: len(os.sched_getaffinity(0))) or system.logical_cores()
     quota = system.container_limits().cpu_quota
     return cores if quota is None else min(cores, quota)
 
@@ -80,6 +84,40 @@ def other_processes(seconds: float = 0.5) -> float | None:
     return max(0.0, (after[0] - before[0]) - (after[1] - before[1])) / elapsed
 
 
+class BusyProcess(NamedTuple):
+    """Another process, and how many cores it kept busy."""
+
+    name: str
+    pid: int
+    cores: float
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.pid}) {self.cores:.1f}"
+
+
+def busiest(seconds: float = 0.5, least: float = 0.05) -> list[BusyProcess]:
+    """Watch for `seconds` which other processes use at least `least` cores; the busiest first.
+
+    Not counted are this process and its children. Empty where the system does not tell.
+    """
+
+    def used() -> dict[psutil.Process, float]:
+        times = {process: system.answer(process.cpu_times) for process in psutil.process_iter()}
+        return {process: t.user + t.system for process, t in times.items() if t is not None}
+
+    this = system.answer(psutil.Process)
+    family = [this, *(system.answer(lambda: this.children(recursive=True)) or [])] if this else []
+    begun, before = time.perf_counter(), system.answer(used) or {}
+    time.sleep(seconds)
+    elapsed, after = time.perf_counter() - begun, system.answer(used) or {}
+    found = [
+        BusyProcess(system.answer(process.name) or "?", process.pid, cores)
+        for process, now in after.items()
+        if process in before and process not in family and (cores := (now - before[process]) / elapsed) >= least
+    ]
+    return sorted(found, key=lambda p: -p.cores)
+
+
 def busy_reason(
     load_before: float | None = None, cores: int | None = None, other_cores: float | None = None
 ) -> str | None:
@@ -90,7 +128,7 @@ def busy_reason(
         cores: logical cores of the machine; None asks the system.
         other_cores: what `other_processes` returned; None calls it, which takes half a second.
     """
-    cores = cores or system.answer(psutil.cpu_count) or 1
+    cores = cores or system.logical_cores()
     other_cores = other_processes() if other_cores is None else other_cores
     if other_cores is not None and other_cores > BUSY_SHARE * cores:
         return (

@@ -16,7 +16,7 @@ import psutil
 import torch
 
 from resnet_bench import compiler
-from resnet_bench.machine import availability, system
+from resnet_bench.machine import advice, availability, system
 from resnet_bench.machine.system import answer, text_in
 
 
@@ -33,9 +33,12 @@ def describe() -> dict[str, Any]:
       instruction set that torch's own kernels use.
     - `memory_bytes`: physical memory. `transparent_hugepages`: `always`, `madvise` or `never`.
     - `os`: system, release and architecture. `libc`, `python`: name and version.
-    - `governor`: the policy for the first core's clock rate.
+    - `governor`: the policy for the first core's clock rate. `turbo`, `smt`: whether the CPU runs above its nominal
+      clock rate, and several logical cores on a physical one: `on` or `off`. `aslr`: `full`, `partial`, `off` or `off
+      for this process`. `virtual_machine`: whether it is one.
     - `container`: the tightest limits of the control groups around this process: `cpu_quota` in cores and
       `memory_limit_bytes`.
+    - `doubts`: what each of these settings does to times on its own: `none`, `scatter` or `bias` (`machine.advice`).
     - `torch`: the versions of torch (`version`), `torchvision`, `onednn` and `mkl`; `compiler`: the one that built
       torch; `build`: the build settings that matter on a CPU; `cxx`: the C++ compiler here, which `torch.compile` uses;
       `deterministic`: whether deterministic algorithms are on; `float32_matmul_precision`; `mkldnn`: whether torch may
@@ -48,16 +51,20 @@ def describe() -> dict[str, Any]:
       names in `LD_PRELOAD`; `environment`: the variables that tune it (`MALLOC_*`, `GLIBC_TUNABLES`, ...).
     - `flush_denormal`: whether this thread replaces denormal numbers by 0.
     """
-    libraries = _loaded_libraries()
+    libraries, settings = _loaded_libraries(), advice.settings()
+    found = {f.name: f.found for f in settings}
     return {
         "cpu": _cpu(),
         "memory_bytes": answer(lambda: psutil.virtual_memory().total),
-        "transparent_hugepages": _selected(text_in(system.SYS / "kernel/mm/transparent_hugepage/enabled")),
+        "transparent_hugepages": found["transparent_hugepages"],
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "libc": answer(lambda: " ".join(platform.libc_ver()).strip()) or None,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "governor": text_in(system.SYS / "devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        **{name: found[name] for name in ("turbo", "smt", "aslr")},
+        "virtual_machine": advice.virtual(),
         "container": asdict(system.container_limits()),
+        "doubts": advice.effects(settings),
         "torch": _torch(),
         "threads": {
             "intraop": torch.get_num_threads(),
@@ -212,8 +219,3 @@ def _first_group(pattern: str, text: str) -> str | None:
     """What the first group of `pattern` matches in `text`; None without a match."""
     match = re.search(pattern, text, re.MULTILINE)
     return match[1] if match else None
-
-
-def _selected(text: str | None) -> str | None:
-    """The choice that the kernel puts in brackets: `always [madvise] never` → `madvise`."""
-    return _first_group(r"\[(\w+)\]", text or "")

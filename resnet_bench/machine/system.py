@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+import psutil
+
 PROC = Path("/proc")
 SYS = Path("/sys")
 
@@ -28,6 +30,38 @@ def text_in(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:
         return None
+
+
+def logical_cores() -> int:
+    """Logical cores of the machine; 1 where the system does not tell."""
+    return answer(psutil.cpu_count) or 1
+
+
+def cpu_ticks() -> tuple[int, int] | None:
+    """Clock ticks that the host of a virtual machine took from the cores this process may use, and all their ticks.
+
+    None where the system does not tell.
+    """
+
+    def count() -> tuple[int, int]:
+        allowed = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+        stolen = total = 0
+        for line in (text_in(PROC / "stat") or "").splitlines():
+            name, *ticks = line.split()
+            if name in allowed:  # user nice system idle iowait irq softirq steal, then guests, which user includes
+                numbers = [int(t) for t in ticks[:8]]
+                stolen, total = stolen + numbers[7], total + sum(numbers)
+        return stolen, total
+
+    counted = answer(count)
+    return counted if counted and counted[1] else None
+
+
+def stolen_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    """The share of the time between two `cpu_ticks` that a host took; None where it is not told or none has passed."""
+    if before is None or after is None or after[1] <= before[1]:
+        return None
+    return min(1.0, max(0, after[0] - before[0]) / (after[1] - before[1]))
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from resnet_bench.engines import fast, reference
 from resnet_bench.engines._features import features, features_backward
 from resnet_bench.engines.base import Engine
 from resnet_bench.intervals import positive_mean_interval
+from resnet_bench.measure.contention import reasons
 from resnet_bench.measure.epoch_time import EpochTimer, _page_faults, measure_in_turn
 from resnet_bench.recipe import Recipe
 from resnet_bench.schedules import LearningRates
@@ -179,6 +180,7 @@ def explain(
         if measurement.training.engine.settling_steps:
             measurement.run(FIRST_STEPS)
     measure_in_turn(measurements, time_limit)
+    waiting = reasons([b for m in measurements for b in m.blocks])
     states = _denormal_states(architecture, dataset, recipe, seed, threads, PAIRS, time_limit)
     unflushed = "This CPU cannot flush denormal numbers." if any(s.flushed is None for s in states) else None
     return ExplainResult(
@@ -195,7 +197,7 @@ def explain(
             for (a, c), m in zip(pairs, measurements, strict=True)
         ),
         states=states,
-        warnings=tuple(w for w in (busy, crowded("loader", workers), unflushed) if w),
+        warnings=tuple(w for w in (busy, crowded("loader", workers), *waiting, unflushed) if w),
     )
 
 

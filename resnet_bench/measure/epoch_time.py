@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from resnet_bench.clock import Clock
 from resnet_bench.data.pipelines import CHUNK_IMAGES
+from resnet_bench.machine.waiting import Waiting
 from resnet_bench.schema import Block, PhaseSeconds
 from resnet_bench.training.training import Training
 
@@ -40,6 +41,7 @@ class EpochTimer:
         training: the network's training, in the state that the last block left.
         blocks: what was timed.
         warmup_steps: steps that were trained and not timed.
+        one_thread_ratio: time of a step with one thread over that of one as measured; None until it is compared.
         peak_memory_bytes: the most that building and two steps added to the process; None where the system is silent.
     """
 
@@ -54,6 +56,7 @@ class EpochTimer:
         self.mode, self.process = mode, process
         self.blocks: list[Block] = []
         self.warmup_steps = 0
+        self.one_thread_ratio: float | None = None
         self._startups: list[float] = []
         with _PeakMemory() as peak:
             self.training = build()
@@ -117,10 +120,12 @@ class EpochTimer:
             self.run(self._skipped_steps)
         training.clock = clock = Clock()
         done, seconds, faults, read, updated = 0, 0.0, 0, 0.0, 0
+        waiting = Waiting()
         for piece in range(pieces):
             if piece:
                 between()
             piece_steps = steps * (piece + 1) // pieces - steps * piece // pieces
+            waiting.begin()
             faults_before, begun = _page_faults(), time.perf_counter()
             for _ in range(piece_steps):
                 if not self._step():
@@ -130,10 +135,11 @@ class EpochTimer:
                 updated += training.engine.updated_parameters
             seconds += time.perf_counter() - begun
             faults += _page_faults() - faults_before
+            waiting.end()
         block = Block(
             process=self.process, point=point, round=round_, steps=done, seconds=seconds,
             phases=PhaseSeconds(**clock.seconds), page_faults=faults, read_parameters=read / done,
-            updated_parameters=updated / done,
+            updated_parameters=updated / done, waiting_share=waiting.share, stolen_share=waiting.stolen_share,
         )  # fmt: skip
         self.blocks.append(block)
         return block

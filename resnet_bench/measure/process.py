@@ -5,6 +5,7 @@ It reads an `Order` as JSON, one line, from standard input and writes events to 
 - `{"event": "turn"}` where the order says that it takes turns with other processes: it is ready for the next block, or
   for the way to the next point, and waits for a line on standard input;
 - `{"event": "progress", "done": N, "total": M}` after every block;
+- `{"event": "waiting", "message": "..."}`, one sentence, where threads wait for a core (`measure.contention`);
 - `{"event": "report", ...}`, a `Report`, at the end;
 - `{"event": "error", "message": "..."}` in place of the report, for a mistake of the user's: one sentence.
 
@@ -29,10 +30,11 @@ from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.errors import UserError
 from resnet_bench.measure import states
+from resnet_bench.measure.contention import Lookout
 from resnet_bench.measure.epoch_time import EpochTimer
 from resnet_bench.measure.places import Place
 from resnet_bench.recipe import Recipe
-from resnet_bench.schema import Block, Model, NonNegativeCount, Seconds
+from resnet_bench.schema import Block, Model, NonNegativeCount, Positive, Seconds
 from resnet_bench.training.training import Training
 
 MAX_ROUNDS = 20
@@ -95,6 +97,7 @@ class CaseReport(Model):
     startup_seconds: Seconds
     peak_memory_bytes: NonNegativeCount | None
     warmup_steps: NonNegativeCount
+    one_thread_ratio: Positive | None = None  # of a step, where threads waited for a core
     blocks: tuple[Block, ...]
 
 
@@ -141,14 +144,15 @@ def measure(
         )
         for case in order.cases
     ]  # fmt: skip
+    lookout = Lookout(send)
     places = [order.places.get(case.architecture, ()) for case in order.cases]
     modes = {case.mode for case in order.cases}
     rounds = order.rounds or 1
     if modes == {"sampled"}:
         rounds = order.rounds or _rounds_that_fit(timers, places, order.seconds - (time.perf_counter() - begun))
-        _sampled(timers, places, rounds, draw, send, wait)
+        _sampled(timers, places, rounds, draw, send, wait, lookout)
     elif modes == {"full"}:
-        _full(timers, order.epochs, draw, send)
+        _full(timers, order.epochs, draw, send, lookout)
     else:
         pairs = {(c.architecture, c.engine): i for i, c in enumerate(order.cases) if c.mode == "sampled"}
         both = [
@@ -156,7 +160,7 @@ def measure(
             for i, c in enumerate(order.cases)
             if c.mode == "full" and (sampled := pairs[c.architecture, c.engine]) is not None
         ]
-        _both(both, order.epochs, draw, send)
+        _both(both, order.epochs, draw, send, lookout)
     return Report(
         process=identity.PROCESS,
         started_at=started_at,
@@ -211,6 +215,7 @@ def _sampled(
     draw: random.Random,
     send: Callable[[dict[str, Any]], None],
     wait: Callable[[], None],
+    lookout: Lookout,
 ) -> None:
     """At each point, in an order that is drawn, `rounds` rounds: a block of every network, in an order drawn anew."""
     total, done = sum(map(len, places)) * rounds, 0
@@ -223,19 +228,23 @@ def _sampled(
         for round_ in range(rounds):
             for timer in draw.sample(timers, len(timers)):
                 wait()
-                timer.measure(round_, point)
+                lookout.after(timer, timer.measure(round_, point))
                 done += 1
                 send({"event": "progress", "done": done, "total": total})
 
 
 def _full(
-    timers: Sequence[EpochTimer], epochs: int, draw: random.Random, send: Callable[[dict[str, Any]], None]
+    timers: Sequence[EpochTimer],
+    epochs: int,
+    draw: random.Random,
+    send: Callable[[dict[str, Any]], None],
+    lookout: Lookout,
 ) -> None:
     """Whole epochs from the training's beginning, of all networks in turn."""
     total, done = epochs * len(timers), 0
     for epoch in range(epochs):
         for timer in draw.sample(timers, len(timers)):
-            timer.measure(epoch)
+            lookout.after(timer, timer.measure(epoch))
             done += 1
             send({"event": "progress", "done": done, "total": total})
 
@@ -245,6 +254,7 @@ def _both(
     epochs: int,
     draw: random.Random,
     send: Callable[[dict[str, Any]], None],
+    lookout: Lookout,
 ) -> None:
     """Whole epochs and, between their pieces, sampled blocks of the same network, to check the sampling.
 
@@ -267,11 +277,11 @@ def _both(
                 for _ in range(count):
                     point, round_ = len(sampled.blocks) % len(places), len(sampled.blocks) // len(places)
                     _go_to(sampled, places[point])
-                    sampled.measure(round_, point)
+                    lookout.after(sampled, sampled.measure(round_, point))
                     done += 1
                     send({"event": "progress", "done": done, "total": total})
 
-            full.measure(epoch, pieces=pieces[i], between=between)
+            lookout.after(full, full.measure(epoch, pieces=pieces[i], between=between))
             between()
 
 
@@ -282,6 +292,7 @@ def _case_report(timer: EpochTimer) -> CaseReport:
         startup_seconds=timer.startup_seconds,
         peak_memory_bytes=timer.peak_memory_bytes,
         warmup_steps=timer.warmup_steps,
+        one_thread_ratio=timer.one_thread_ratio,
         blocks=tuple(timer.blocks),
     )
 

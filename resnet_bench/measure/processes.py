@@ -10,11 +10,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
+import math
 import os
 import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal
@@ -26,6 +28,7 @@ from resnet_bench import identity
 from resnet_bench.data.pipelines import crowded
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import over_processes
+from resnet_bench.measure.contention import REPEAT_SECONDS, reasons
 from resnet_bench.measure.process import CaseReport, Order, Report
 from resnet_bench.recipe import completed
 from resnet_bench.schema import Block, EpochTimeResult, MeasuringProcess
@@ -68,7 +71,11 @@ class Plan:
 
 
 def measure(
-    order: Order, plan: Plan, seed: int, after_process: Callable[[Sequence[Report]], None] = lambda reports: None
+    order: Order,
+    plan: Plan,
+    seed: int,
+    after_process: Callable[[Sequence[Report]], None] = lambda reports: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Report]:
     """Run the processes, one after the other, with a progress bar.
 
@@ -79,12 +86,13 @@ def measure(
         plan: how many processes, and for how long.
         seed: decides the order in which each process measures.
         after_process: called with the reports so far, e.g. to save what is measured.
+        say: called with a sentence where threads wait for a core, now and then.
 
     Raises:
         UserError: where a process finds a mistake of the user's or dies.
     """
     reports: list[Report] = []
-    draws = random.Random(seed)
+    draws, said = random.Random(seed), -math.inf
     with tqdm(total=None, desc=f"epoch time ({plan.mode})", unit=" blocks", disable=None, leave=False) as bar:
         for number in range(plan.processes):
             bar.set_description(f"epoch time ({plan.mode}), process {number + 1} of {plan.processes}")
@@ -102,6 +110,11 @@ def measure(
                 if event["event"] == "progress":
                     bar.total = before + event["total"] * (plan.processes - number)
                     bar.update(before + event["done"] - bar.n)
+                elif event["event"] == "waiting":
+                    if time.monotonic() - said >= REPEAT_SECONDS:
+                        said = time.monotonic()
+                        bar.clear()
+                        say(event["message"])
                 else:
                     reports.append(report(event))
             after_process(reports)
@@ -232,6 +245,8 @@ def joined(
     own = [r.cases[case] for r in reports]
     info = own[0].info
     crowding = crowded(info["pipeline"], info["workers"])
+    blocks = tuple(b.model_copy(update={"process": i}) for i, c in enumerate(own) for b in c.blocks)
+    waiting = reasons(blocks, len(own), [c.one_thread_ratio for c in own])
     result = EpochTimeResult(
         **{
             **info,
@@ -247,13 +262,13 @@ def joined(
         startup_seconds=sum(c.startup_seconds for c in own) / len(own),
         points=tuple(place.point for place in points),
         processes=tuple(map(_measuring_process, reports, own)),
-        blocks=tuple(b.model_copy(update={"process": i}) for i, c in enumerate(own) for b in c.blocks),
+        blocks=blocks,
         epoch_seconds=None,
         step_bound_seconds=step_bound_seconds,
         peak_memory_bytes=max((c.peak_memory_bytes for c in own if c.peak_memory_bytes is not None), default=None),
         load_average_before=load_averages[0],
         load_average_after=load_averages[1],
-        warnings=(*warnings, *([crowding] if crowding else [])),
+        warnings=(*warnings, *([crowding] if crowding else []), *waiting),
     )
     read, updated = parameters_per_step(result)
     times = list(result.epoch_times.values())
@@ -268,6 +283,7 @@ def _measuring_process(report: Report, case: CaseReport) -> MeasuringProcess:
         startup_seconds=case.startup_seconds,
         compile_seconds=case.info["compile_seconds"],
         peak_memory_bytes=case.peak_memory_bytes,
+        one_thread_ratio=case.one_thread_ratio,
     )
 
 

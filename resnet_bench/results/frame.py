@@ -52,6 +52,8 @@ MEASUREMENT = {
     "parameters": WHOLE,
     "multiply_accumulates": WHOLE,
     "page_faults": WHOLE,
+    "waiting_share": NUMBER,
+    "stolen_share": NUMBER,
     "peak_memory_bytes": WHOLE,
     "complete": TRUTH,
     "comparable_times": TRUTH,
@@ -174,6 +176,7 @@ def _measurements(run: Run) -> Iterator[dict[str, Any]]:
                 shown |= {"process": own.process, "started_at": own.started_at}
                 shown["peak_memory_bytes"] = own.peak_memory_bytes
             shown |= {"page_faults": b.page_faults, "epoch_seconds": r.block_epoch_seconds(b)}
+            shown |= {"waiting_share": b.waiting_share, "stolen_share": b.stolen_share}
             yield {**kind, **shown, **_phases(b.phases)}
     elif isinstance(r, AccuracyResult):
         kind |= {"parameters": r.parameters, "complete": r.complete, "same_bits": r.same_bits}

@@ -9,7 +9,7 @@ import pytest
 
 from resnet_bench import architectures, engines, options
 from resnet_bench.architectures import ARCHITECTURES
-from resnet_bench.data.pipelines import require_workers
+from resnet_bench.data.pipelines import chosen_workers, fewer_workers, require_workers
 from resnet_bench.engines import fast
 from resnet_bench.errors import UserError
 from resnet_bench.measure.points import SHORT_TRAINING_STEPS
@@ -77,7 +77,9 @@ class Settings:
             used = _usable(_names(values["engine"]), config.getoption("resnet_engine") is not None, notes)
             explained = _explainable(explained, explain is not None, notes)
         pipelines = {values["pipeline"] or engines.get(engine).pipeline for engine in used}
+        asked_workers, values["workers"] = values["workers"], chosen_workers(values["workers"])
         if "loader" in pipelines or explained:  # the plain step that is explained uses the loader
+            notes += filter(None, [fewer_workers("loader", asked_workers)])
             require_workers(recipe, values["workers"], values["train_images"])
         return cls(
             name, networks, used, explained, values, recipe, plan, plan.modes, measuring["states"],

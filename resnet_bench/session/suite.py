@@ -184,7 +184,10 @@ class Suite:
             for case, result in results(reports).items():
                 self.journal.add(names[case], "epoch time", result, list(result.epoch_times.values()))
 
-        reports = measure(order, plan, self.values["seed"], write_down)
+        def warn(sentence: str) -> None:
+            self.say(f"resnet_bench: warning: {sentence}")
+
+        reports = measure(order, plan, self.values["seed"], write_down, warn)
         if busy := machine.busy_reason():
             warnings.append(busy.replace("at the start", "at the end"))
         self.calibrate("end")

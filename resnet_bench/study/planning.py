@@ -8,6 +8,7 @@ from typing import Any
 
 from resnet_bench import architectures, engines, identity, machine
 from resnet_bench.data import datasets
+from resnet_bench.data.pipelines import chosen_workers
 from resnet_bench.errors import UserError
 from resnet_bench.folders import expanded
 from resnet_bench.options import RUN_OPTIONS
@@ -52,6 +53,7 @@ def new_plan(asked: Asked) -> tuple[Plan, str]:
     for engine in values["engines"]:
         engines.get(engine).require()
     options = {o.name: values[o.name] for o in RUN_OPTIONS if o.name not in FIXED}
+    options["workers"] = chosen_workers(values["workers"])  # once for all cells, so that their results are alike
     loaded = datasets.load(
         values["dataset"],
         train_images=values["train_images"],

@@ -34,7 +34,7 @@ from resnet_bench.engines.base import Engine
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import wilson_interval
 from resnet_bench.networks import ResidualNetwork
-from resnet_bench.recipe import EVALUATION_BATCH_SIZE, LOADER_WORKERS, Recipe
+from resnet_bench.recipe import EVALUATION_BATCH_SIZE, Recipe
 from resnet_bench.schema import AccuracyResult, EpochResult, PhaseSeconds, Stretch
 from resnet_bench.signals import interruption
 from resnet_bench.training.checkpoint import Checkpoint, TrainingState
@@ -106,7 +106,7 @@ class Training:
         engine: str | type[Engine] = "reference",
         pipeline: str | None = None,
         seed: int = 0,
-        workers: int = LOADER_WORKERS,
+        workers: int | None = None,
         threads: int | None = None,
         checkpoint: Path | None = None,
         checkpoint_minutes: float = 5.0,
@@ -121,7 +121,7 @@ class Training:
             engine: how a step is computed: a registered name or a class.
             pipeline: `loader` or `vectorized`; by default the engine's.
             seed: decides initial weights, order and augmentation; from 0 to 2**64 - 1.
-            workers: processes of the loader; the other pipeline uses none.
+            workers: processes of the loader, which the other pipeline has none of; by default `chosen_workers`.
             threads: threads of an operation; by default torch's choice.
             checkpoint: the folder in which checkpoints are written; by default there are none.
             checkpoint_minutes: how often one is written within an epoch; at its end there is always one.
@@ -136,6 +136,7 @@ class Training:
                 f"--batch-size is {recipe.batch_size}, but there are only {len(dataset.train)} training images; "
                 "give a smaller batch or more images."
             )
+        workers = pipelines.chosen_workers(workers)
         if workers < 0:
             raise UserError(f"--workers is {workers}; give 0 or more.")
         if not 0 <= seed < 2**64:

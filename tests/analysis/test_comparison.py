@@ -1053,7 +1053,7 @@ def test_truncated_files_exit_2_with_one_sentence(
         assert len(captured.err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("version", [0, 5, "1", None])
+@pytest.mark.parametrize("version", [0, 6, "1", None])
 def test_another_schema_version_is_refused_by_name(
     tmp_path: Path, version: object, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -232,6 +232,16 @@ def test_more_workers_than_cores_are_said_in_one_line(dataset, monkeypatch):
     assert said == [expected, None, None]
 
 
+@pytest.mark.parametrize(("cores", "workers"), [(0.5, 0), (1.0, 0), (1.5, 2), (8.0, 2)])
+def test_one_usable_core_has_no_loader_workers_unless_they_are_asked_for(monkeypatch, cores, workers):
+    monkeypatch.setattr(pipelines.machine, "usable_cores", lambda: cores)
+    assert pipelines.chosen_workers(None) == workers
+    assert pipelines.chosen_workers(1) == 1
+    assert (pipelines.fewer_workers("loader", None) is None) == (workers == 2)
+    assert pipelines.fewer_workers("vectorized", None) is None
+    assert pipelines.fewer_workers("loader", 0) is None
+
+
 def test_a_containers_quota_counts_as_cores(monkeypatch):
     monkeypatch.setattr(system, "container_limits", lambda: system.ContainerLimits(0.5, None))
     assert pipelines.crowded("loader", 1) == (

@@ -65,6 +65,8 @@ for done in range(1, blocks + 1):
         sys.stdin.readline()
         with open(os.environ["STARTED"] + "-turns", "a") as file:
             print(number, os.environ["NAME"], done, file=file)
+    if "WAITS" in os.environ:
+        print(json.dumps({{"event": "waiting", "message": "a thread waits."}}), flush=True)
     print(json.dumps({{"event": "progress", "done": done, "total": blocks}}), flush=True)
 report["takes_turns"] = not old
 if old:

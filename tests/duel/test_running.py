@@ -120,6 +120,12 @@ def test_a_busy_machine_is_told_and_written_down(duel, monkeypatch):
     assert read(outcome.files["b"]).of_kind(EpochTimeResult)[0].warnings == ("Others are at work.",)
 
 
+def test_threads_that_wait_are_told_once(duel):
+    outcome = duel("a:env:WAITS=1", "b:")
+    assert duel.said.count("warning: a: a thread waits.") == 1
+    assert not outcome.failed
+
+
 def test_with_one_arm_left_the_duel_ends_and_complete_rounds_are_kept(duel, started):
     outcome = duel("a:", "b:env:LATER=crash")
     assert "no memory left" in outcome.failed["b"]

@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from resnet_bench import machine
-from resnet_bench.machine import Calibration, calibration
+from resnet_bench.machine import Calibration, calibration, system
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose `proc` and `sys` replace the system's; empty at first."""
+    monkeypatch.setattr(system, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(system, "SYS", tmp_path / "sys")
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from resnet_bench import machine
-from resnet_bench.machine import description, system
+from resnet_bench.machine import description
+from tests.machine.trees import write
 
 CPUINFO = """\
 processor\t: 0
@@ -30,18 +31,10 @@ model name\t: another
 
 
 @pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder whose `proc` and `sys` replace the system's; empty at first. py-cpuinfo finds out nothing."""
-    monkeypatch.setattr(system, "PROC", tmp_path / "proc")
-    monkeypatch.setattr(system, "SYS", tmp_path / "sys")
+def fake(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As `root`; py-cpuinfo finds out nothing."""
     monkeypatch.setattr(description, "_py_cpuinfo", dict)
-    return tmp_path
-
-
-def write(folder: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+    return root
 
 
 def keys(value: object) -> object:
