@@ -21,11 +21,12 @@ from resnet_bench.errors import UnfitError, UserError
 from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.options import names as option_names
 from resnet_bench.options import recipe as recipe_of
-from resnet_bench.output import readable, write_bytes
+from resnet_bench.output import has_colours, readable, terminal_width, write_bytes
 from resnet_bench.signals import INTERRUPTED, TERMINATED, Terminated, terminable
 
 if TYPE_CHECKING:
     from resnet_bench.render.table import Format
+    from resnet_bench.results.samples import Samples
     from resnet_bench.study import planning
     from resnet_bench.study.folder import StudyFolder
 
@@ -235,7 +236,7 @@ def report(
     page_file: Path | None,
     compare_with: Path | None,
 ) -> None:
-    """Print the paper's Table 1 and Table 2 and a summary of all networks, made from saved results.
+    """Print what was found in a few lines, then the paper's Table 1 and Table 2 and all others, from saved results.
 
     Takes what `pytest benchmarks --benchmark-save` and `train --output` wrote. Several files are put together: runs
     of one network with different seeds give a mean and its interval; each machine and data set has its own summary.
@@ -259,7 +260,8 @@ def report(
         for source in (*read.files, *(other.files if other else ())):
             if page_file.samefile(source.path):
                 raise UserError(f"--html {page_file} would replace the results in it; give another file.")
-    parts = [table.render(format_) for table in tables(read)]
+    parts = [_first_screen(read)] if format_ == "text" else []
+    parts += [table.render(format_) for table in tables(read)]
     if with_claims:
         from resnet_bench.analysis import claims
         from resnet_bench.render import claims_table
@@ -279,6 +281,24 @@ def report(
         with atomic_write(page_file) as file:
             file.write(text)
         click.echo(f"The page is written to {page_file}.", err=True)
+
+
+def _first_screen(read: Samples) -> str:
+    """The answer first, as wide as the terminal is; one file is also held against the last one saved beside it."""
+    from resnet_bench.analysis.earlier import last_alike, saved_before
+    from resnet_bench.render import first_screen
+
+    path = read.files[0].path
+    single = len(read.files) == 1
+    earlier = last_alike(read, saved_before(path.parent, path.name)) if single else None
+    commands = first_screen.next_commands(path, earlier) if single else []
+    found = first_screen.lines(read, terminal_width(), earlier=earlier, commands=commands)
+    if not has_colours(sys.stdout):
+        return "\n".join(line.text for line in found)
+    return "\n".join(
+        click.style(line.text, fg=None if line.style in ("plain", "bold") else line.style, bold=line.style == "bold")
+        for line in found
+    )
 
 
 @cli.command()

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from pytest_benchmark.utils import get_machine_id
 
 from resnet_bench import architectures, engines, identity, machine
+from resnet_bench.analysis.earlier import Earlier, last_alike, saved_before
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.pipelines import learning_rates, steps_per_epoch
@@ -60,6 +62,7 @@ class Suite:
         calibration: what the machine can do, at the `start` and the `end` of the measurements.
         load_before: the load average when the session began.
         regressed: whether `--benchmark-compare-fail` found a regression.
+        saved: the file that has the results at the end; None where none has.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -70,6 +73,7 @@ class Suite:
         self.notes = list(self.settings.notes)
         self.journal_folder = checks.storage_folder(config) / "journal"
         self.regressed = False
+        self.saved: Path | None = None
         self.calibration: dict[str, Any] = {}
         set_deterministic(self.values["threads"])
         self.load_before = machine.load_average()
@@ -276,3 +280,9 @@ class Suite:
     def samples(self) -> Samples:
         """The results so far, as if read from a file."""
         return Samples((ResultFile(Path("this session"), self.machine_info, "", tuple(self.journal.results)),))
+
+    def earlier(self) -> Earlier:
+        """The last session in the storage that was measured like this one."""
+        folder = checks.storage_folder(self.config).absolute() / get_machine_id()  # type: ignore[no-untyped-call]
+        saved = self.saved.name if self.saved and self.saved.absolute().parent == folder else None
+        return last_alike(self.samples(), saved_before(folder, saved))
