@@ -21,7 +21,7 @@ from resnet_bench.render import first_screen
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.results.journal import left_behind
 from resnet_bench.session import checkpoints, checks
-from resnet_bench.session.items import in_order
+from resnet_bench.session.items import benchmarks, in_order
 from resnet_bench.session.saving import journal_kept_if_needed
 from resnet_bench.session.suite import Suite
 from resnet_bench.session.terminal import user_errors
@@ -94,6 +94,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     with user_errors():
         checks.check_items(session.config, session.items)
+    session.config.stash[SUITE].announce({getattr(item, "originalname", "") for item in benchmarks(session.items)})
 
 
 # What is saved --------------------------------------------------------------------------------------------------------
