@@ -173,7 +173,7 @@ class _Reporter:
             self.fresh_line()
             tqdm.monitor_interval = 0  # this thread does what tqdm's own would do
             tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a terminated process leaves behind
-            self.bar = tqdm(total=1, file=stream, leave=False, dynamic_ncols=True, bar_format="{bar:16} {desc}")
+            self.bar = tqdm(total=1, file=stream, leave=False, dynamic_ncols=True, bar_format="{bar:10} {desc}")
         (seconds, known), gone = self.left(), now - self.begun
         self.bar.n = gone / (gone + seconds) if known else min(0.5, self.tasks[0].fraction(self.tasks[1:]))
         self.bar.set_description_str(self.text())  # tqdm cuts off what is wider than the terminal

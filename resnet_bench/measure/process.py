@@ -140,7 +140,7 @@ def measure(
     dataset, recipe = _dataset(order.dataset, order.seed), Recipe.from_dict(order.recipe)
     timers = []
     for case in order.cases:
-        now(f"building {case.architecture} ({case.engine}), compiling it where need be")
+        now(f"{case.architecture} ({case.engine}), compiling where need be")
         build = partial(
             Training, architectures.get(case.architecture), dataset, recipe, engine=case.engine, seed=order.seed,
             pipeline=order.pipeline, workers=order.workers, threads=order.threads,
@@ -246,7 +246,7 @@ def _full(
     total, done = epochs * len(timers), 0
     for epoch in range(epochs):
         for timer in draw.sample(timers, len(timers)):
-            now(f"an epoch of {_name(timer)}")
+            now(_name(timer))
             timer.measure(epoch)
             done += 1
             send({"event": "progress", "done": done, "total": total})
@@ -272,7 +272,7 @@ def _both(
     for epoch in range(epochs):
         for i in draw.sample(range(len(pairs)), len(pairs)):
             full, sampled, places = pairs[i]
-            now(f"an epoch of {_name(full)}")
+            now(_name(full))
 
             def between(
                 sampled: EpochTimer = sampled, places: Sequence[Place] = places, count: int = blocks[i]

@@ -89,7 +89,7 @@ def measure(
     draws = random.Random(seed)
     with progress.task(TASK, unit="blocks") as running:
         for number in range(plan.processes):
-            process = f"{TASK} ({plan.mode}), process {number + 1} of {plan.processes}"
+            process = f"{TASK}, process {number + 1}/{plan.processes}"
             running.what = f"{process}, which starts"
             rounds = reports[0].rounds if reports else None
             own = order.model_copy(
