@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import struct
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -162,3 +167,52 @@ def test_only_what_was_saved_before(tmp_path: Path) -> None:
     assert [path.name for path in saved_before(tmp_path, "0010_c.json")] == ["0002_b.json", "0001_a.json"]
     assert [path.name for path in saved_before(tmp_path)] == ["0010_c.json", "0002_b.json", "0001_a.json"]
     assert saved_before(tmp_path, "other.json") == []
+
+
+# On a terminal --------------------------------------------------------------------------------------------------------
+
+
+def on_terminal(columns: int, *arguments: str, **environment: str) -> str:
+    """What a process prints on a terminal of so many columns."""
+    fcntl, termios = (pytest.importorskip(name) for name in ("fcntl", "termios"))
+    controller, end = os.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    removed = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "PY_COLORS")
+    variables = {k: v for k, v in os.environ.items() if k not in removed} | {"TERM": "xterm", **environment}
+    with subprocess.Popen([sys.executable, *arguments], stdin=end, stdout=end, stderr=end, env=variables) as process:
+        os.close(end)
+        printed = b""
+        with contextlib.suppress(OSError):  # the process has closed its end
+            while chunk := os.read(controller, 65536):
+                printed += chunk
+    os.close(controller)
+    assert process.returncode == 0, printed
+    return printed.decode()
+
+
+REPORT = ("-m", "resnet_bench.cli", "report", str(REPORTS / "quick-cifar100-subset.json"))
+
+
+def test_report_begins_with_it_as_wide_as_the_terminal() -> None:
+    printed = on_terminal(120, *REPORT)
+    first = printed[printed.index("\x1b[1mBrackets") : printed.index("Table 1")].splitlines()  # progress is before it
+    plain = [re.sub(r"\x1b\[\d+m", "", line) for line in first]
+    assert 100 < max(len(line) for line in plain if "resnet-bench" not in line) <= 120
+    assert len(plain) <= LINES + 1
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_without_colours(environment: dict[str, str]) -> None:
+    printed = on_terminal(80, *REPORT, **environment)
+    assert "\x1b" not in printed
+    assert "█" in printed
+
+
+def test_a_session_on_a_terminal(tmp_path: Path) -> None:
+    benchmarks = str(REPORTS.parent / "benchmarks")
+    options = ["--engine", "reference", "--architectures", "conv5x5", "-k", "parameters", "-p", "no:cacheprovider"]
+    storage = f"--benchmark-storage={tmp_path}"
+    printed = on_terminal(80, "-m", "pytest", benchmarks, *options, storage, "--benchmark-save=x")
+    assert "conv5x5 1,741,884" in printed
+    assert "0001_x.json" in printed
+    assert "StdDev" not in printed

@@ -132,7 +132,7 @@ def test_cost_of_the_harness(session):
 @pytest.mark.parametrize(("options", "mode"), [((), "full"), (("--epoch-mode", "sampled"), "sampled")])
 def test_a_training_of_few_steps_is_timed_whole(session, options, mode):
     """One epoch of 6 steps, unless blocks are asked for; with two epochs the others of these tests sample."""
-    done = session(*BRIEFLY, "--epochs", "1", *options, "-k", "epoch_time and fc1", "--benchmark-save=x")
+    done = session(*BRIEFLY, "--epochs", "1", *options, "-k", "epoch_time and fc1", "--benchmark-save=x", "--tables")
     assert done.status == 0, done.output
     (result,) = reading.read(saved_files(done.folder)[0]).of_kind(EpochTimeResult)
     assert result.mode == mode
