@@ -21,7 +21,7 @@ def groups(*names: str) -> list[str]:
 
 @nox.session
 def quick(session: nox.Session) -> None:
-    """The main job: train and time the five networks on a small image set, print the tables, save the JSON."""
+    """The main job: train and time the five networks on a small image set, print a summary, save the JSON."""
     session.install("-e", ".")
     session.run("pytest", "benchmarks", "--profile", "quick", "--benchmark-save=quick", *session.posargs)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from resnet_bench import architectures
+from resnet_bench import architectures, progress
 from resnet_bench.measure.ablation import explain
 from resnet_bench.session.replay import replay
 from resnet_bench.session.suite import Suite
@@ -17,7 +17,7 @@ from resnet_bench.session.terminal import user_errors
 def test_explain(explained: str, suite: Suite, benchmark: Any) -> None:
     """Rounds are the step times of the plain variant; the others, block by block too, are in `extra_info`."""
     v = suite.values
-    with suite.shown(), user_errors():
+    with suite.shown(), user_errors(), progress.task("explaining steps"):
         result = explain(
             architectures.get(explained),
             suite.dataset,

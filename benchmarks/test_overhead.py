@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from resnet_bench import architectures, identity, networks
+from resnet_bench import architectures, identity, networks, progress
 from resnet_bench.clock import Clock, NoClock
 from resnet_bench.data import pipelines
 from resnet_bench.intervals import positive_mean_interval
@@ -61,7 +61,8 @@ def test_overhead(suite: Suite, benchmark: Any) -> None:
     loops = [bare(), harness(NoClock()), harness(Clock())]
     times: list[list[float]] = [[], [], []]
     with user_errors(), suite.shown():
-        for round_ in range(-2, suite.settings.overhead_rounds):  # two rounds to warm up
+        rounds = range(-2, suite.settings.overhead_rounds)  # two to warm up
+        for round_ in progress.each(rounds, "measuring the harness", "rounds"):
             turn = round_ % 3  # each loop begins in turn, so that none profits from its place
             for i in [0, 1, 2][turn:] + [0, 1, 2][:turn]:
                 seconds = next(loops[i])

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from resnet_bench import progress
 from resnet_bench.errors import UserError
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -125,10 +126,9 @@ class DenormalChild:
 def _serve(pipe: Connection, flush: bool) -> None:
     """Answer until the parent ends."""
     import torch  # takes seconds, which no parent needs that starts other processes
-    from tqdm import tqdm
 
     ignore_interrupt()
-    tqdm.set_lock(threading.RLock())  # tqdm's own lock is a semaphore, which a terminated process leaves behind
+    progress.be_silent()
     can = torch.set_flush_denormal(flush)  # before the first operation
 
     def send(answer: Any) -> None:

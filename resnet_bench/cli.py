@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from resnet_bench import __version__
+from resnet_bench import __version__, progress
 from resnet_bench.errors import UnfitError, UserError
 from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.options import names as option_names
 from resnet_bench.options import recipe as recipe_of
-from resnet_bench.output import readable, write_bytes
+from resnet_bench.output import has_colours, readable, terminal_width, write_bytes
 from resnet_bench.signals import INTERRUPTED, TERMINATED, Terminated, terminable
 
 if TYPE_CHECKING:
     from resnet_bench.render.table import Format
+    from resnet_bench.results.samples import Samples
     from resnet_bench.study import planning
     from resnet_bench.study.folder import StudyFolder
 
@@ -185,11 +186,12 @@ def train(
             files.write_json(output, training.result(identity.describe()).model_dump(mode="json"))
 
     try:
-        training.warm_up()
+        with progress.task(f"starting {chosen.id}, compiling it where need be"):
+            training.warm_up()
         for epoch in training.epochs():
             if output is not None and files.is_replaced(output):  # a pipe gets one result, at the end
                 write_result()
-            click.echo(
+            _say(
                 f"epoch {epoch.epoch:>2}/{recipe.epochs}"
                 f"  train {epoch.train_seconds:8.1f} s  loss {epoch.train_loss:.4f}"
                 f"  test {epoch.eval_seconds:6.1f} s  loss {epoch.test_loss:.4f}  accuracy {epoch.test_accuracy:6.2%}"
@@ -240,7 +242,7 @@ def report(
     page_file: Path | None,
     compare_with: Path | None,
 ) -> None:
-    """Print the paper's Table 1 and Table 2 and a summary of all networks, made from saved results.
+    """Print what was found in a few lines, then the paper's Table 1 and Table 2 and all others, from saved results.
 
     Takes what `pytest benchmarks --benchmark-save` and `train --output` wrote. Several files are put together: runs
     of one network with different seeds give a mean and its interval; each machine and data set has its own summary.
@@ -264,26 +266,49 @@ def report(
         for source in (*read.files, *(other.files if other else ())):
             if page_file.samefile(source.path):
                 raise UserError(f"--html {page_file} would replace the results in it; give another file.")
-    parts = [table.render(format_) for table in tables(read)]
+    with progress.task("making the tables"):
+        parts = [_first_screen(read)] if format_ == "text" else []
+        parts += [table.render(format_) for table in tables(read)]
     if with_claims:
         from resnet_bench.analysis import claims
         from resnet_bench.render import claims_table
 
-        parts.append(claims_table.render(claims.judge(read), format_))
+        with progress.task("judging the claims"):
+            parts.append(claims_table.render(claims.judge(read), format_))
     click.echo("\n\n".join(parts))
     if figures_folder is not None:
         from resnet_bench.render import figures
 
-        written, skipped = figures.write(read, figures_folder)
+        with progress.task("drawing the figures"):
+            written, skipped = figures.write(read, figures_folder)
         for line in (*skipped, f"{len(written)} files written to {figures_folder}."):
             click.echo(line, err=True)  # stdout has the tables and nothing else
     if page_file is not None:
         from resnet_bench.render import page
 
-        text = page.report(read, other)
+        with progress.task("making the page"):
+            text = page.report(read, other)
         with atomic_write(page_file) as file:
             file.write(text)
         click.echo(f"The page is written to {page_file}.", err=True)
+
+
+def _first_screen(read: Samples) -> str:
+    """The answer first, as wide as the terminal is; one file is also held against the last one saved beside it."""
+    from resnet_bench.analysis.earlier import last_alike, saved_before
+    from resnet_bench.render import first_screen
+
+    path = read.files[0].path
+    single = len(read.files) == 1
+    earlier = last_alike(read, saved_before(path.parent, path.name)) if single else None
+    commands = first_screen.next_commands(path, earlier) if single else []
+    found = first_screen.lines(read, terminal_width(), earlier=earlier, commands=commands)
+    if not has_colours(sys.stdout):
+        return "\n".join(line.text for line in found)
+    return "\n".join(
+        click.style(line.text, fg=None if line.style in ("plain", "bold") else line.style, bold=line.style == "bold")
+        for line in found
+    )
 
 
 @cli.command()
@@ -399,7 +424,8 @@ def compare(
 
     thresholds = [gate.Threshold.parse(limit) for limit in limits]
     read = read_one(base)
-    comparisons = [compare_files(read, read_one(other), force=force) for other in others]
+    with progress.task("comparing"):
+        comparisons = [compare_files(read, read_one(other), force=force) for other in others]
     checks = [gate.check(c, thresholds) for c in comparisons]
     if format_ == "json":
         data = [
@@ -541,6 +567,7 @@ def measure_machine(format_: str, threads: int | None, check: bool) -> None:
         torch.set_num_threads(threads)  # for the description too
     if busy := machine.busy_reason(machine.load_average()):
         click.echo(f"resnet-bench: warning: {busy}", err=True)
+    progress.plan({"measuring the machine": 6.0, "measuring denormal numbers": 20.0})
     measured = machine.describe(), machine.calibrate(), machine.measure_denormals()
     if format_ == "json":
         click.echo(machine_tables.as_json(*measured))
@@ -718,7 +745,8 @@ def duel(
     settings = _duel_settings(profile, options)
 
     def say(line: str) -> None:
-        click.echo(line, err=True)  # stdout has the result and nothing else
+        with progress.paused():
+            click.echo(line, err=True)  # stdout has the result and nothing else
 
     outcome = running.run(parsed, settings, output, say, plan_only=dry_run)
     if dry_run:
@@ -942,11 +970,10 @@ def _dry_run(asked: planning.Asked, folder: Path, allow: bool) -> str:
 
 
 def _say(line: str) -> None:
-    """Print a line above the progress bar, if there is one."""
-    from tqdm import tqdm
-
-    tqdm.write(line, file=sys.stdout)
-    sys.stdout.flush()
+    """Print a line above that of the progress, if there is one."""
+    with progress.paused():
+        click.echo(line)
+        sys.stdout.flush()
 
 
 @study.command("status")

@@ -9,13 +9,15 @@ from __future__ import annotations
 import codecs
 import contextlib
 import io
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 COUNTERPARTS = {
     "×": "x", "±": "+/-", "≤": "<=", "≥": ">=", "→": "->", "–": "-", "…": "...", "†": "+", "·": "-",
-    "▁": "_", "▂": ".", "▃": "-", "▄": "~", "▅": "=", "▆": "+", "▇": "*", "█": "#",
+    "▁": "_", "▂": ".", "▃": "-", "▄": "~", "▅": "=", "▆": "+", "▇": "*", "█": "#", "▒": "=", "│": "|",
     "“": "'", "”": "'", "«": "'", "»": "'",  # not double ones, which would end a cell of CSV
 }  # fmt: skip
 """ASCII for the characters that the suite itself prints. Others, as in file names, become escapes such as \\u03b1."""
@@ -57,6 +59,17 @@ def write_bytes(data: bytes) -> None:
     stream.flush()
     stream.buffer.write(data)
     stream.buffer.flush()
+
+
+def terminal_width() -> int:
+    """Columns of the terminal or, as where output goes into a file, 100; `COLUMNS` in the environment decides."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def has_colours(stream: Any) -> bool:
+    """Whether a stream is a terminal that shows colours and whose user wants them (https://no-color.org)."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and bool(stream.isatty())
 
 
 class _Text:

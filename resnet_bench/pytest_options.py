@@ -83,6 +83,8 @@ def _options() -> Iterator[tuple[str, dict[str, Any]]]:
     )
     rounds = "Epochs that full and both time of each network in each process.  [default: 1]"
     yield "rounds", {"type": int, "default": 1, "help": rounds}
+    tables = "After the summary also print pytest-benchmark's tables and all those of `resnet-bench report`."
+    yield "tables", {"action": "store_true", "default": False, "help": tables}
 
 
 def _destination(name: str) -> str:
@@ -105,7 +107,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Pa
         flags = [f"--resnet-{name}", f"--{name}"]
         if flags[1] in others:
             early_config.stash[TAKEN].append(flags.pop())
-        shown = {} if "choices" in attributes else {"metavar": name.replace("-", "_").upper()}
+        shown = {} if attributes.keys() & {"choices", "action"} else {"metavar": name.replace("-", "_").upper()}
         group.addoption(*flags, dest=_destination(name), **shown, **attributes)
     return result
 

@@ -17,10 +17,11 @@ from resnet_bench.analysis.differences import differences
 from resnet_bench.errors import without_credentials
 from resnet_bench.output import make_readable
 from resnet_bench.pytest_options import TAKEN
+from resnet_bench.render import first_screen
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.results.journal import left_behind
 from resnet_bench.session import checkpoints, checks
-from resnet_bench.session.items import in_order
+from resnet_bench.session.items import benchmarks, in_order
 from resnet_bench.session.saving import journal_kept_if_needed
 from resnet_bench.session.suite import Suite
 from resnet_bench.session.terminal import user_errors
@@ -93,6 +94,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     with user_errors():
         checks.check_items(session.config, session.items)
+    session.config.stash[SUITE].announce({getattr(item, "originalname", "") for item in benchmarks(session.items)})
 
 
 # What is saved --------------------------------------------------------------------------------------------------------
@@ -170,17 +172,30 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+ASKS_FOR_TABLES = ("compare", "histogram", "cprofile", "verbose")
+"""Options `--benchmark-…` that pytest-benchmark answers in or beside its tables."""
+
+
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Iterator[None]:
-    """Print our tables after pytest-benchmark's, also if it ends in an error."""
-    suite = config.stash[SUITE]
+    """Print the answer first; pytest-benchmark's tables and ours only where they are asked for."""
+    suite, asked = config.stash[SUITE], config.getoption("resnet_tables")
+    measured = "journal" in vars(suite) and bool(suite.journal.results)
+    if measured:
+        terminalreporter.section("resnet_bench")
+        earlier = suite.earlier()
+        commands = first_screen.next_commands(suite.saved, earlier)
+        width = terminalreporter._tw.fullwidth
+        for line in first_screen.lines(suite.samples(), width, earlier=earlier, commands=commands):
+            terminalreporter.write_line(line.text, **({line.style: True} if line.style != "plain" else {}))
+    if not asked and not any(config.getoption(f"benchmark_{name}") for name in ASKS_FOR_TABLES):
+        config.pluginmanager.getplugin("pytest-benchmark").quiet = True
     try:
         return (yield)
     except PerformanceRegression:  # it has printed which
         suite.regressed = True
     finally:
-        if "journal" in vars(suite) and suite.journal.results:
-            terminalreporter.section("resnet_bench")
+        if measured and asked:
             for table in tables(suite.samples()):
                 terminalreporter.write_line("")
                 terminalreporter.write_line(table.render("text"))

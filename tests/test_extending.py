@@ -39,7 +39,7 @@ def test_a_network_is_one_entry(dataset: Dataset, tmp_path: Path, monkeypatch: A
     tiny = Architecture("tiny", "", "", widths=(16, 16), strides=(2, 2), hidden=(8,))
     monkeypatch.setitem(architectures.CONTROLS, "tiny", tiny)
     training = Training(architectures.get("tiny"), dataset, Recipe(epochs=1), pipeline="vectorized")
-    list(training.epochs(progress=False))
+    list(training.epochs())
     path = tmp_path / "tiny.json"
     files.write_json(path, training.result(identity.describe()).model_dump(mode="json"))
     row, *_ = [line for line in reported(capsys, path).splitlines() if line.startswith("tiny ")]

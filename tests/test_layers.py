@@ -13,7 +13,7 @@ import resnet_bench
 PACKAGE = Path(resnet_bench.__file__).parent
 
 STAGES = (
-    ("errors", "wording", "output", "folders", "signals"),
+    ("errors", "wording", "output", "folders", "signals", "progress"),
     ("files", "locks", "paper", "schedules", "recipe", "options", "schema", "clock"),
     ("intervals",),
     ("attention", "architectures", "networks", "reconstruction"),

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
+from resnet_bench import progress
 from resnet_bench.data.sources import IMAGE_SHAPE, SPLITS, Source, SourceSplit
 from resnet_bench.data.storage import DATA_VARIABLE, data_folder
 from resnet_bench.errors import UserError
@@ -204,11 +204,11 @@ def _download(cifar: CifarClass, archive: Path, time_limit: float | None) -> Non
         with atomic_write(archive, "wb") as file:
             chunks = _chunks(cifar)
             total = next(chunks)
-            with tqdm(total=total, desc=archive.name, unit="B", unit_scale=True, disable=None) as progress:
+            with progress.task(f"downloading {archive.name}", total and total / 1e6, "MB") as downloading:
                 for chunk in chunks:
                     file.write(chunk)
                     md5.update(chunk)
-                    progress.update(len(chunk))
+                    downloading.advance(len(chunk) / 1e6)
                     if time_limit is not None and time.monotonic() - started > time_limit:
                         raise UnavailableError(cifar, f"the download takes longer than {time_limit:g} s")
             if md5.hexdigest() != cifar.tgz_md5:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from tqdm import tqdm
 
+from resnet_bench import progress
 from resnet_bench.architectures import IMAGE_SIZE
 from resnet_bench.data import image_files
 from resnet_bench.data.image_files import ImageFileError
@@ -179,10 +179,10 @@ def _decode(paths: list[str]) -> Array:
 
     with (
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        tqdm(total=len(paths), desc="Reading images", unit=" images", delay=2, disable=None) as progress,
+        progress.task("reading images", len(paths), "images") as reading,
     ):
         for done in pool.map(decode_chunk, range(0, len(paths), _CHUNK)):
-            progress.update(done)
+            reading.advance(done)
 
     problems = []
     for problem in image_files.PROBLEMS:

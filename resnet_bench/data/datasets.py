@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from resnet_bench import progress
 from resnet_bench.data import cifar, class_folders, synthetic
 from resnet_bench.data.sources import SPLITS, Array, Source, SourceSplit
 from resnet_bench.data.storage import NoDataFolderError, data_folder
@@ -137,9 +138,13 @@ def load(
     Raises:
         UserError: for an unknown data set, missing or damaged files, or more images than there are.
     """
-    source = _source(spec)
+    with progress.task("reading the images"):
+        return _loaded(_source(spec), {"train": train_images, "test": test_images}, seed, at_most)
+
+
+def _loaded(source: Source, counts: Mapping[str, int | None], seed: int, at_most: Collection[str]) -> Dataset:
     sets, subset = {}, False
-    for split, count in zip(SPLITS, (train_images, test_images), strict=True):
+    for split, count in counts.items():
         labels = source.splits[split].labels
         if count is not None and split in at_most:
             count = min(count, len(labels))

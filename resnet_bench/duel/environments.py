@@ -33,7 +33,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from resnet_bench import identity
+from resnet_bench import identity, progress
 from resnet_bench.duel.arms import Arm
 from resnet_bench.errors import UserError, without_credentials
 from resnet_bench.files import make_folder
@@ -230,7 +230,7 @@ def interpreter(arm: Arm, code: Code, folder: Path, say: Callable[[str], None]) 
     target = folder / "environments" / key
     program = uv()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")):
+    with progress.task(f"the environment of {arm.name}"), FileLock(target.with_suffix(".lock")):
         python = target / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         if (target / COMPLETE).exists():
             say(f"{arm.name}: its environment is kept from an earlier duel")

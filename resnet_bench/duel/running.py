@@ -19,9 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from resnet_bench import identity, machine
+from resnet_bench import identity, machine, progress
 from resnet_bench.analysis import duel as analysis
 from resnet_bench.duel import environments, journal, plan, saving
 from resnet_bench.duel.arms import Arm
@@ -232,7 +230,7 @@ class Duel:
 
     def pilot(self) -> None:
         """Run a short process of every arm, which does not count: it finds what does not run, and how long it takes."""
-        for name in self.standing:
+        for name in progress.each(self.standing, "pilot processes"):
             if name not in self.journal["pilots"]:
                 self.say(f"{name}: a pilot process, which does not count")
                 try:
@@ -312,6 +310,11 @@ class Duel:
         if missing and (busy := machine.busy_reason()):
             self.journal["warnings"] = list(dict.fromkeys([*self.journal["warnings"], busy]))
             self.say(f"warning: {busy}")
+        whole = plan.duration(self._pilots(), self.journal["block_rounds"], len(missing))
+        with progress.task("duel", len(missing), "rounds", seconds=whole):
+            self._measure(rounds, missing)
+
+    def _measure(self, rounds: Sequence[Sequence[str]], missing: Sequence[int]) -> None:
         for done, i in enumerate(missing):
             order = [name for name in rounds[i] if name in self.standing]
             for name in order:
@@ -328,14 +331,14 @@ class Duel:
         told = {"rounds": self.journal["block_rounds"], "process": round_, "draw": seed, "turns": self._takes_turns()}
         description = f"round {round_ + 1} of {self.settings.processes}"
         running = {name: self._events(name, told) for name in names}
-        with contextlib.ExitStack() as stack, tqdm(desc=description, unit=" blocks", disable=None, leave=False) as bar:
+        with contextlib.ExitStack() as stack, progress.task(description, unit="blocks", weight=1) as blocks:
             for process in running.values():
                 stack.callback(process.close)
             while running:
                 for name in running:
-                    bar.set_description(f"{description}, {name}")
+                    blocks.what = f"{description}, {name}"
                     try:
-                        report = self._turn(name, running[name], len(names), bar)
+                        report = self._turn(name, running[name], len(names), blocks)
                     except ArmError as error:
                         self.fail(name, error)
                     else:
@@ -350,7 +353,9 @@ class Duel:
         """Whether all arms can; where one is an older version of the suite, processes run one after the other."""
         return all(pilot.takes_turns for pilot in self._pilots())
 
-    def _turn(self, name: str, events: Iterator[dict[str, Any]], processes_: int, bar: tqdm[Any]) -> Report | None:
+    def _turn(
+        self, name: str, events: Iterator[dict[str, Any]], processes_: int, blocks: progress.Task
+    ) -> Report | None:
         """Have a process work until it is another's turn; its report when it has measured everything and ended."""
         report = None
         for event in events:
@@ -361,8 +366,8 @@ class Duel:
             elif event["event"] == "waiting":
                 self._warn(name, event["message"])
             else:
-                bar.total = event["total"] * processes_
-                bar.update()
+                blocks.total = event["total"] * processes_
+                blocks.advance()
         return report
 
     def _warn(self, name: str, sentence: str) -> None:
@@ -424,7 +429,7 @@ class Duel:
         """
         missing = self._missing_trainings()
         make_folder(self.journal.folder / "trainings", "--output")
-        for done, (seed, name, architecture) in enumerate(missing):
+        for done, (seed, name, architecture) in enumerate(progress.each(missing, "trainings", "trainings")):
             if name not in self.standing:
                 continue
             self.say(f"training {done + 1} of {len(missing)}: {name}, {architecture}, seed {seed}")

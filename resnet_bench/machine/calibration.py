@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
-from tqdm import tqdm
 
+from resnet_bench import progress
 from resnet_bench.architectures import Convolution, convolutions, every
 from resnet_bench.errors import UserError
 from resnet_bench.machine.rates import STATE_BYTES, Calibration, Measurement, Quantity, convolution_name
@@ -62,7 +62,7 @@ def calibrate(threads: int | None = None) -> Calibration:
     """Measure the machine with `threads` threads (None: as many as torch uses now), in about three seconds.
 
     All operations write to memory that was touched before, except where the first touch is what is measured. This needs
-    0.2 GB of memory. A progress bar appears on a terminal after two seconds.
+    0.2 GB of memory. Progress is shown where that takes longer.
 
     Raises:
         UserError: for fewer than one thread.
@@ -106,7 +106,7 @@ def _measured() -> Calibration:
     for p in probes:  # to warm up: clock rate, pages, kernels that are compiled on first use
         p.seconds(calls[p.name])
     rates: dict[str, list[float]] = {p.name: [] for p in probes}
-    for done in tqdm(range(ROUNDS), "measuring the machine", unit="round", leave=False, disable=None, delay=2):
+    for done in progress.each(range(ROUNDS), "measuring the machine", "rounds"):
         if done >= MIN_ROUNDS and time.perf_counter() - start > TIME_LIMIT:
             break
         for p in probes:

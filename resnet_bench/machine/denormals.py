@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, get_args
 import torch
 from pydantic import Field
 from torch import Tensor
-from tqdm import tqdm
 
+from resnet_bench import progress
 from resnet_bench.child import DenormalChild
 from resnet_bench.recipe import Recipe
 from resnet_bench.schema import Count, Model, Seconds
@@ -139,7 +139,7 @@ def measure_denormals(threads: int | None = None, layer: tuple[int, int] = LAYER
         tasks = [(flush, task) for flush in able for task in (_FLUSHED if flush else _KEPT)]
         samples: dict[tuple[bool, _Task], list[float]] = {task: [] for task in tasks}
         draws, begun = random.Random(0), time.perf_counter()
-        for done in tqdm(range(ROUNDS), "measuring denormals", unit="round", leave=False, disable=None, delay=2):
+        for done in progress.each(range(ROUNDS), "measuring denormal numbers", "rounds"):
             if done >= MIN_ROUNDS and time.perf_counter() - begun > TIME_LIMIT:
                 break
             for flush, task in draws.sample(tasks, len(tasks)):

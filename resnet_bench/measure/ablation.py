@@ -18,9 +18,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from resnet_bench import architectures, identity, machine, networks, paper
+from resnet_bench import architectures, identity, machine, networks, paper, progress
 from resnet_bench.architectures import Architecture
 from resnet_bench.child import DenormalChild
 from resnet_bench.clock import Clock
@@ -167,21 +166,23 @@ def explain(
     busy = machine.busy_reason()
     other = counterpart(architecture)
     pairs = [(a, change) for a in (architecture, other) for change in CHANGES]
-    measurements = [
-        EpochTimer(
-            partial(
-                Training, a, dataset, recipe, engine=c.engine, pipeline=c.pipeline, seed=seed, workers=workers,
-                threads=threads,
-            )
-        )
-        for a, c in pairs
-    ]  # fmt: skip
-    for measurement in measurements:
-        if measurement.training.engine.settling_steps:
-            measurement.run(FIRST_STEPS)
-    measure_in_turn(measurements, time_limit)
-    waiting = reasons([b for m in measurements for b in m.blocks])
-    states = _denormal_states(architecture, dataset, recipe, seed, threads, PAIRS, time_limit)
+    with progress.task(f"explaining {architecture.id}", 2 * time_limit, seconds=2 * time_limit):
+        with progress.task("building and compiling the variants"):
+            measurements = [
+                EpochTimer(
+                    partial(
+                        Training, a, dataset, recipe, engine=c.engine, pipeline=c.pipeline, seed=seed, workers=workers,
+                        threads=threads,
+                    )
+                )
+                for a, c in pairs
+            ]  # fmt: skip
+        for measurement in measurements:
+            if measurement.training.engine.settling_steps:
+                measurement.run(FIRST_STEPS)
+        measure_in_turn(measurements, time_limit)
+        waiting = reasons([b for m in measurements for b in m.blocks])
+        states = _denormal_states(architecture, dataset, recipe, seed, threads, PAIRS, time_limit)
     unflushed = "This CPU cannot flush denormal numbers." if any(s.flushed is None for s in states) else None
     return ExplainResult(
         **identity.origin(started_at),
@@ -372,7 +373,7 @@ def _denormal_states(
     blocks: dict[tuple[str, Step], list[Block]] = {task: [] for task in tasks}
     shares: dict[str, dict[Moments, _Shares]] = {}
     draws, begun = random.Random(seed), time.perf_counter()
-    for pair in tqdm(range(pairs), "denormals", unit=" pairs of processes", disable=None, leave=False):
+    for pair in progress.each(range(pairs), "denormal numbers", "pairs of processes", weight=time_limit):
         if pair >= MIN_PAIRS and time.perf_counter() - begun > time_limit:
             break
         with contextlib.ExitStack() as stack:

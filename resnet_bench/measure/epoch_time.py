@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-from tqdm import tqdm
 
+from resnet_bench import progress
 from resnet_bench.clock import Clock
 from resnet_bench.data.pipelines import CHUNK_IMAGES
 from resnet_bench.machine.waiting import Waiting
@@ -87,9 +87,7 @@ class EpochTimer:
 
     def settle(self) -> None:
         """Train until the engine is as fast as in a training that came to this state undisturbed."""
-        steps = range(self.training.engine.settling_steps)
-        description = f"{self.training.architecture.id} untimed steps"
-        self._train(tqdm(steps, description, unit=" steps", disable=None, leave=False, delay=2))
+        self._train(range(self.training.engine.settling_steps))
 
     def _train(self, steps: Iterable[int]) -> None:
         """Train a step for each of `steps` without timing, over the end of an epoch where need be."""
@@ -180,7 +178,7 @@ def measure_in_turn(timers: Sequence[EpochTimer], seconds: float, least: int = 5
         timer.measure(0)
         timer.warmup_steps += timer.blocks.pop().steps
     rounds = max(least, min(most, int(seconds / (time.perf_counter() - begun)) - 1))
-    for round_ in tqdm(range(rounds), "steps in turn", unit=" rounds", disable=None, leave=False, delay=2):
+    for round_ in progress.each(range(rounds), "timing steps in turn", "rounds", weight=seconds):
         for timer in timers:
             timer.measure(round_)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from resnet_bench import architectures
+from resnet_bench import architectures, progress
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.measure import states
 from resnet_bench.measure.states import How, State
@@ -48,14 +48,19 @@ def prepared_places(
     """
     named = {name: architectures.get(name) for name in networks}
     options: dict[str, Any] = {"how": how, "seed": seed, "threads": threads}
+    seconds: dict[str, float] = {}
     for architecture in named.values():
         missing = states.missing_steps(architecture, dataset, recipe, list(points), **options)
         if missing.trained_steps or missing.idle_steps:
             say(str(missing))
-    return {
-        name: tuple(_place(s, points) for s in states.prepare(architecture, dataset, recipe, list(points), **options))
-        for name, architecture in named.items()
-    }
+        seconds[architecture.id] = missing.seconds
+    places = {}
+    with progress.task("preparing states", sum(seconds.values()) + len(named), seconds=sum(seconds.values())):
+        for name, architecture in named.items():
+            weight = seconds[architecture.id] + 1
+            made = states.prepare(architecture, dataset, recipe, list(points), **options, weight=weight)
+            places[name] = tuple(_place(state, points) for state in made)
+    return places
 
 
 def _place(state: State, points: Mapping[int, float]) -> Place:

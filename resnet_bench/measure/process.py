@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from resnet_bench import architectures, identity
+from resnet_bench import architectures, identity, progress
 from resnet_bench.child import ignore_interrupt
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
@@ -87,6 +87,9 @@ class Order(Model):
     epochs: int = 1  # whole epochs that the mode `full` times
     draw: int = 0  # decides the order in which networks and points are measured
     turns: bool = False  # whether processes take turns, block by block
+    tells: bool = (
+        False  # whether the process also sends the event `now`, which older versions of the parent do not know
+    )
 
 
 class CaseReport(Model):
@@ -132,27 +135,29 @@ def measure(
         UserError: where this machine cannot do it, or the images are not those of the order.
     """
     started_at, draw = identity.now(), random.Random(order.draw)
+
+    def now(what: str) -> None:
+        if order.tells:
+            send({"event": "now", "what": what})
+
     dataset, recipe = _dataset(order.dataset, order.seed), Recipe.from_dict(order.recipe)
-    timers = [
-        EpochTimer(
-            partial(
-                Training, architectures.get(case.architecture), dataset, recipe, engine=case.engine, seed=order.seed,
-                pipeline=order.pipeline, workers=order.workers, threads=order.threads,
-            ),
-            case.mode,
-            order.process,
-        )
-        for case in order.cases
-    ]  # fmt: skip
+    timers = []
+    for case in order.cases:
+        now(f"{case.architecture} ({case.engine}), compiling where need be")
+        build = partial(
+            Training, architectures.get(case.architecture), dataset, recipe, engine=case.engine, seed=order.seed,
+            pipeline=order.pipeline, workers=order.workers, threads=order.threads,
+        )  # fmt: skip
+        timers.append(EpochTimer(build, case.mode, order.process))
     lookout = Lookout(send)
     places = [order.places.get(case.architecture, ()) for case in order.cases]
     modes = {case.mode for case in order.cases}
     rounds = order.rounds or 1
     if modes == {"sampled"}:
         rounds = order.rounds or _rounds_that_fit(timers, places, order.seconds - (time.perf_counter() - begun))
-        _sampled(timers, places, rounds, draw, send, wait, lookout)
+        _sampled(timers, places, rounds, draw, send, wait, lookout, now)
     elif modes == {"full"}:
-        _full(timers, order.epochs, draw, send, lookout)
+        _full(timers, order.epochs, draw, send, lookout, now)
     else:
         pairs = {(c.architecture, c.engine): i for i, c in enumerate(order.cases) if c.mode == "sampled"}
         both = [
@@ -160,7 +165,7 @@ def measure(
             for i, c in enumerate(order.cases)
             if c.mode == "full" and (sampled := pairs[c.architecture, c.engine]) is not None
         ]
-        _both(both, order.epochs, draw, send, lookout)
+        _both(both, order.epochs, draw, send, lookout, now)
     return Report(
         process=identity.PROCESS,
         started_at=started_at,
@@ -216,6 +221,7 @@ def _sampled(
     send: Callable[[dict[str, Any]], None],
     wait: Callable[[], None],
     lookout: Lookout,
+    now: Callable[[str], None],
 ) -> None:
     """At each point, in an order that is drawn, `rounds` rounds: a block of every network, in an order drawn anew."""
     total, done = sum(map(len, places)) * rounds, 0
@@ -224,6 +230,7 @@ def _sampled(
     for point in points:
         wait()
         for timer, own in zip(timers, places, strict=True):
+            now(f"{_name(timer)} goes to step {own[point].point.step:,}")
             _go_to(timer, own[point])
         for round_ in range(rounds):
             for timer in draw.sample(timers, len(timers)):
@@ -239,11 +246,13 @@ def _full(
     draw: random.Random,
     send: Callable[[dict[str, Any]], None],
     lookout: Lookout,
+    now: Callable[[str], None],
 ) -> None:
     """Whole epochs from the training's beginning, of all networks in turn."""
     total, done = epochs * len(timers), 0
     for epoch in range(epochs):
         for timer in draw.sample(timers, len(timers)):
+            now(_name(timer))
             lookout.after(timer, timer.measure(epoch))
             done += 1
             send({"event": "progress", "done": done, "total": total})
@@ -255,6 +264,7 @@ def _both(
     draw: random.Random,
     send: Callable[[dict[str, Any]], None],
     lookout: Lookout,
+    now: Callable[[str], None],
 ) -> None:
     """Whole epochs and, between their pieces, sampled blocks of the same network, to check the sampling.
 
@@ -269,6 +279,7 @@ def _both(
     for epoch in range(epochs):
         for i in draw.sample(range(len(pairs)), len(pairs)):
             full, sampled, places = pairs[i]
+            now(_name(full))
 
             def between(
                 sampled: EpochTimer = sampled, places: Sequence[Place] = places, count: int = blocks[i]
@@ -285,6 +296,10 @@ def _both(
             between()
 
 
+def _name(timer: EpochTimer) -> str:
+    return f"{timer.training.architecture.id} ({timer.training.engine.name})"
+
+
 def _case_report(timer: EpochTimer) -> CaseReport:
     return CaseReport(
         info=timer.training.run_info(),
@@ -299,6 +314,7 @@ def _case_report(timer: EpochTimer) -> CaseReport:
 
 def main() -> int:
     """Read an order, measure, report; the exit status is 2 for a mistake of the user's."""
+    progress.be_silent()
     ignore_interrupt()  # the parent answers Ctrl-C and ends this process
     begun = time.perf_counter()
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 from pydantic import ValidationError
-from tqdm import tqdm
 
-from resnet_bench import identity
+from resnet_bench import identity, progress
 from resnet_bench.data.pipelines import crowded
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import over_processes
@@ -34,6 +33,9 @@ from resnet_bench.recipe import completed
 from resnet_bench.schema import Block, EpochTimeResult, MeasuringProcess
 
 COMMAND = (sys.executable, "-m", "resnet_bench.measure.process")
+TASK = "timing epochs"
+"""What `progress` calls it."""
+
 LAST_LINES = 5  # of what a process printed before it failed
 
 
@@ -77,7 +79,7 @@ def measure(
     after_process: Callable[[Sequence[Report]], None] = lambda reports: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Report]:
-    """Run the processes, one after the other, with a progress bar.
+    """Run the processes, one after the other, as the task `timing epochs`.
 
     The first process finds out how many rounds fit into its share of the time; all others measure as many.
 
@@ -93,9 +95,10 @@ def measure(
     """
     reports: list[Report] = []
     draws, said = random.Random(seed), -math.inf
-    with tqdm(total=None, desc=f"epoch time ({plan.mode})", unit=" blocks", disable=None, leave=False) as bar:
+    with progress.task(TASK, unit="blocks") as running:
         for number in range(plan.processes):
-            bar.set_description(f"epoch time ({plan.mode}), process {number + 1} of {plan.processes}")
+            process = f"{TASK}, process {number + 1}/{plan.processes}"
+            running.what = f"{process}, which starts"
             rounds = reports[0].rounds if reports else None
             own = order.model_copy(
                 update={
@@ -103,18 +106,19 @@ def measure(
                     "draw": draws.getrandbits(32),
                     "seconds": plan.time_limit / plan.processes,
                     "rounds": rounds,
+                    "tells": True,
                 }
             )
-            before = bar.n
             for event in events(own.model_dump(mode="json")):
                 if event["event"] == "progress":
-                    bar.total = before + event["total"] * (plan.processes - number)
-                    bar.update(before + event["done"] - bar.n)
+                    running.total = event["total"] * plan.processes
+                    running.done = event["total"] * number + event["done"]
                 elif event["event"] == "waiting":
                     if time.monotonic() - said >= REPEAT_SECONDS:
                         said = time.monotonic()
-                        bar.clear()
                         say(event["message"])
+                elif event["event"] == "now":
+                    running.what = f"{process}: {event['what']}"
                 else:
                     reports.append(report(event))
             after_process(reports)

@@ -33,9 +33,8 @@ from typing import Any, Literal
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
-from tqdm import tqdm
 
-from resnet_bench import engines, identity, networks
+from resnet_bench import engines, identity, networks, progress
 from resnet_bench.architectures import Architecture
 from resnet_bench.clock import PHASES
 from resnet_bench.data.datasets import Dataset
@@ -202,7 +201,7 @@ def missing_steps(
 
 def prepare(
     architecture: Architecture, dataset: Dataset, recipe: Recipe, steps: Sequence[int], *, how: How, seed: int,
-    threads: int | None, folder: Path | None = None, progress: bool = True,
+    threads: int | None, folder: Path | None = None, weight: float = 0,
 ) -> list[State]:  # fmt: skip
     """The states of a training at the given steps, in the order of `steps`; those that are not there yet are made.
 
@@ -218,18 +217,18 @@ def prepare(
         seed: of weights, order and augmentation.
         threads: threads of an operation; None for torch's choice.
         folder: where states lie; None for `states_folder()`.
-        progress: whether to show a bar where standard error is a terminal.
+        weight: how much the network is of the task that `progress` shows around it.
 
     Raises:
         UserError: where the folder cannot be used, the disk has too little room, or the training diverges.
     """
     kept = _Kept(architecture, dataset, recipe, seed, folder)
     wanted = _wanted(steps, how)
-    with kept.locked():
+    with progress.task(f"states of {architecture.id}", 1, weight=weight), kept.locked():
         there = {w.name: kept.found(w.name) for w in wanted}
         missing = [w for w in wanted if there[w.name] is None]
         kept.require_room(_bytes(missing, networks.parameter_count(architecture, dataset.num_classes)))
-        there.update(_train(kept, missing, threads, progress))
+        there.update(_train(kept, missing, threads))
         there.update(_age(kept, missing))
     by_step = {state.step: state for w in wanted if (state := there[w.name]) is not None}
     return [by_step[step] for step in steps]
@@ -294,7 +293,7 @@ def _seconds_per_step(kept: _Kept, threads: int | None) -> float:
     return (time.perf_counter() - begun) / TRIAL_STEPS
 
 
-def _train(kept: _Kept, missing: Sequence[_Wanted], threads: int | None, progress: bool) -> dict[str, State]:
+def _train(kept: _Kept, missing: Sequence[_Wanted], threads: int | None) -> dict[str, State]:
     """Make the states that are not aged. After Ctrl-C the step in progress is completed and kept."""
     made: dict[str, State] = {}
     starts = kept.trained()
@@ -302,11 +301,11 @@ def _train(kept: _Kept, missing: Sequence[_Wanted], threads: int | None, progres
         return made
     training = _training(kept, threads)
     position, seconds, done = 0, 0.0, 0
-    bar = tqdm(
-        total=sum(stop - start for start, stop in stretches), desc=f"{kept.architecture.id} states", unit=" steps",
-        disable=None if progress else True, leave=False,
-    )  # fmt: skip
-    with deferred_interrupt() as interrupted, bar:
+    steps = sum(stop - start for start, stop in stretches)
+    with (
+        deferred_interrupt() as interrupted,
+        progress.task(f"training {kept.architecture.id}", steps, "steps", weight=1) as running,
+    ):
         for start, stop in stretches:
             if start != position:
                 load(training, starts[start])
@@ -316,7 +315,7 @@ def _train(kept: _Kept, missing: Sequence[_Wanted], threads: int | None, progres
                 _next_step(training)
                 now = time.perf_counter()
                 seconds, done = seconds + now - begun, done + 1
-                bar.update()
+                running.advance()
                 if position < stop and (interrupted.is_set() or now - saved >= RESUME_SECONDS):
                     kept.write_resume(position, training.state())
                     saved = time.perf_counter()
@@ -339,9 +338,8 @@ def _age(kept: _Kept, missing: Sequence[_Wanted]) -> dict[str, State]:
     at, state, live = 0, None, list[Tensor]()
     network = networks.build(kept.architecture, kept.dataset.num_classes, kept.seed)
     per_epoch, rates = steps_per_epoch(kept.dataset, kept.recipe), learning_rates(kept.dataset, kept.recipe)
-    for wanted in missing:
-        if wanted.base is None:
-            continue
+    for wanted in progress.each([w for w in missing if w.base is not None], f"aging {kept.architecture.id}", "states"):
+        assert wanted.base is not None
         if state is None:
             at, state = wanted.base, kept.read(_Wanted(wanted.base))
             network.load_state_dict(state.network)

@@ -132,6 +132,32 @@ def value_text(key: str, value: Any) -> str:
     return f"{key.replace('_', ' ')} {value}"
 
 
+def group_text(group: Group) -> str:
+    """Data set, machine, settings and how much was measured, as one sentence."""
+    parts = [dataset_text(group.dataset), group_machine_text(group), setting_text(group), sizes_text(group.series)]
+    return f"{'; '.join(parts)}."
+
+
+def sizes_text(series: Sequence[Series]) -> str:
+    """How much was measured: `accuracy of 3 seeds after 15 epochs; time of 1,200 to 1,400 steps a network`."""
+    parts = []
+    trained = [s for s in series if s.accuracies]
+    if trained:
+        seeds = _span([len(s.accuracies) for s in trained], "seed")
+        parts.append(
+            f"accuracy of {seeds} after {_span([len(r.epochs) for s in trained for r in s.accuracies], 'epoch')}"
+        )
+    times = [t for s in series if (t := s.epoch_time())]
+    if times:
+        parts.append(f"time of {_span([t.steps for t in times], 'step')} a network")
+    return "; ".join(parts) or "nothing measured yet"
+
+
+def _span(numbers: Sequence[int], noun: str) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}{'' if low == high else f' to {high:,}'} {noun}{'' if high == 1 else 's'}"
+
+
 def measured_text(series: Series) -> str:
     """How its epoch time was measured; empty where it was not.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from resnet_bench.analysis.history import History, Line
 from resnet_bench.errors import UserError
-from resnet_bench.render.axes import network_style
+from resnet_bench.render.axes import draw_interval, network_style
 from resnet_bench.render.captions import dataset_text
 from resnet_bench.render.drawing import Figure, require_matplotlib
 from resnet_bench.render.history_tables import (
@@ -46,7 +46,7 @@ def _pictures(history: History) -> Sequence[Part]:
         require_matplotlib()
     except UserError as error:
         return [str(error)]
-    return [Picture(f.title, f.alt, f.caption, f.svg()) for f in figures(history)]
+    return [Picture(f.title, f.caption, f.inline(f"figure{n}")) for n, f in enumerate(figures(history), 1)]
 
 
 def figures(history: History) -> list[Figure]:
@@ -87,7 +87,7 @@ def _draw_line(axes: Axes, history: History, line: Line) -> None:
     place = {id(s): i for i, s in enumerate(line.sessions)}
     for i, s in enumerate(line.sessions):
         if interval := s.times.interval:
-            axes.vlines(i, interval.low, interval.high, color=color, linewidth=1, alpha=0.5)
+            draw_interval(axes, interval, i, color)
         axes.plot(i, s.seconds, marker="o", ls="none", color=color, markerfacecolor=color if s.judged else "white")
     starts = [0, *(place[id(change.since)] for change in line.changes), len(line.sessions)]
     for level, (start, end) in zip(line.levels, pairwise(starts), strict=False):

@@ -16,7 +16,7 @@ from resnet_bench.analysis.series import (
 )
 from resnet_bench.architectures import millions
 from resnet_bench.render import ablation_table, agreement_table, captions, speed_tables, training_tables
-from resnet_bench.render.captions import dataset_text, drift_text, machine_text, setting_text
+from resnet_bench.render.captions import drift_text, machine_text
 from resnet_bench.render.speed_tables import duration_text, time_marks
 from resnet_bench.render.table import MISSING, Table, minutes_or_seconds, significant
 from resnet_bench.results.samples import Samples
@@ -115,7 +115,7 @@ def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
             rows.append([architecture, *([""] if with_setting else []), *row, "" if count else "not measured"])
     order = in_order([*paper.PUBLISHED, *counts])
     rows.sort(key=lambda row: order.index(row[0]))
-    caption = f"{dataset_text(dataset)}; {captions.group_machine_text(group)}; {setting_text(group)}; {_sizes(series)}."
+    caption = captions.group_text(group)
     return Table("Summary", columns, rows, caption, _notes(group, times))
 
 
@@ -198,26 +198,6 @@ def _marks(series: Series, group: Group) -> str:
     if series.warnings:
         marks.append("doubtful time")
     return ", ".join(marks)
-
-
-def _sizes(series: Sequence[Series]) -> str:
-    """How much was measured: `accuracy of 3 seeds after 15 epochs; time of 1,200 to 1,400 steps a network`."""
-    parts = []
-    trained = [s for s in series if s.accuracies]
-    if trained:
-        seeds = _span([len(s.accuracies) for s in trained], "seed")
-        parts.append(
-            f"accuracy of {seeds} after {_span([len(r.epochs) for s in trained for r in s.accuracies], 'epoch')}"
-        )
-    times = [t for s in series if (t := s.epoch_time())]
-    if times:
-        parts.append(f"time of {_span([t.steps for t in times], 'step')} a network")
-    return "; ".join(parts) or "nothing measured yet"
-
-
-def _span(numbers: Sequence[int], noun: str) -> str:
-    low, high = min(numbers), max(numbers)
-    return f"{low:,}{'' if low == high else f' to {high:,}'} {noun}{'' if high == 1 else 's'}"
 
 
 def _notes(group: Group, times: Sequence[EpochDuration]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_bench import locks
+from resnet_bench import locks, progress
 from resnet_bench.render.table import MISSING, Table, significant
 from resnet_bench.study import planning, running
 from resnet_bench.study.cells import Plan, by_network
@@ -45,12 +45,12 @@ def plan(plan: Plan, packing: Packing, states: Sequence[CellState]) -> Table:
                 str(len(cells)),
                 str(done),
                 str(cells[0].recipe.epochs),
-                running.duration(seconds[0]),
-                running.duration(sum(seconds)),
+                progress.duration(seconds[0]),
+                progress.duration(sum(seconds)),
             ]
         )
     rest = [packing.seconds(cell, plan) for cell in plan.cells if cell not in finished]
-    left = running.duration(makespan(rest, packing.jobs)) if rest else "no time"
+    left = progress.duration(makespan(rest, packing.jobs)) if rest else "no time"
     space = planning.required_space(plan, packing.jobs) / 1e6
     caption = (
         f"{len(plan.cells)} cells on {_dataset(plan)}; {packing.jobs} side by side, {_threads(plan.threads)} each: "
@@ -112,7 +112,8 @@ def _progress(study: StudyFolder, states: Sequence[CellState]) -> str:
     """Who works on it, what is done, and how long the rest takes."""
     finished = sum(s.state == "finished" for s in states)
     side_by_side = max(1, sum(s.state == "running" for s in states))
-    left = running.time_left(states, side_by_side)
+    seconds = running.seconds_left(states, side_by_side)
+    left = progress.duration(seconds) if seconds is not None else ""
     done = f"{finished} of {len(states)} cells finished on {_dataset(study.plan)}"
     if locks.held(study.path):
         works = f"written by {locks.holder(study.path) or 'an unknown process'}"
@@ -129,7 +130,7 @@ def _time(state: CellState) -> str:
     if not state.result.epoch_times:
         return "not comparable"
     times = list(state.result.epoch_times.values())
-    return running.duration(sum(times) / len(times))
+    return progress.duration(sum(times) / len(times))
 
 
 def _dataset(plan: Plan) -> str:

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from resnet_bench import identity
+from resnet_bench import identity, progress
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import of_each_step
 from resnet_bench.results.manifest import files_in
@@ -137,7 +137,8 @@ def read_all(paths: Iterable[str | Path]) -> Samples:
     A folder stands for the results in it.
     """
     found = (files_in(Path(path)) if Path(path).is_dir() else [path] for path in paths)
-    return Samples(tuple(read(path) for some in found for path in some))
+    files = [path for some in found for path in some]
+    return Samples(tuple(read(path) for path in progress.each(files, "reading results", "files")))
 
 
 def read_one(path: Path) -> Samples:

@@ -26,7 +26,7 @@ def journal_kept_if_needed(suite: Suite, session: pytest.Session, passed: bool) 
         passed: whether all tests have passed.
     """
     pytest_benchmark_session = session.config.pluginmanager.getplugin("pytest-benchmark")
-    errors = _collect_errors(pytest_benchmark_session)
+    errors = _collect_errors(pytest_benchmark_session, suite)
     try:
         yield
     finally:
@@ -46,11 +46,14 @@ def journal_kept_if_needed(suite: Suite, session: pytest.Session, passed: bool) 
                     suite.checkpoints.remove()
             else:
                 suite.journal.close()
+                suite.saved = suite.saved or Path(suite.journal.path)
                 suite.say(f"resnet_bench: what was measured is kept in {suite.journal.path}")
 
 
-def _collect_errors(session: Any) -> list[str]:
+def _collect_errors(session: Any, suite: Suite) -> list[str]:
     """Change the saving of `session`, pytest-benchmark's own: its error goes into the list that is returned.
+
+    What it has saved goes into `suite.saved`.
 
     Raised, the error would keep pytest from printing what failed, and what other plugins have to say. The JSON file
     becomes atomic as well: pytest-benchmark would cut off an old file before it writes the new one.
@@ -63,6 +66,8 @@ def _collect_errors(session: Any) -> list[str]:
         try:
             handle_saving()
             errors.clear()
+            if saved := sorted(_saved_files(session.storage) - before) or [Path(p) for p in [session.json] if p]:
+                suite.saved = saved[0]
         except Exception as error:
             errors[:] = [_reason(error)]
             for path in _saved_files(session.storage) - before:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from resnet_bench import architectures, engines, options
+from resnet_bench import architectures, engines, options, progress
 from resnet_bench.architectures import ARCHITECTURES
 from resnet_bench.data.pipelines import chosen_workers, fewer_workers, require_workers
 from resnet_bench.engines import fast
@@ -73,7 +73,10 @@ class Settings:
         mode = config.getoption("resnet_epoch_mode") or _mode(recipe, values["train_images"])
         plan = Plan(mode, measuring["processes"], measuring["time_limit"], epochs)
         notes: list[str] = []
-        with shown(config):  # engines may print a warning about the folder for compiled code
+        with (
+            shown(config),
+            progress.task("trying the engines, compiling where need be"),
+        ):  # engines may print a warning about the folder for compiled code
             used = _usable(_names(values["engine"]), config.getoption("resnet_engine") is not None, notes)
             explained = _explainable(explained, explain is not None, notes)
         pipelines = {values["pipeline"] or engines.get(engine).pipeline for engine in used}

@@ -7,11 +7,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeVar
 
 import pytest
+from pytest_benchmark.utils import get_machine_id
 
-from resnet_bench import architectures, engines, identity, machine
+from resnet_bench import architectures, engines, identity, machine, progress
+from resnet_bench.analysis.earlier import Earlier, last_alike, saved_before
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.pipelines import learning_rates, steps_per_epoch
@@ -21,6 +24,7 @@ from resnet_bench.measure import process
 from resnet_bench.measure.places import Place, prepared_places
 from resnet_bench.measure.points import training_points
 from resnet_bench.measure.process import Data, Order, Report
+from resnet_bench.measure.processes import TASK as TIMING
 from resnet_bench.measure.processes import joined, measure
 from resnet_bench.results.journal import Journal
 from resnet_bench.results.reading import ResultFile
@@ -33,6 +37,9 @@ from resnet_bench.session.replay import hand_over
 from resnet_bench.session.settings import Settings
 from resnet_bench.session.terminal import say, shown, user_errors
 from resnet_bench.training.training import Training, set_deterministic
+
+CALIBRATIONS = {"start": "measuring the machine", "end": "measuring the machine again"}
+"""What `progress` calls them."""
 
 _T = TypeVar("_T")
 
@@ -60,6 +67,7 @@ class Suite:
         calibration: what the machine can do, at the `start` and the `end` of the measurements.
         load_before: the load average when the session began.
         regressed: whether `--benchmark-compare-fail` found a regression.
+        saved: the file that has the results at the end; None where none has.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -70,6 +78,7 @@ class Suite:
         self.notes = list(self.settings.notes)
         self.journal_folder = checks.storage_folder(config) / "journal"
         self.regressed = False
+        self.saved: Path | None = None
         self.calibration: dict[str, Any] = {}
         set_deterministic(self.values["threads"])
         self.load_before = machine.load_average()
@@ -125,8 +134,40 @@ class Suite:
     def calibrate(self, when: str) -> None:
         """Measure what the machine can do at the `start` or the `end`; does nothing if that is there already."""
         if when not in self.calibration:
-            with self.shown():
+            with self.shown(), progress.task(CALIBRATIONS[when]):
                 self.calibration[when] = machine.calibrate(self.values["threads"]).model_dump(mode="json")
+
+    def announce(self, functions: Collection[str]) -> None:
+        """Plan the progress of a session that runs these test functions: its phases, and how long each may take."""
+        plan, explained = self.settings.plan, len(self.settings.explained)
+        timed, trained = "test_epoch_time" in functions, "test_accuracy" in functions
+        phases: dict[str, progress.Expected] = {"reading the images": 1.0, CALIBRATIONS["start"]: 6.0}
+        if timed and "sampled" in self.settings.modes:
+            phases["preparing states"] = 1.0  # as long as nothing is known to be missing
+        if timed:
+            phases[TIMING] = plan.time_limit if plan.mode == "sampled" else None
+            phases[CALIBRATIONS["end"]] = lambda: progress.whole(CALIBRATIONS["start"])
+        if trained:
+            phases["training"] = self._training_seconds if timed else None
+        if "test_explain" in functions and explained:
+            phases["explaining steps"] = explained * 2 * plan.time_limit
+        if "test_overhead" in functions and self.settings.overhead_rounds:
+            phases["measuring the harness"] = 4.0 * self.settings.overhead_rounds
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        progress.plan(phases, lambda: (reporter.ensure_newline(), reporter.flush()) if reporter else None)
+
+    def _training_seconds(self) -> float | None:
+        """How long training all networks takes, by the epochs that were timed, or by those that are being timed."""
+        if isinstance(self._epoch_times, dict):
+            return self.recipe.epochs * sum(self._epoch_seconds.values())
+        plan, whole = self.settings.plan, progress.whole(TIMING)
+        return whole and (self.recipe.epochs * whole / plan.processes / plan.epochs if plan.mode == "full" else None)
+
+    @property
+    def _epoch_seconds(self) -> dict[tuple[str, str], float]:
+        """{(network, engine): seconds of an epoch}, as far as they were timed."""
+        measured = self._epoch_times if isinstance(self._epoch_times, dict) else {}
+        return {(c.architecture, c.engine): fmean(seconds) for c, (_, seconds) in measured.items() if seconds}
 
     def shown(self) -> AbstractContextManager[None]:
         """Let through to the terminal what is printed; see `terminal.shown`."""
@@ -258,15 +299,20 @@ class Suite:
             if training.results:  # by an earlier session
                 self._write_accuracy(training, names[case])
             if len(training.results) < self.recipe.epochs:
-                training.warm_up()
-        for epoch in range(1, self.recipe.epochs + 1):
-            for case, training in trainings.items():
-                if training.epoch == epoch:
-                    self._train_epoch(training, names[case])
+                with progress.task(f"starting {case.architecture} ({case.engine}), compiling it where need be"):
+                    training.warm_up()
+        seconds = self._epoch_seconds
+        weights = {case: seconds.get((case.architecture, case.engine), 1.0) for case in trainings}
+        left = sum(w * (self.recipe.epochs + 1 - trainings[case].epoch) for case, w in weights.items())
+        with progress.task("training", left):
+            for epoch in range(1, self.recipe.epochs + 1):
+                for case, training in trainings.items():
+                    if training.epoch == epoch:
+                        self._train_epoch(training, names[case], weights[case])
         return trainings
 
-    def _train_epoch(self, training: Training, name: str) -> None:
-        epoch = training.run_epoch()
+    def _train_epoch(self, training: Training, name: str, weight: float) -> None:
+        epoch = training.run_epoch(weight)
         self.say(
             f"{training.architecture.id} ({training.engine.name}) epoch {epoch.epoch}/{self.recipe.epochs}: "
             f"loss {epoch.train_loss:.3f}, accuracy {epoch.test_accuracy:.1%}, {epoch.train_seconds:.1f} s"
@@ -279,3 +325,9 @@ class Suite:
     def samples(self) -> Samples:
         """The results so far, as if read from a file."""
         return Samples((ResultFile(Path("this session"), self.machine_info, "", tuple(self.journal.results)),))
+
+    def earlier(self) -> Earlier:
+        """The last session in the storage that was measured like this one."""
+        folder = checks.storage_folder(self.config).absolute() / get_machine_id()  # type: ignore[no-untyped-call]
+        saved = self.saved.name if self.saved and self.saved.absolute().parent == folder else None
+        return last_alike(self.samples(), saved_before(folder, saved))

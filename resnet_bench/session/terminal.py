@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from resnet_bench import progress
 from resnet_bench.errors import UserError
 
 
@@ -32,6 +33,6 @@ def say(config: pytest.Config, line: str) -> None:
     reporter = config.pluginmanager.getplugin("terminalreporter")
     if reporter is None:
         return
-    with shown(config):
+    with shown(config), progress.paused():
         reporter.ensure_newline()
         reporter.write_line(line)

@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from resnet_bench import identity, machine
+from resnet_bench import identity, machine, progress
 from resnet_bench.errors import UserError
 from resnet_bench.files import write_json
 from resnet_bench.folders import cache_folder
@@ -169,7 +169,8 @@ def choose(
         threads: where the study has that many; None leaves them open.
     """
     cores = max(1, int(machine.usable_cores()))
-    measured = [measure(plan, dataset, jobs, t, say) for jobs, t in candidates(cores, threads)]
+    packings = progress.each(candidates(cores, threads), "measuring how many to train side by side", "packings")
+    measured = [measure(plan, dataset, jobs, t, say) for jobs, t in packings]
     return max(measured, key=lambda p: p.steps_per_second), measured
 
 
@@ -192,7 +193,8 @@ def measure(
     if (known := _remembered().get(key)) is not None:
         return known
     say(f"Measuring: {jobs} side by side, threads of each: {threads}")
-    packing = Packing(jobs=jobs, threads=threads, rates=_measured(order, dataset, jobs, threads))
+    with progress.task(f"{jobs} side by side", seconds=SECONDS * len(list(by_network(plan.cells)))):
+        packing = Packing(jobs=jobs, threads=threads, rates=_measured(order, dataset, jobs, threads))
     _remember(key, packing)
     return packing
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from resnet_bench import architectures
+from resnet_bench import architectures, progress
 from resnet_bench.architectures import IMAGE_SIZE
 from resnet_bench.data import datasets
 from resnet_bench.errors import UserError
@@ -29,6 +29,7 @@ TESTED = 100
 
 
 def main() -> None:
+    progress.be_silent()
     order = json.loads(sys.stdin.readline())
     trainings = _trainings(order)
     images = torch.zeros(TESTED, 3, IMAGE_SIZE, IMAGE_SIZE)

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tqdm import tqdm
-
-from resnet_bench import architectures, locks
+from resnet_bench import architectures, locks, progress
 from resnet_bench.errors import UserError
 from resnet_bench.schema import AccuracyResult
 from resnet_bench.signals import INTERRUPTED, TERMINATED
@@ -145,7 +143,7 @@ def run(study: StudyFolder, place: Place, say: Say) -> list[Ended]:
             say(f"{state.damage} Only {state.cell.name} is computed again.")
             study.discard(state.cell)
     course = _Course(study, place, say, states)
-    with course.bar:
+    with progress.shown(course.task):
         try:
             return course.run()
         except (KeyboardInterrupt, UserError) as error:
@@ -174,13 +172,7 @@ class _Course:
         self._running: set[Cell] = set()
         self._tries: dict[Cell, int] = {}
         self.finished = len(states) - len(self._pending)
-        self.bar = tqdm(
-            total=sum(cell.recipe.epochs for cell in self._states),
-            initial=self._epochs(),
-            bar_format="{desc} {bar} {n_fmt}/{total_fmt} epochs{postfix}",
-            disable=None,  # silent where standard error is no terminal
-            leave=False,
-        )
+        self.task = progress.Task("training", sum(cell.recipe.epochs for cell in self._states), "epochs")
 
     def run(self) -> list[Ended]:
         failed: list[Ended] = []
@@ -214,7 +206,8 @@ class _Course:
         result = self.study.keep(ended.cell, (*ended.notes, *_code_notes(self.study, ended.cell)))
         self.finished += 1
         self._states[ended.cell] = CellState(ended.cell, "finished", result)
-        left = time_left(self._states.values(), self.place.jobs)
+        seconds = seconds_left(self._states.values(), self.place.jobs)
+        left = progress.duration(seconds) if seconds is not None else None
         self.say(
             f"{ended.cell.name}: accuracy {result.epochs[-1].test_accuracy:.2%} after {len(result.epochs)} epochs; "
             f"{self.finished} of {len(self._states)} cells finished" + (f", about {left} left" if left else "")
@@ -223,11 +216,10 @@ class _Course:
     def _show(self) -> None:
         for cell in self._running:
             self._states[cell] = self.study.progress(cell)
-        self.bar.set_description_str(f"{self.finished} of {len(self._states)} cells", refresh=False)
-        left = time_left(self._states.values(), self.place.jobs)
-        self.bar.set_postfix_str(f"about {left} left" if left else "", refresh=False)
-        self.bar.n = self._epochs()
-        self.bar.refresh()
+        names = ", ".join(cell.name for cell in list(self._running)[:4])
+        self.task.what = f"{self.finished} of {len(self._states)} cells finished, training {names or 'none'}"
+        self.task.seconds_left = seconds_left(self._states.values(), self.place.jobs)
+        self.task.done = self._epochs()
 
     def _epochs(self) -> int:
         return sum(state.epochs for state in self._states.values())
@@ -267,8 +259,8 @@ def _code_notes(study: StudyFolder, cell: Cell) -> Iterator[str]:
 # How long it will take
 
 
-def time_left(states: Iterable[CellState], jobs: int) -> str | None:
-    """How long the rest takes, by the epochs so far, in words; None where nothing is left or nothing is known."""
+def seconds_left(states: Iterable[CellState], jobs: int) -> float | None:
+    """How long the rest takes, by the epochs so far; None where nothing is left or nothing is known."""
     known: dict[tuple[str, str], list[float]] = {}
     rest: list[tuple[tuple[str, str], int]] = []
     for state in states:
@@ -281,16 +273,8 @@ def time_left(states: Iterable[CellState], jobs: int) -> str | None:
         return None
     means = {network: statistics.fmean(seconds) for network, seconds in known.items()}
     other = statistics.fmean(means.values())
-    return duration(packing.makespan((means.get(n, other) * epochs for n, epochs in rest), jobs))
+    return packing.makespan((means.get(n, other) * epochs for n, epochs in rest), jobs)
 
 
 def _epoch_seconds(result: AccuracyResult) -> float:
     return statistics.fmean(e.train_seconds + e.eval_seconds for e in result.epochs)
-
-
-def duration(seconds: float) -> str:
-    """`2 h 10 min`, `3 min` or `40 s`."""
-    minutes = round(seconds / 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min" if seconds >= 60 else f"{max(1, round(seconds))} s"

@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from resnet_bench import architectures, engines, identity, networks
+from resnet_bench import architectures, engines, identity, networks, progress
 from resnet_bench.architectures import Architecture
 from resnet_bench.clock import PHASES, Clock
 from resnet_bench.data import pipelines
@@ -226,25 +225,33 @@ class Training:
 
     # Epochs -----------------------------------------------------------------------------------------------------
 
-    def epochs(self, progress: bool = True) -> Iterator[EpochResult]:
+    def epochs(self) -> Iterator[EpochResult]:
         """Train the rest of the recipe's epochs, and yield the result of each.
 
         After Ctrl-C the step in progress is completed and a checkpoint is written; then `KeyboardInterrupt` is raised,
         and its subclass `Terminated` after SIGTERM.
         """
-        while self.epoch <= self.recipe.epochs:
-            yield self.run_epoch(progress)
+        with progress.task(f"training {self.architecture.id}", self.recipe.epochs + 1 - self.epoch):
+            while self.epoch <= self.recipe.epochs:
+                yield self.run_epoch(1)
 
-    def run_epoch(self, progress: bool = True) -> EpochResult:
-        """Train the rest of the epoch in progress, evaluate, and write a checkpoint."""
-        with deferred_interrupt() as interrupted, self._progress_bar(progress) as bar:
+    def run_epoch(self, weight: float = 0) -> EpochResult:
+        """Train the rest of the epoch in progress, evaluate, and write a checkpoint.
+
+        Args:
+            weight: how much the epoch is of the task that `progress` shows around it.
+        """
+        what = f"{self.architecture.id} ({self.engine.name}) epoch {self.epoch}/{self.recipe.epochs}"
+        with (
+            deferred_interrupt() as interrupted,
+            progress.task(what, len(self.dataset.train), "images", weight=weight) as running,
+        ):
             begun = saved = shown = time.perf_counter()
             while (loss := self._saving_step(begun)) is not None:
                 now = time.perf_counter()
                 if now - shown > 0.1:
                     shown = now
-                    bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-                    bar.update(self._images - bar.n)
+                    running.done, running.what = self._images, f"{what}, loss {loss:.3f}"
                 if interrupted.is_set():
                     break
                 if self._checkpoint and now - saved >= self._checkpoint_seconds:
@@ -331,16 +338,6 @@ class Training:
         finally:
             for hook in hooks:
                 hook.remove()
-
-    def _progress_bar(self, progress: bool) -> Any:
-        return tqdm(
-            total=len(self.dataset.train),
-            initial=self.step * self.recipe.batch_size,
-            desc=f"{self.architecture.id} epoch {self.epoch}/{self.recipe.epochs}",
-            unit=" images",
-            disable=None if progress else True,  # None: silent where standard error is no terminal
-            leave=False,
-        )
 
     # Results ----------------------------------------------------------------------------------------------------
 

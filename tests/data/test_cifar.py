@@ -23,6 +23,7 @@ import pytest
 import torchvision
 from filelock import FileLock
 
+from resnet_bench import progress
 from resnet_bench.data import cifar, datasets
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.errors import UserError
@@ -309,7 +310,7 @@ def test_an_interrupted_download_leaves_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cifar.tqdm, "update", interrupt)
+        patch.setattr(progress.Task, "advance", interrupt)
         with pytest.raises(KeyboardInterrupt):
             datasets.load("cifar100")
     assert [p.name for p in data_folder.iterdir() if p.suffix != ".lock"] == []

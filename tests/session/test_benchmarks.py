@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from resnet_bench.render.first_screen import LINES
 from resnet_bench.results import reading
 from resnet_bench.schema import AccuracyResult, EpochTimeResult, OverheadResult, ParametersResult
 from tests.session.sessions import ROOT
@@ -131,7 +132,7 @@ def test_cost_of_the_harness(session):
 @pytest.mark.parametrize(("options", "mode"), [((), "full"), (("--epoch-mode", "sampled"), "sampled")])
 def test_a_training_of_few_steps_is_timed_whole(session, options, mode):
     """One epoch of 6 steps, unless blocks are asked for; with two epochs the others of these tests sample."""
-    done = session(*BRIEFLY, "--epochs", "1", *options, "-k", "epoch_time and fc1", "--benchmark-save=x")
+    done = session(*BRIEFLY, "--epochs", "1", *options, "-k", "epoch_time and fc1", "--benchmark-save=x", "--tables")
     assert done.status == 0, done.output
     (result,) = reading.read(saved_files(done.folder)[0]).of_kind(EpochTimeResult)
     assert result.mode == mode
@@ -146,13 +147,16 @@ def test_machine_is_described_and_calibrated_at_both_ends(whole):
     assert "node" not in data["machine_info"]
 
 
-def test_output_ends_with_the_tables(whole):
-    """Accuracy and parameters are printed, not only saved; no control characters in a pipe."""
+def test_output_ends_with_the_summary(whole):
+    """What was measured and what to do next, in a few lines; no control characters in a pipe."""
     _, done, _ = whole
     tail = done.stdout[done.stdout.index("resnet_bench ==") :]
-    assert "Table 1" in tail
-    assert "Table 2" in tail
+    assert len(tail.splitlines()) <= 1 + LINES + 1  # the title above, pytest's last line below
+    assert "Accuracy (%)" in tail
     assert "folder:tiny" in tail
+    assert "resnet-bench report" in tail
+    assert "Table 1" not in done.stdout
+    assert "StdDev" not in done.stdout
     assert "\r" not in done.stdout + done.stderr
     assert "\x1b" not in done.stdout + done.stderr
 
@@ -355,10 +359,11 @@ def test_what_an_error_cuts_off_stays_in_the_journal(session, tmp_path):
 
 def test_tables_are_readable_whatever_the_encoding(images, tmp_path):
     """Not one line with «\\n» in it, which is what pytest makes of a table that the terminal cannot show."""
-    asked = command(tmp_path, images, "-k", "parameters", "--architectures", "blocks2")
+    asked = command(tmp_path, images, "-k", "parameters", "--architectures", "blocks2", "--tables")
     done = run(asked, PYTHONIOENCODING="ascii")
     assert done.returncode == 0
     assert {"Table 1", "Table 2", "Summary"} <= set(done.stdout.splitlines())
+    assert "StdDev" in done.stdout
     (row,) = (line for line in done.stdout.splitlines() if line.startswith("blocks2"))
     assert row.split() == ["blocks2", "16,608,956", "-", "100"]  # the paper prints no count: a dash
     assert "\\n" not in done.stdout

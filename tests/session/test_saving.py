@@ -36,21 +36,21 @@ def test_full_disk_while_saving(session, tmp_path):
     done = session(*PARAMETERS, "--benchmark-json=/dev/full")
     assert done.status == 2
     assert "cannot save the results: Cannot write /dev/full: No space left on device" in done.output
-    assert "Table 1" in done.output
+    assert "Parameters, counted" in done.output
     (journal,) = tmp_path.glob(".benchmarks/journal/*.json")
     assert len(reading.read(journal).results) == 1
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="needs /dev/stdout")
 def test_benchmark_json_to_the_output_does_not_cut_it_off(session):
-    """What the session printed before stands before it in the file, the tables after it."""
+    """What the session printed before stands before it in the file, the summary after it."""
     done = session(*PARAMETERS, "--benchmark-json=/dev/stdout")
     assert done.status == 0, done.output
     start = done.output.index("{\n")
     data, end = json.JSONDecoder().raw_decode(done.output, start)
     assert "test session starts" in done.output[:start]
     assert len(data["benchmarks"]) == 1
-    assert "Table 1" in done.output[end:]
+    assert "Parameters, counted" in done.output[end:]
     assert Path("/dev/stdout").is_symlink()
 
 
@@ -68,7 +68,7 @@ def test_a_json_file_is_replaced_when_it_is_complete(session, tmp_path):
     assert done.status == 2
     assert "cannot save the results: Cannot write" in done.output
     assert "1 passed" in done.output
-    assert "Table 1" in done.output
+    assert "Parameters, counted" in done.output
     assert (tmp_path / "link.json").read_text() == "old"
     done = session(*PARAMETERS, "--benchmark-json=link.json")
     assert done.status == 0, done.output
@@ -99,7 +99,7 @@ def test_a_saved_run_that_breaks_off_leaves_no_file_in_the_storage(session, tmp_
     assert done.status == 2
     assert "resnet_bench: error: cannot save the results: No space left on device." in done.output
     assert "Traceback" not in done.output
-    assert "Table 1" in done.output
+    assert "Parameters, counted" in done.output
     assert len(reading.read(tmp_path / "x.json").results) == 1
     (journal,) = tmp_path.glob(".benchmarks/journal/*.json")
     assert sorted(done.files) == sorted([str(journal.relative_to(tmp_path)), "breaks.py", "x.json"])

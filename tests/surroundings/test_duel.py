@@ -98,8 +98,8 @@ def test_an_environment_made_by_uv(duel) -> None:
         environments.uv()
     except UserError:
         pytest.skip("uv is not installed")
-    arms = ["--arm", "here:", "--arm", "other:tqdm==4.66.5", "--processes", "3", "--format", "json"]
+    arms = ["--arm", "here:", "--arm", "other:tabulate==0.9.0", "--processes", "3", "--format", "json"]
     (arm,) = result(duel(*arms))["arms"]
     assert arm["rounds"] == 3
-    environment = next((environments.kept_in(Path()) / "environments").glob("*/lib/*/site-packages/tqdm-4.66.5*"))
+    environment = next((environments.kept_in(Path()) / "environments").glob("*/lib/*/site-packages/tabulate-0.9.0*"))
     assert environment.is_dir()

@@ -64,7 +64,7 @@ def test_a_checkpoint_that_cannot_be_written_is_found_out_at_the_start(dataset, 
 def test_full_disk_while_saving_a_checkpoint(dataset, tmp_path, monkeypatch):
     """One sentence; the checkpoint before it stays."""
     run = Training(SMALL, dataset, RECIPE, pipeline="vectorized", checkpoint=tmp_path)
-    run.run_epoch(progress=False)
+    run.run_epoch()
     good = (tmp_path / CHECKPOINT_FILE).read_bytes()
 
     def full(descriptor):
@@ -72,7 +72,7 @@ def test_full_disk_while_saving_a_checkpoint(dataset, tmp_path, monkeypatch):
 
     monkeypatch.setattr("resnet_bench.files.os.fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
-        run.run_epoch(progress=False)
+        run.run_epoch()
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == good
 
 

@@ -33,12 +33,12 @@ def train(
     run = Training(SMALL, dataset, Recipe(epochs=3), checkpoint=folder, **{**FIRST, **options})
     if stop_at is not None:
         while run.epoch < stop_at[0]:
-            run.run_epoch(progress=False)
+            run.run_epoch()
         for _ in range(stop_at[1]):
             run.train_step()
         run._save()
         return run.result()
-    for _ in run.epochs(progress=False):
+    for _ in run.epochs():
         pass
     return run.result()
 

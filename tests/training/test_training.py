@@ -29,7 +29,7 @@ RECIPE = Recipe(epochs=2)
 
 def train(dataset, **options):
     run = Training(options.pop("architecture", SMALL), dataset, options.pop("recipe", RECIPE), **options)
-    for _ in run.epochs(progress=False):
+    for _ in run.epochs():
         pass
     return run
 
@@ -111,11 +111,11 @@ def test_interrupted_run_goes_on_to_the_same_weights(dataset, expected, tmp_path
 
     run.train_step = interrupted_step
     with pytest.raises(KeyboardInterrupt):
-        run.run_epoch(progress=False)
+        run.run_epoch()
     again = Training(SMALL, dataset, RECIPE, pipeline="loader", workers=1, checkpoint=tmp_path)
     assert again.resumed
     assert (again.epoch, again.step) == (1, stop_at)
-    losses = [e.train_loss for e in again.epochs(progress=False)]
+    losses = [e.train_loss for e in again.epochs()]
     assert weights_sha256(again.engine.network) == expected
     undisturbed = train(dataset, pipeline="vectorized")
     assert losses == [e.train_loss for e in undisturbed.results]
@@ -136,7 +136,7 @@ def test_a_training_resumes_to_the_same_weights_in_the_middle_of_a_warm_up_and_o
     run._save()
     again = Training(SMALL, dataset, recipe, pipeline="vectorized", engine=engine, checkpoint=tmp_path)
     assert again.resumed
-    for _ in again.epochs(progress=False):
+    for _ in again.epochs():
         pass
     assert weights_sha256(again.engine.network) == weights_sha256(undisturbed.engine.network)
     assert weights_sha256(again.engine.network) != weights_sha256(train(dataset, engine=engine).engine.network)
@@ -230,7 +230,7 @@ def test_killed_run_goes_on_to_the_same_weights(dataset, expected, tmp_path):
     again = Training(SMALL, dataset, RECIPE, pipeline="vectorized", checkpoint=tmp_path)
     assert again.resumed
     assert (again.epoch, again.step) >= (2, 3)
-    for _ in again.epochs(progress=False):
+    for _ in again.epochs():
         pass
     assert weights_sha256(again.engine.network) == expected
 
@@ -276,7 +276,7 @@ def test_same_weights_in_every_process_with_two_threads_too(engine):
 def test_finished_run_is_not_trained_again(dataset, expected, tmp_path):
     train(dataset, pipeline="vectorized", checkpoint=tmp_path)
     again = Training(SMALL, dataset, RECIPE, checkpoint=tmp_path)
-    assert list(again.epochs(progress=False)) == []
+    assert list(again.epochs()) == []
     assert weights_sha256(again.engine.network) == expected
     assert len(again.result().epochs) == 2
 
@@ -292,12 +292,12 @@ def test_more_epochs_go_on_from_a_finished_run(dataset, tmp_path):
 def test_diverged_training_stops_and_keeps_the_last_good_checkpoint(dataset, tmp_path):
     """The sentence says at which step; the checkpoint still holds finite weights."""
     run = Training(SMALL, dataset, RECIPE, pipeline="vectorized", checkpoint=tmp_path)
-    run.run_epoch(progress=False)
+    run.run_epoch()
     good = (tmp_path / CHECKPOINT_FILE).read_bytes()
     with torch.no_grad():
         run.engine.network.fc[0].weight.fill_(float("nan"))
     with pytest.raises(UserError, match=r"loss is nan at step 1 of epoch 2; .* checkpoint is kept"):
-        run.run_epoch(progress=False)
+        run.run_epoch()
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == good
 
 
@@ -338,7 +338,7 @@ def test_run_whose_worker_was_killed_goes_on_to_the_same_weights(dataset, expect
     worker, _ = set(multiprocessing.active_children()) - others
     worker.kill()
     with pytest.raises(UserError) as error:
-        run.run_epoch(progress=False)
+        run.run_epoch()
     assert str(error.value) == (
         "A worker process of the loader was ended by SIGKILL, as happens where memory runs out; give --workers 0, "
         f"which trains on the same batches. What is trained is kept in {tmp_path}."
@@ -348,7 +348,7 @@ def test_run_whose_worker_was_killed_goes_on_to_the_same_weights(dataset, expect
     again = Training(SMALL, dataset, RECIPE, pipeline="loader", workers=0, checkpoint=tmp_path)
     assert (again.epoch, again.step) == (1, stopped_at)
     assert run.train_step() == again.train_step()  # with new workers
-    list(again.epochs(progress=False))
+    list(again.epochs())
     assert weights_sha256(again.engine.network) == expected
 
 

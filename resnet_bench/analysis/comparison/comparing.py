@@ -101,6 +101,11 @@ class Comparison:
     doubts: tuple[Mark, ...]
     omissions: tuple[Mark, ...]
 
+    @property
+    def other_settings(self) -> list[str]:
+        """What was set differently when the runs were started, such as `threads`; empty for runs of one command."""
+        return [d.key for d in self.differences if d.key in _STARTED_WITH]
+
 
 def compare(base_samples: Samples, other_samples: Samples, *, force: bool = False) -> Comparison:
     """Compare two files.

@@ -1,0 +1,139 @@
+"""What runs is said on a terminal, in a log now and then, and not at all where it is short."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import TextIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resnet_bench import progress
+
+
+class Clock:
+    now = 0.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that stands still, and a reporter without a thread."""
+    own = Clock()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: own.now))
+    monkeypatch.setattr(progress, "_reporter", progress._Reporter(silent=True))
+    return own
+
+
+def text() -> str:
+    return progress._reporter.text()
+
+
+def test_one_estimate_for_the_whole_session(clock: Clock) -> None:
+    progress.plan({"reading": 10.0, "timing": None, "training": lambda: 2 * (progress.whole("timing") or 0) or None})
+    with progress.task("reading"):
+        clock.now = 4
+        assert text() == "more than 6 s left in all; reading; then timing, training"
+    with progress.task("timing", 4, "blocks") as running:
+        clock.now += 10
+        assert text() == "timing, 0 of 4 blocks; then training"
+        running.advance()
+        assert text() == "about 2 min left in all; timing, 1 of 4 blocks; then training"  # 3 × 10 s and 2 × 40 s
+        running.advance(3)
+    with progress.task("training", 2):
+        assert text() == "about 20 s left in all; training"
+
+
+def test_tasks_in_tasks_count(clock: Clock) -> None:
+    with progress.task("training", 3) as outer:
+        with progress.task("fc1", 4, "images", weight=2) as inner:
+            clock.now = 10
+            inner.advance(2)
+            assert text() == "about 20 s left; training: fc1, 2 of 4 images"
+        assert outer.done == 2
+        outer.seconds_left = 7
+        assert text() == "about 7 s left; training"
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=5), st.floats(0, 2), st.floats(0, 1e6))
+def test_an_estimate_is_never_negative(totals: list[float], share: float, elapsed: float) -> None:
+    tasks = [progress.Task("x", total, "", expected=5.0, weight=1) for total in totals]
+    for task in tasks:
+        task.done, task.begun = share * (task.total or 0), time.monotonic() - elapsed
+    left = tasks[0].left(tasks[1:])
+    assert left is not None
+    assert left >= 0
+    assert 0 <= tasks[0].fraction(tasks[1:]) <= 1
+
+
+def test_a_log_has_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(progress, "_reporter", progress._Reporter())
+    with progress.task("short"):
+        time.sleep(0.05)
+    assert stream.getvalue() == ""
+    monkeypatch.setattr(progress, "LOGGED_EVERY", 0.5)
+    monkeypatch.setattr(progress, "SHOWN_AFTER", 0.1)
+    with progress.task("long", 10, "steps") as running:
+        running.advance()
+        time.sleep(2.3)
+    lines = stream.getvalue().splitlines()
+    assert 1 <= len(lines) <= 3
+    assert all("long, 1 of 10 steps" in line and line.startswith("[") and line.isprintable() for line in lines)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_fork_is_silent() -> None:
+    with progress.task("outer"):
+        child = os.fork()
+        if not child:
+            with progress.task("inner"):
+                os._exit(0 if progress._reporter.silent and len(progress._reporter.tasks) == 1 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, TextIO]]:
+    """The other end of a terminal of 80 columns, and the terminal."""
+    termios = pytest.importorskip("termios")
+    controller, end = os.openpty()
+    os.set_blocking(controller, False)
+    termios.tcsetwinsize(end, (24, 80)) if hasattr(termios, "tcsetwinsize") else pytest.skip("needs Python 3.11")
+    with open(end, "w", encoding="ascii", errors="replace") as stream:
+        yield controller, stream
+    os.close(controller)
+
+
+def test_on_a_terminal_the_line_goes_away(terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(progress, "SHOWN_AFTER", 0.1)
+    monkeypatch.setattr(progress, "_reporter", progress._Reporter())
+    controller, stream = terminal
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress.task("long", 10, "steps"):
+        time.sleep(1.8)
+        with progress.paused():
+            stream.write("said\n")
+    stream.flush()
+    shown = os.read(controller, 65536).decode()
+    assert "long, 0 of 10 steps" in shown
+    assert max(map(len, shown.replace("\n", "\r").split("\r"))) <= 80
+    assert "\rsaid" in shown  # on a line of its own
+    assert not shown.replace("\n", "\r").rpartition("said\r")[2].strip()  # and nothing stays
+
+
+def test_a_simple_terminal_is_a_log(terminal: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    assert progress.is_live(terminal[1])
+    monkeypatch.setenv("TERM", "dumb")
+    assert not progress.is_live(terminal[1])
+    closed = io.StringIO()
+    assert not progress.is_live(closed)
+    closed.close()
+    assert not progress.is_live(closed)
