@@ -113,7 +113,7 @@ def unfold(x: Tensor, conv: nn.Conv2d) -> Tensor:
     return taps.reshape(-1, size * size * x.shape[1])
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def seen_rows(batch: int, size: int, kernel: int, stride: int, padding: int) -> Tensor:
     """For each pixel of a batch, the rows of `unfold`'s result, taken tap by tap, in which it occurs.
 
@@ -126,7 +126,7 @@ def seen_rows(batch: int, size: int, kernel: int, stride: int, padding: int) -> 
     return _seen_rows(batch, size, kernel, stride, padding)[0]
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def first_rows(batch: int, size: int, kernel: int, stride: int, padding: int) -> Tensor:
     """Where each pixel's rows begin in `seen_rows`: int64 [batch × size × size]."""
     return _seen_rows(batch, size, kernel, stride, padding)[1]
@@ -160,7 +160,7 @@ def fold(taps: Tensor, batch: int, size: int, conv: nn.Conv2d) -> Tensor:
     channels = conv.in_channels
     table = (batch, size, conv.kernel_size[0], conv.stride[0], cast(tuple[int, int], conv.padding)[0])
     pixels, *_ = aten._embedding_bag(taps.view(-1, channels), seen_rows(*table), first_rows(*table))
-    return pixels.view(batch, size, size, channels).permute(0, 3, 1, 2)
+    return cast(Tensor, pixels).view(batch, size, size, channels).permute(0, 3, 1, 2)
 
 
 def convolution(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype) -> tuple[Tensor, Saved]:
@@ -194,26 +194,21 @@ def convolution(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.d
     return normalized, Saved(x, unfolded, out, mean, rstd)
 
 
-def product_backward(
-    g: Tensor, conv: nn.Conv2d, x: Tensor, unfolded: Tensor, input_gradient: bool
-) -> tuple[Tensor | None, Tensor]:
+def product_backward(g: Tensor, conv: nn.Conv2d, x: Tensor, unfolded: Tensor) -> tuple[Tensor, Tensor]:
     """The backward pass of a convolution that ran as a product.
 
     Args:
         g: the gradient with respect to the convolution's output, [batch, out, height, width].
         x: the convolution's input.
         unfolded: `unfold` of it.
-        input_gradient: whether the gradient with respect to the input is computed.
 
     Returns:
-        x_gradient: of the shape of `x`; None if not asked for.
+        x_gradient: the gradient with respect to the input, of its shape.
         kernel: the kernel's gradient, [out, in, kernel, kernel], in the kernel's order in memory.
     """
     weight = conv.weight.to(g.dtype).permute(2, 3, 1, 0)
     rows = g.permute(0, 2, 3, 1).reshape(-1, g.shape[1])
     kernel = (unfolded.t() @ rows).view(weight.shape).permute(3, 2, 0, 1)
-    if not input_gradient:
-        return None, kernel
     taps = rows @ weight.reshape(-1, g.shape[1]).t()
     return fold(taps, len(x), x.shape[2], conv), kernel
 
@@ -227,10 +222,10 @@ def convolution_backward(
         g: the gradient with respect to `convolution`'s output, of its shape and dtype.
         conv, norm: as in the forward pass.
         saved: what `convolution` returned.
-        input_gradient: whether the gradient with respect to the input is computed.
+        input_gradient: whether the gradient with respect to the input is needed.
 
     Returns:
-        x_gradient: the gradient with respect to the input, of its shape; None or empty if not asked for.
+        x_gradient: the gradient with respect to the input, of its shape; may be empty where it is not needed.
         gradients: those of the kernel and of batch norm's weight and bias.
     """
     g, weight, bias = aten.native_batch_norm_backward(
@@ -238,7 +233,7 @@ def convolution_backward(
         [True, True, True],
     )  # fmt: skip
     if saved.unfolded is not None:
-        x_gradient, kernel = product_backward(g, conv, saved.x, saved.unfolded, input_gradient)
+        x_gradient, kernel = product_backward(g, conv, saved.x, saved.unfolded)
     else:
         x_gradient, kernel, _ = aten.convolution_backward(
             g, saved.x, conv.weight.to(g.dtype), None, conv.stride, conv.padding, conv.dilation, False, [0, 0], 1,
