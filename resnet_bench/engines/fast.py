@@ -16,9 +16,9 @@ products change with the number of live units. Leaving idle units out changes no
 it changes products by rounding (see `_units.py`).
 
 Convolutions on small maps run as one matrix product each (see `_features.py`); their kernels lie in memory as [height,
-width, in, out]. The weight of every FC layer but the first lies transposed in memory, as [inputs, outputs]; so does that
-of a single FC layer. The network's parameters are views with the usual shapes, so only their strides differ from the
-usual ones.
+width, in, out]. The weight of every FC layer but the first lies transposed in memory, as [inputs, outputs], as does
+that of a single FC layer. The network's parameters are views with the usual shapes, so only their strides differ from
+the usual ones.
 docs/fast-engine.md has the bounds, the measurements and what did not help.
 """
 

@@ -127,7 +127,7 @@ def test_the_page_is_escaped_and_has_its_figure(tmp_path: Path) -> None:
     text = history_page.page(history(read_all(made(tmp_path, SECONDS, cpu=NASTY))))
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
-    assert text.count("data:image/svg+xml;base64,") == 1
+    assert text.count("<svg") == 1
     assert "× slower" in text
 
 
