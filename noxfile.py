@@ -1,5 +1,8 @@
-"""What there is to run: `nox -s quick`, `nox -s tests`, `nox -s surroundings`, `nox -s lint`, `nox -s lowest`,
-`nox -s docs`."""
+"""What there is to run; `nox --list` has all sessions. `nox -s tests` and `nox -s tests-3.13` run the same tests, the
+first with the Python that runs nox."""
+
+import shutil
+from pathlib import Path
 
 import nox
 
@@ -33,6 +36,10 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", *IN_PARALLEL, *session.posargs, env=KEEP_BYTECODE)
 
 
+for version in ("3.10", "3.11", "3.12", "3.13", "3.14"):
+    nox.session(tests.func, python=version, name=f"tests-{version}")
+
+
 @nox.session
 def surroundings(session: nox.Session) -> None:
     """The tests that need minutes or a machine to themselves: mounts, name spaces, limits, killed processes."""
@@ -63,3 +70,28 @@ def lowest(session: nox.Session) -> None:
     """The tests with the lowest versions that pyproject.toml declares."""
     session.install("--resolution", "lowest-direct", "-e", ".[figures]", *groups("test"))
     session.run("pytest", *IN_PARALLEL, *session.posargs, env=KEEP_BYTECODE)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The source distribution and, from that, the wheel, in dist; their metadata and contents are checked."""
+    session.install("build", "twine", "check-wheel-contents")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
+    session.run("check-wheel-contents", "dist")
+
+
+@nox.session(requires=["build"])
+def package(session: nox.Session) -> None:
+    """The wheel alone, installed and run outside the checkout: the main job on few images, and its report."""
+    (wheel,) = Path("dist").resolve().glob("*.whl")
+    session.install(str(wheel))
+    with session.chdir(session.create_tmp()):
+        session.run("resnet-bench", "--version")
+        session.run(
+            "pytest", "-p", "resnet_bench.pytest_options", "--pyargs", "resnet_bench.benchmarks",
+            "--profile", "quick", "--dataset", "synthetic", "--train-images", "100", "--test-images", "100",
+            "--time-limit", "5", "--benchmark-json", "package.json",
+        )  # fmt: skip
+        session.run("resnet-bench", "report", "package.json", "--html", "package.html")

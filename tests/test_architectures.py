@@ -108,3 +108,16 @@ def test_initial_weights_are_a_function_of_the_seed():
 def test_unknown_architecture_lists_the_known():
     with pytest.raises(UserError, match="no architecture 'resnet50'; choose one of baseline, fc1"):
         architectures.get("resnet50")
+
+
+def test_taps_of_conv5x5_that_see_nothing_but_padding_have_no_gradient() -> None:
+    """On the last block's 2×2 map only the 3×3 taps in the middle of the 5×5 kernel meet a pixel (reports/findings.md)."""
+    network = networks.build(architectures.CONV5X5, 10, seed=0)
+    network(torch.randn(4, 3, 32, 32)).sum().backward()
+    untrained = 0
+    for name, parameter in network.blocks.named_parameters():
+        assert parameter.grad is not None
+        if name.endswith(("conv1.weight", "conv2.weight")):
+            taps = (parameter.grad == 0).all(dim=0).all(dim=0)
+            untrained += int(taps.sum()) * parameter.shape[0] * parameter.shape[1]
+    assert untrained == 16 * 128 * 128 == 262_144
