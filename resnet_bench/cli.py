@@ -568,7 +568,10 @@ def measure_machine(format_: str, threads: int | None, check: bool) -> None:
     if busy := machine.busy_reason(machine.load_average()):
         click.echo(f"resnet-bench: warning: {busy}", err=True)
     progress.plan({"measuring the machine": 6.0, "measuring denormal numbers": 20.0})
-    measured = machine.describe(), machine.calibrate(), machine.measure_denormals()
+    try:
+        measured = machine.describe(), machine.calibrate(), machine.measure_denormals()
+    finally:
+        progress.plan({})
     if format_ == "json":
         click.echo(machine_tables.as_json(*measured))
     else:

@@ -111,7 +111,7 @@ def test_unknown_architecture_lists_the_known():
 
 
 def test_taps_of_conv5x5_that_see_nothing_but_padding_have_no_gradient() -> None:
-    """On the last block's 2×2 map only the 3×3 taps in the middle of the 5×5 kernel meet a pixel (reports/findings.md)."""
+    """On the last block's 2×2 map only the 3×3 taps in the middle of the 5×5 kernel meet a pixel."""
     network = networks.build(architectures.CONV5X5, 10, seed=0)
     network(torch.randn(4, 3, 32, 32)).sum().backward()
     untrained = 0

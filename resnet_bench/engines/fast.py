@@ -95,15 +95,17 @@ class Stages:
 @functools.cache
 def compiled_stages(
     architecture: Architecture, num_classes: int, batch_size: int, betas: tuple[float, float], eps: float,
-    dtype: torch.dtype, threads: int, deterministic: bool,
+    dtype: torch.dtype, threads: int, deterministic: bool, as_products: bool,
 ) -> Stages:  # fmt: skip
     """The stages, compiled once in a process for all engines with the same arguments, which are compiled in.
 
-    The network is not compiled in: its tensors are looked up in every call.
+    The network is not compiled in: its tensors are looked up in every call. Their order in memory is, so `as_products`
+    says whether kernels of small maps lie as their products read them.
     """
     forward, backward = _compiled_features(
-        replace(architecture, id="", published_name="", change="", hidden=()), batch_size, dtype, threads, deterministic
-    )
+        replace(architecture, id="", published_name="", change="", hidden=()),
+        batch_size, dtype, threads, deterministic, as_products,
+    )  # fmt: skip
     (inputs, outputs), *others = architecture.fc_shapes(num_classes)
     hidden = [(outputs, inputs), *others[:-1]] if others else []  # in the order of memory
     return Stages(
@@ -124,7 +126,12 @@ def compiled_stages(
 
 @functools.cache
 def _compiled_features(
-    convolutions: Architecture, batch_size: int, dtype: torch.dtype, threads: int, deterministic: bool
+    convolutions: Architecture,
+    batch_size: int,
+    dtype: torch.dtype,
+    threads: int,
+    deterministic: bool,
+    as_products: bool,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """`features` and `features_backward`, which networks share that differ in their FC layers only."""
     return compiled(features), compiled(features_backward)
@@ -191,6 +198,7 @@ class Engine(base.Engine):
         self._compiled = compiled_stages(
             network.architecture, network.num_classes, recipe.batch_size, recipe.betas, recipe.eps,
             self.convolution_dtype, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
+            self.small_maps_as_products,
         )  # fmt: skip
 
     def _state(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -55,7 +55,7 @@ def prepare(
     dataset: Dataset, folder: Path, steps: Sequence[int] = STEPS, engine: str | None = "reference", **options: Any
 ) -> list[State]:
     """With an engine that has nothing to compile; with None, the one that is chosen."""
-    arguments = {"how": "trained", "seed": 0, "threads": 1, "progress": False, **options}
+    arguments = {"how": "trained", "seed": 0, "threads": 1, **options}
     network, recipe = arguments.pop("architecture", SMALL), arguments.pop("recipe", RECIPE)
     with pytest.MonkeyPatch.context() as patch:
         if engine:

@@ -731,4 +731,4 @@ def test_the_page_of_a_history_is_such_a_page(look: Look, files: tuple[Path, Pat
     seen, console, _ = look(made, 390)
     assert console == []
     assert seen["scrollWidth"] <= 390
-    assert len(seen["images"]) == len(seen["tables"]) == 2  # one for each machine
+    assert len(seen["pictures"]) == len(seen["tables"]) == 2  # one for each machine

@@ -204,7 +204,7 @@ def test_sizes_of_the_profile_are_as_many_as_there_are(full):
 def test_both_modes_in_one_session(session, tmp_path):
     """Two results of each network, and the table that holds them against each other."""
     both = [*BRIEFLY, "--epoch-mode", "both"]
-    done = session(*both, "--rounds", "1", "-k", "epoch_time", "--benchmark-save=x")
+    done = session(*both, "--rounds", "1", "-k", "epoch_time", "--benchmark-save=x", "--tables")
     assert done.status == 0, done.output
     found = reading.read(saved_files(tmp_path)[0]).of_kind(EpochTimeResult)
     assert [(r.architecture, r.mode) for r in found] == [
