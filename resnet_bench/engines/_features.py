@@ -21,11 +21,11 @@ from resnet_bench.networks import BasicBlock, ResidualNetwork
 
 aten = torch.ops.aten
 
-PRODUCT_POSITIONS = 256
+PRODUCT_POSITIONS = 64
 """Largest number of output positions in a batch (images × pixels) for which a convolution runs as one matrix product.
 
 Unfolding copies the input once for each tap of the kernel. On larger maps that costs more than oneDNN's own overhead, a
-reordering of the kernel in memory in every call, both ways. A 1×1 kernel needs no unfolding, whatever the map.
+reordering of the kernel in memory in every call, both ways.
 """
 
 
@@ -84,7 +84,7 @@ def lay_out_for_products(network: ResidualNetwork, batch_size: int) -> None:
         if isinstance(block.shortcut, nn.Sequential):
             convs.append(layers(block.shortcut)[0])
         for conv in convs:
-            if conv.kernel_size == (1, 1) or batch_size * size**2 <= PRODUCT_POSITIONS:
+            if batch_size * size**2 <= PRODUCT_POSITIONS:
                 conv.weight.data = conv.weight.data.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
 
 

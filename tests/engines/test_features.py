@@ -27,9 +27,11 @@ def products(network: networks.ResidualNetwork) -> list[str]:
     return [k for k, conv in convs.items() if _features.runs_as_product(conv)]
 
 
-@pytest.mark.parametrize("batch_size", [None, 4, 1], ids=["by oneDNN", "as chosen", "nearly all as products"])
+@pytest.mark.parametrize("positions", [0, _features.PRODUCT_POSITIONS, 10**6], ids=["by oneDNN", "as chosen", "all"])
 @pytest.mark.parametrize("name", EVERY)
-def test_feature_map_statistics_and_gradients_are_those_of_autograd(name: str, batch_size: int | None) -> None:
+def test_feature_map_statistics_and_gradients_are_those_of_autograd(
+    name: str, positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For every network, so with and without projection, strides 1 and 2, kernels 1 to 7, maps large and tiny.
 
     With each choice of the convolutions that run as products. The batch here has another size than they were chosen
@@ -38,9 +40,10 @@ def test_feature_map_statistics_and_gradients_are_those_of_autograd(name: str, b
     generator = torch.Generator().manual_seed(0)
     plain = networks.build(architectures.get(name), 10, seed=0).double().train()
     network = deepcopy(plain).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if batch_size is not None:
-        _features.lay_out_for_products(network, batch_size)
-    assert bool(products(network)) == (batch_size is not None)
+    monkeypatch.setattr(_features, "PRODUCT_POSITIONS", positions)
+    _features.lay_out_for_products(network, 4)
+    convs = sum(isinstance(module, nn.Conv2d) for module in network.blocks.modules())
+    assert len(products(network)) == {0: 0, 10**6: convs}.get(positions, 8 if name.startswith("conv5x5") else 0)
     images = torch.randn(3, 3, 32, 32, generator=generator, dtype=torch.float64)
     expected = plain.blocks(plain.stem(images))
     g = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
@@ -91,17 +94,18 @@ def test_a_convolution_as_a_product_is_that_of_torch(
 
 
 def test_convolutions_on_small_maps_run_as_products() -> None:
-    """At batch size 4 those on maps of up to 8×8 pixels, and 1×1 kernels on any."""
+    """At batch size 4 those on maps of up to 4×4 pixels, which only `conv5x5` has."""
 
     def chosen(name: str, batch_size: int) -> list[str]:
         network = networks.build(architectures.get(name), 10, seed=0)
         _features.lay_out_for_products(network, batch_size)
         return products(network)
 
-    assert chosen("baseline", 4) == ["0.shortcut.0", "2.conv1", "2.conv2", "2.shortcut.0", "3.conv1", "3.conv2"]
-    assert len(chosen("conv5x5", 4)) == 11  # all but the stem
-    assert chosen("baseline", 5) == ["0.shortcut.0", "2.shortcut.0"]
-    assert chosen("blocks2", 1) == ["0.conv1", "0.conv2", "0.shortcut.0", "1.conv1", "1.conv2"]
+    assert chosen("baseline", 4) == chosen("conv5x5", 17) == []
+    small = ["1.conv1", "1.conv2", "1.shortcut.0", "2.conv1", "2.conv2", "2.shortcut.0", "3.conv1", "3.conv2"]
+    assert chosen("conv5x5", 4) == small
+    assert chosen("conv5x5", 16) == small[3:]
+    assert chosen("baseline", 1) == ["2.conv1", "2.conv2", "2.shortcut.0", "3.conv1", "3.conv2"]
 
 
 def test_the_stems_input_has_no_gradient() -> None:
