@@ -6,7 +6,7 @@ PyTorch stores a weight gradient as large as the weight, and default Adam passes
 gradient, a sum of `batch` outer products, is formed inside the update and never stored, and the update passes only over
 those hidden units whose weights move. A step has four stages:
 
-    features           images → feature map       convolutions, channels-last; the rest is fused around them
+    features           images → feature map       oneDNN's convolutions, channels-last; the rest is fused around them
     head               feature map → loss         the FC layers, forward and backward, without their weight gradients
     features_backward  gradients of the features  written out, without the time that autograd's book-keeping takes
     update             Adam                       weight gradient, moments and parameter in one pass
@@ -15,10 +15,8 @@ They are functions of `_features.py` and `_units.py`. `torch.compile` compiles a
 products change with the number of live units. Leaving idle units out changes no bit of an update for a given gradient;
 it changes products by rounding (see `_units.py`).
 
-Convolutions on small maps run as one matrix product each (see `_features.py`); their kernels lie in memory as [height,
-width, in, out]. The weight of every FC layer but the first lies transposed in memory, as [inputs, outputs], as does
-that of a single FC layer. The network's parameters are views with the usual shapes, so only their strides differ from
-the usual ones.
+The weight of every FC layer but the first lies transposed in memory, as [inputs, outputs]; so does that of a single FC
+layer. The network's parameter is a view with the usual shape, so only its strides differ from the usual ones.
 docs/fast-engine.md has the bounds, the measurements and what did not help.
 """
 
@@ -40,7 +38,7 @@ from resnet_bench.architectures import Architecture
 from resnet_bench.clock import Clock, NoClock
 from resnet_bench.compiler import compiled
 from resnet_bench.engines import base
-from resnet_bench.engines._features import features, features_backward, lay_out_for_products
+from resnet_bench.engines._features import features, features_backward
 from resnet_bench.engines._units import (
     SETTLING_STEPS,
     UNROLLED_BATCH,
@@ -95,17 +93,15 @@ class Stages:
 @functools.cache
 def compiled_stages(
     architecture: Architecture, num_classes: int, batch_size: int, betas: tuple[float, float], eps: float,
-    dtype: torch.dtype, threads: int, deterministic: bool, as_products: bool,
+    dtype: torch.dtype, threads: int, deterministic: bool,
 ) -> Stages:  # fmt: skip
     """The stages, compiled once in a process for all engines with the same arguments, which are compiled in.
 
-    The network is not compiled in: its tensors are looked up in every call. Their order in memory is, so `as_products`
-    says whether kernels of small maps lie as their products read them.
+    The network is not compiled in: its tensors are looked up in every call.
     """
     forward, backward = _compiled_features(
-        replace(architecture, id="", published_name="", change="", hidden=()),
-        batch_size, dtype, threads, deterministic, as_products,
-    )  # fmt: skip
+        replace(architecture, id="", published_name="", change="", hidden=()), batch_size, dtype, threads, deterministic
+    )
     (inputs, outputs), *others = architecture.fc_shapes(num_classes)
     hidden = [(outputs, inputs), *others[:-1]] if others else []  # in the order of memory
     return Stages(
@@ -126,12 +122,7 @@ def compiled_stages(
 
 @functools.cache
 def _compiled_features(
-    convolutions: Architecture,
-    batch_size: int,
-    dtype: torch.dtype,
-    threads: int,
-    deterministic: bool,
-    as_products: bool,
+    convolutions: Architecture, batch_size: int, dtype: torch.dtype, threads: int, deterministic: bool
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """`features` and `features_backward`, which networks share that differ in their FC layers only."""
     return compiled(features), compiled(features_backward)
@@ -149,8 +140,6 @@ class Engine(base.Engine):
     pipeline = "vectorized"
     needs_compiler = True
     convolution_dtype = torch.float32
-    small_maps_as_products: ClassVar[bool] = True
-    """Whether convolutions on small maps run as matrix products; only `resnet-bench explain` asks for it not to be."""
     idle_too: ClassVar[bool] = False
     """Whether idle hidden units take part in products and updates too; only `resnet-bench explain` asks for it."""
 
@@ -173,8 +162,6 @@ class Engine(base.Engine):
     def __init__(self, network: ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None) -> None:
         super().__init__(network, recipe, rates)
         network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.small_maps_as_products:
-            lay_out_for_products(network, recipe.batch_size)
         first, *later = (layer.weight for layer in network.fc if isinstance(layer, nn.Linear))
         for weight in later or [first]:
             weight.data = weight.data.t().contiguous().t()
@@ -198,7 +185,6 @@ class Engine(base.Engine):
         self._compiled = compiled_stages(
             network.architecture, network.num_classes, recipe.batch_size, recipe.betas, recipe.eps,
             self.convolution_dtype, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
-            self.small_maps_as_products,
         )  # fmt: skip
 
     def _state(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -69,10 +69,9 @@ class FusedAdam(reference.Engine):
 
 
 class IdleUnitsLeftOut(fast.Engine):
-    """`fast`, but eager PyTorch computes its convolutions, batch norm and ReLU, all convolutions by oneDNN."""
+    """`fast`, but eager PyTorch computes its convolutions, batch norm and ReLU."""
 
     name = "fast, eager convolutions"
-    small_maps_as_products = False
 
     def __init__(self, network: networks.ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None) -> None:
         super().__init__(network, recipe, rates)
@@ -120,10 +119,7 @@ CHANGES = (
         "idle units left out", "hidden units that answer no image, whose gradient is 0, neither multiplied nor updated",
         IdleUnitsLeftOut, "vectorized", 24,
     ),
-    Change(
-        "fast", "convolutions, batch norm and ReLU compiled together; convolutions on small maps as products",
-        fast.Engine, "vectorized", 24,
-    ),
+    Change("fast", "convolutions, batch norm and ReLU compiled together", fast.Engine, "vectorized", 24),
 )  # fmt: skip
 
 
