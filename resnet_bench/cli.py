@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from resnet_bench.study import planning
     from resnet_bench.study.folder import StudyFolder
 
-STORAGE = Path(".benchmarks")
-"""Where pytest-benchmark saves runs."""
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="resnet-bench")
@@ -262,10 +259,7 @@ def report(
         raise UserError("--compare-with is for the page; give --html FILE too, or use resnet-bench compare.")
     read = read_all(files)
     other = read_one(compare_with) if compare_with is not None else None
-    if page_file is not None and page_file.is_file():
-        for source in (*read.files, *(other.files if other else ())):
-            if page_file.samefile(source.path):
-                raise UserError(f"--html {page_file} would replace the results in it; give another file.")
+    _require_no_source("--html", page_file, *filter(None, [read, other]))
     with progress.task("making the tables"):
         parts = [_first_screen(read)] if format_ == "text" else []
         parts += [table.render(format_) for table in tables(read)]
@@ -291,6 +285,18 @@ def report(
         with atomic_write(page_file) as file:
             file.write(text)
         click.echo(f"The page is written to {page_file}.", err=True)
+
+
+def _require_no_source(option: str, target: Path | None, *read: Samples) -> None:
+    """Refuse to write over one of the files that results were read from."""
+    for source in (file for samples in read for file in samples.files):
+        if target is not None and target.is_file() and target.samefile(source.path):
+            raise UserError(f"{option} {target} would replace the results in it; give another file.")
+
+
+def _in_any_encoding(page: str) -> str:
+    """A page in ASCII: it declares UTF-8, but standard output may be in another encoding."""
+    return page.encode("ascii", "xmlcharrefreplace").decode()
 
 
 def _first_screen(read: Samples) -> str:
@@ -440,9 +446,7 @@ def compare(
             tables += [gate_table.thresholds(found, allow_missing=allow_missing)] if found else []
         if format_ == "html":
             text = page.document("Comparison", [page.Section("Comparison", tables)])
-            text = text.encode(
-                "ascii", "xmlcharrefreplace"
-            ).decode()  # the page declares UTF-8, but the output may be in another encoding
+            text = _in_any_encoding(text)
         else:
             text = "\n\n".join(table.render(format_) for table in tables)
     click.echo(text)
@@ -495,6 +499,7 @@ def history(
     """
     from resnet_bench.analysis.history import history as of_samples
     from resnet_bench.files import atomic_write, require_writable
+    from resnet_bench.folders import STORAGE
     from resnet_bench.render import history_page, history_tables
     from resnet_bench.results.samples import read_all
 
@@ -505,8 +510,7 @@ def history(
     if output is not None:
         require_writable(output, "--output")
     read = read_all(files or (STORAGE,))
-    if output is not None and any(output.exists() and output.samefile(source.path) for source in read.files):
-        raise UserError(f"--output {output} would replace the results in it; give another file.")
+    _require_no_source("--output", output, read)
     found = of_samples(
         read,
         option_names(networks) if networks is not None else None,
@@ -523,8 +527,7 @@ def history(
         with atomic_write(output) as file:
             file.write(f"{text}\n")
     else:
-        # a page declares UTF-8, but the output may be in another encoding
-        click.echo(text.encode("ascii", "xmlcharrefreplace").decode() if format_ == "html" else text)
+        click.echo(_in_any_encoding(text) if format_ == "html" else text)
     if fail_on_step and found.regressions:
         context.exit(1)
 

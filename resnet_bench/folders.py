@@ -1,4 +1,4 @@
-"""Folders of the user: the platform's cache folder, and `~`."""
+"""Folders of the user: the platform's cache folder, `~`, and where saved runs lie."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 import platformdirs
 
 from resnet_bench.errors import UserError
+
+STORAGE = Path(".benchmarks")
+"""Where pytest-benchmark saves runs by default, in the working folder."""
 
 
 def cache_folder() -> Path | None:

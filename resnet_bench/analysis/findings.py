@@ -17,7 +17,7 @@ from resnet_bench.analysis.drift import drift_during_run
 from resnet_bench.analysis.effects import BASELINE, Effect, effects, verdicts
 from resnet_bench.analysis.replicates import Replicates, replicates
 from resnet_bench.analysis.series import Group, Series
-from resnet_bench.analysis.speed import PLAIN, Ratio, StepSpeed, ratio, step_speeds, step_times
+from resnet_bench.analysis.speed import Ratio, StepSpeed, is_plain, ratio, step_speeds, step_times
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,6 @@ class Accuracies:
         """That a training reached: the fewest and the most."""
         reached = [len(r.epochs) for s in self.series for r in s.accuracies]
         return min(reached), max(reached)
-
-
-def is_plain(series: Series) -> bool:
-    """Whether it is of plain PyTorch, as the paper ran."""
-    return (series.engine, series.setting["pipeline"]) == PLAIN
 
 
 def fastest(found: Sequence[Group]) -> Fastest | None:

@@ -37,6 +37,7 @@ from resnet_bench.analysis.steps import ALIKE, ERROR, LEAST_SESSIONS, Step, step
 from resnet_bench.errors import UserError
 from resnet_bench.results.samples import Run, Samples, dataset_keys
 from resnet_bench.schema import DatasetInfo, EpochTimeResult, Interval
+from resnet_bench.wording import counted
 
 MOST_TOGETHER = int(ERROR * (ALIKE + 1))
 """Lines that can be judged together: the simulation has no p-value that is significant for more."""
@@ -267,7 +268,7 @@ def _named(runs: Sequence[Run], what: str, names: Sequence[str] | None, name_of:
 
 
 def _note(count: int, what: str, why: str) -> str:
-    return f"Left out: {count} {what}{'' if count == 1 else 's'} {why}." if count else ""
+    return f"Left out: {counted(count, what)} {why}." if count else ""
 
 
 def _in_order(lines: Sequence[Line]) -> Iterable[Line]:

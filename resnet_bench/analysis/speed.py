@@ -231,6 +231,11 @@ def ratio(base: Mapping[Origin, float], other: Mapping[Origin, float], together:
     return Ratio(value, interval, len(pairs), below.unit)
 
 
+def is_plain(series: Series) -> bool:
+    """Whether it is of plain PyTorch, as the paper ran."""
+    return (series.engine, series.setting["pipeline"]) == PLAIN
+
+
 def measured(series: Series) -> list[tuple[Run, EpochTimeResult]]:
     """The results that measured one quantity, with their runs; a run's `together` tells its session."""
     kept = {id(r) for r in in_one_mode([r for r in series.times if r.process_blocks])}
@@ -300,7 +305,7 @@ def _plain(timed: Sequence[Series], series: Sequence[Series]) -> list[Series]:
         setting = s.setting_without(*may_differ)
         for other in timed:
             same = other.architecture == s.architecture and other.setting_without(*may_differ) == setting
-            if same and _key(other) == PLAIN and _key(s) != PLAIN:
+            if same and is_plain(other) and not is_plain(s):
                 found.append(other)
                 break
     return found if len(found) == len(series) else []
@@ -311,10 +316,6 @@ def _baseline(timed: Sequence[Series], series: Series) -> Series | None:
     setting = series.setting_without("epochs")
     same = (s for s in timed if s.architecture == "baseline" and s.setting_without("epochs") == setting)
     return next(same, None) if series.architecture != "baseline" else None
-
-
-def _key(series: Series) -> tuple[str, str]:
-    return series.engine, str(series.setting["pipeline"])
 
 
 def _sum(parts: Sequence[Mapping[Origin, float]]) -> dict[Origin, float]:

@@ -7,7 +7,7 @@ the machine does for a few seconds hits all arms alike. Only one of them works a
 from __future__ import annotations
 
 import contextlib
-import math
+import functools
 import os
 import random
 import subprocess
@@ -29,6 +29,7 @@ from resnet_bench.duel.orders import Orders
 from resnet_bench.duel.plan import Pilot, Settings
 from resnet_bench.errors import UserError
 from resnet_bench.files import make_folder
+from resnet_bench.folders import STORAGE
 from resnet_bench.measure import contention, processes
 from resnet_bench.measure.process import Order, Report
 from resnet_bench.options import RUN_OPTIONS
@@ -38,7 +39,6 @@ from resnet_bench.render import duel_tables
 Events = Callable[[Mapping[str, Any], Sequence[str], Mapping[str, str]], Iterator[dict[str, Any]]]
 """Starts a process: takes an order, a command and environment variables; see `measure.processes.events`."""
 
-STORAGE = Path(".benchmarks")
 
 PROCESS = "resnet_bench.measure.process"
 
@@ -172,7 +172,6 @@ class Duel:
         setups: of the arms that have not failed, by name.
         orders: for the processes of these.
         events: starts a process.
-        warned: when it was last said that threads wait for a core, as `time.monotonic` has it.
     """
 
     journal: Journal
@@ -184,7 +183,6 @@ class Duel:
     events: Events
     setups: dict[str, Setup] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
-    warned: float = -math.inf
 
     @property
     def failed(self) -> dict[str, str]:
@@ -364,17 +362,16 @@ class Duel:
             if event["event"] == "report":
                 report = _report(event)
             elif event["event"] == "waiting":
-                self._warn(name, event["message"])
+                self._warn(f"{name}: {event['message']}")
             else:
                 blocks.total = event["total"] * processes_
                 blocks.advance()
         return report
 
-    def _warn(self, name: str, sentence: str) -> None:
-        """Say that an arm's threads wait for a core, now and then."""
-        if time.monotonic() - self.warned >= contention.REPEAT_SECONDS:
-            self.warned = time.monotonic()
-            self.say(f"warning: {name}: {sentence}")
+    @functools.cached_property
+    def _warn(self) -> contention.NowAndThen:
+        """Says that an arm's threads wait for a core."""
+        return contention.NowAndThen(lambda sentence: self.say(f"warning: {sentence}"))
 
     def _events(self, name: str, told: Mapping[str, Any]) -> Generator[dict[str, Any]]:
         """The events of a process of an arm; `ArmError` where it fails or is not what it should be."""

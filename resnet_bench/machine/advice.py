@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from resnet_bench.machine import availability, system
 from resnet_bench.machine.system import answer, text_in
+from resnet_bench.wording import counted
 
 Effect = Literal["none", "scatter", "bias"]
 """What a setting does to times on its own: nothing; it makes them differ from run to run, with which intervals get
@@ -214,7 +215,7 @@ def _others(others: float | None, stolen: float | None, seconds: float) -> Findi
     if others is None:
         return Finding("other load", None)
     others = max(0.0, others - (stolen or 0.0) * cores)  # which counts as busy too
-    found = f"{others:.1f} of {cores} core{'' if cores == 1 else 's'}"
+    found = f"{others:.1f} of {counted(cores, 'core')}"
     if others <= FREE_SHARE * cores:
         return Finding("other load", found, "none")
     busiest = availability.busiest(seconds)[:PROCESSES]

@@ -7,6 +7,7 @@ and a step takes several times as long. With one thread there is no partner to w
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from resnet_bench.machine.waiting import DOUBTFUL_SHARE
 from resnet_bench.measure.epoch_time import EpochTimer
 from resnet_bench.schema import Block
 from resnet_bench.training.training import Training
+from resnet_bench.wording import counted
 
 LEAST_SECONDS = 0.05
 """A thread has to wait so long in a block until anything is said: several of the scheduler's time slices."""
@@ -38,6 +40,19 @@ WATCH_SECONDS = 0.5
 """How long other processes are watched, to name those that use the cores."""
 
 NAMED = 2  # other processes at most
+
+
+class NowAndThen:
+    """Lets a sentence be said at once, then again after `REPEAT_SECONDS` at the earliest."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
+        self._said = -math.inf
+
+    def __call__(self, sentence: str) -> None:
+        if time.monotonic() - self._said >= REPEAT_SECONDS:
+            self._said = time.monotonic()
+            self._say(sentence)
 
 
 class Lookout:
@@ -168,8 +183,8 @@ def _who(training: Training, block: Block) -> str:
     busiest = [p for p in availability.busiest(WATCH_SECONDS) if p.cores >= availability.BUSY_SHARE][:NAMED]
     found = []
     if threads + workers > cores:
-        own = f"{threads} thread{'s' * (threads != 1)}"
-        own += f" and {workers} loader worker{'s' * (workers != 1)}" if workers else ""
+        own = counted(threads, "thread")
+        own += f" and {counted(workers, 'loader worker')}" if workers else ""
         found.append(f"{own} share {cores:g} usable core{'' if cores == 1 else 's'}")
     if busiest:
         found.append(f"cores in use by others: {', '.join(map(str, busiest))}")

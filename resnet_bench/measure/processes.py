@@ -10,13 +10,11 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
-import math
 import os
 import random
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal
@@ -27,7 +25,7 @@ from resnet_bench import identity, progress
 from resnet_bench.data.pipelines import crowded
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import over_processes
-from resnet_bench.measure.contention import REPEAT_SECONDS, reasons
+from resnet_bench.measure.contention import NowAndThen, reasons
 from resnet_bench.measure.process import CaseReport, Order, Report
 from resnet_bench.recipe import completed
 from resnet_bench.schema import Block, EpochTimeResult, MeasuringProcess
@@ -94,7 +92,7 @@ def measure(
         UserError: where a process finds a mistake of the user's or dies.
     """
     reports: list[Report] = []
-    draws, said = random.Random(seed), -math.inf
+    draws, warn = random.Random(seed), NowAndThen(say)
     with progress.task(TASK, unit="blocks") as running:
         for number in range(plan.processes):
             process = f"{TASK}, process {number + 1}/{plan.processes}"
@@ -114,9 +112,7 @@ def measure(
                     running.total = event["total"] * plan.processes
                     running.done = event["total"] * number + event["done"]
                 elif event["event"] == "waiting":
-                    if time.monotonic() - said >= REPEAT_SECONDS:
-                        said = time.monotonic()
-                        say(event["message"])
+                    warn(event["message"])
                 elif event["event"] == "now":
                     running.what = f"{process}: {event['what']}"
                 else:

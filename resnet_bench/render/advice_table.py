@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from resnet_bench.machine.advice import Finding
 from resnet_bench.render.table import MISSING, Table
+from resnet_bench.wording import listed
 
 _NAMES = {"turbo": "turbo", "smt": "SMT", "governor": "clock governor", "aslr": "ASLR"}
 _NAMES |= {"transparent_hugepages": "huge pages", "container": "container limits"}
@@ -31,13 +32,9 @@ def summary(findings: Sequence[Finding]) -> str:
     """The findings in one sentence."""
     doubtful = [_name(f) for f in findings if f.doubtful]
     untold = [_name(f) for f in findings if f.found is None]
-    text = f"Results here are doubtful by {_listed(doubtful)}" if doubtful else "Nothing found makes results doubtful"
+    text = f"Results here are doubtful by {listed(doubtful)}" if doubtful else "Nothing found makes results doubtful"
     return text + (f"; not told here: {', '.join(untold)}." if untold else ".")
 
 
 def _name(finding: Finding) -> str:
     return _NAMES.get(finding.name, finding.name)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -14,7 +14,7 @@ from resnet_bench.analysis.replicates import Replicates
 from resnet_bench.analysis.series import Distinction, EpochDuration, Group, Series
 from resnet_bench.analysis.speed import Ratio, measured
 from resnet_bench.schema import DatasetInfo
-from resnet_bench.wording import short
+from resnet_bench.wording import counted, short
 
 SHOWN = ("cpu_model", "physical_cores", "logical_cores", "torch", "allocator", "cpu_quota", "code_commit", "code_dirty")
 """Facts that are not repeated in brackets, because `machine_text` has them or another fact says the same."""
@@ -201,12 +201,6 @@ def no_interval(found: Iterable[Replicates | Ratio | EpochDuration]) -> list[str
 def count_text(found: Replicates | Ratio | EpochDuration) -> str:
     """`3 processes`."""
     return found.measured.removeprefix("measured in ")
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 process`, `1,200 steps`."""
-    plural = "es" if noun.endswith("s") else "s"
-    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def steps_text(steps: Sequence[int]) -> str:

@@ -6,7 +6,7 @@ or where an interval does not tell, the sentence says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from resnet_bench import paper
 from resnet_bench.analysis import findings
@@ -23,12 +23,12 @@ from resnet_bench.analysis.findings import Accuracies, BesidePlain, Fastest
 from resnet_bench.analysis.series import Group, groups, in_order, parameter_counts
 from resnet_bench.analysis.speed import Ratio
 from resnet_bench.intervals import LEAST_VALUES
-from resnet_bench.render.captions import count_text, counted, cpu_name, dataset_text
+from resnet_bench.render.captions import count_text, cpu_name, dataset_text
 from resnet_bench.render.speed_tables import ratio_text, replicates_text, time_marks
 from resnet_bench.render.table import significant
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import ExplainResult
-from resnet_bench.wording import short
+from resnet_bench.wording import counted, listed, short
 
 GROUPS_NAMED = 2
 """So many machines and data sets are named; of more, the number is told."""
@@ -58,7 +58,7 @@ def _what_was_run(found: Sequence[Group], samples: Samples) -> str:
         done = [f"the parameters of {counted(len(counts), 'network')} were counted"] if counts else []
         for run in samples.of_kind(ExplainResult):
             done.append(f"a step of {run.architecture} was taken apart beside one of {run.counterpart}")
-        return _sentence(f"{_listed(dict.fromkeys(done))}; nothing was trained or timed as a whole") if done else ""
+        return _sentence(f"{listed(dict.fromkeys(done))}; nothing was trained or timed as a whole") if done else ""
     texts: dict[str, int] = {}
     for group in sorted(found, key=lambda g: -len({s.architecture for s in g.series})):
         texts[_done(group)] = texts.get(_done(group), 0) + 1
@@ -101,7 +101,7 @@ def _fastest(found: Fastest) -> str:
                 f"In {count_text(found.step)}, too few for a verdict, {first} had the shortest step of {every}, "
                 f"{step}, and {last.series.architecture} the longest{_times_as_long(last.times)}."
             )
-        others = _listed([f"that of {r.series.architecture} took {_times(r.times)}" for r in found.equals])
+        others = listed([f"that of {r.series.architecture} took {_times(r.times)}" for r in found.equals])
         return (
             f"Which of {every} is the fastest cannot be told: {first} had the shortest step, {step}, and {others} "
             "times as long."
@@ -196,13 +196,13 @@ def _effects_text(found: Accuracies) -> str:
         verdict: [_effect_text(effect) for effect, own in found.effects if own == verdict]
         for verdict in ("higher", "lower")
     }
-    parts = [f"{verdict} for {_listed(networks)}" for verdict, networks in told.items() if networks]
+    parts = [f"{verdict} for {listed(networks)}" for verdict, networks in told.items() if networks]
     open_ = [effect.series.architecture for effect, verdict in found.effects if verdict is None]
     if open_:
-        parts.append(f"not to be told from it for {_listed(open_)}")
+        parts.append(f"not to be told from it for {listed(open_)}")
     baseline = found.effects[0][0].control.final_accuracy()
     mean = f" of {_percent(baseline.estimate)}" if baseline else ""
-    return f"the final accuracy, against the baseline's{mean}, is {_listed(parts)}"
+    return f"the final accuracy, against the baseline's{mean}, is {listed(parts)}"
 
 
 def _effect_text(effect: Effect) -> str:
@@ -222,7 +222,7 @@ def _claims(judged: Sequence[JudgedClaim], found: Sequence[Group]) -> str:
     }
     parts = [f"{counts[o]} {'is' if counts[o] == 1 else 'are'} {word}" for o, word in words.items() if counts.get(o)]
     doubts = _doubts(found)
-    told = f"Of {len(judged)} claims of the study {_listed(parts)}"
+    told = f"Of {len(judged)} claims of the study {listed(parts)}"
     if len(counts) == 1:
         told = f"All {len(judged)} claims of the study are {words[judged[0].outcome]}"
     return f"{told}{f'; in doubt: {doubts}' if doubts else ''}."
@@ -235,7 +235,7 @@ def _doubts(found: Sequence[Group]) -> str:
         "times of": [s.architecture for s in every if s.warnings or "wide spread" in time_marks(s)],
         "trainings that stopped early, of": [s.architecture for s in every if s.accuracies and not s.complete],
     }
-    doubts = [f"{what} {_listed(in_order(names))}" for what, names in marked.items() if names]
+    doubts = [f"{what} {listed(in_order(names))}" for what, names in marked.items() if names]
     if any(map(findings.drifted, found)):
         doubts.append("a machine whose speed changed during the run")
     return "; ".join(doubts)
@@ -257,9 +257,3 @@ def _span(numbers: Sequence[int], noun: str) -> str:
     """`3 to 5 seeds`."""
     low, high = min(numbers), max(numbers)
     return counted(high, noun) if low == high else f"{low:,} to {counted(high, noun)}"
-
-
-def _listed(texts: Iterable[str], word: str = "and") -> str:
-    """`a, b and c`."""
-    *others, last = texts
-    return f"{', '.join(others)} {word} {last}" if others else last

@@ -26,7 +26,7 @@ from resnet_bench.render.table import MISSING, significant, with_interval
 from resnet_bench.render.verdicts import accuracy_text, ratio_text
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import Interval
-from resnet_bench.wording import short
+from resnet_bench.wording import counted, short
 
 LINES = 25
 """Lines at most, also where the terminal has to break one."""
@@ -87,23 +87,21 @@ def _measured(samples: Samples, width: int, room: int) -> list[Line]:
     made: list[Line] = []
     for number, group in enumerate(found):
         left = room - len(made) - (1 if number + 1 < len(found) else 0)  # a line says what is left out
-        table, with_ratios = _table(group, width)
+        table, ratios = _table(group, width)
         head = [*_caption(group, width, 4 if len(found) == 1 else 2), *table]
-        notes = list(map(Line, _notes(group, with_ratios, width))) if number + 1 == len(found) else []
+        notes = list(map(Line, _notes(group, ratios, width))) if number + 1 == len(found) else []
         fixed = len(head) - len(group.series) + len(notes)
         rows = min(len(group.series), left - fixed)
         if rows < len(group.series):
             rows -= 1  # for the line that says so
         if rows < 1:
             rest = len(found) - number
-            text = (
-                f"{captions.counted(rest, 'more group')} of machine and data set: in the tables of resnet-bench report"
-            )
+            text = f"{counted(rest, 'more group')} of machine and data set: in the tables of resnet-bench report"
             return [*made, Line(short(text, width))]
         hidden = len(group.series) - rows
         made += head[: len(head) - hidden]
         if hidden:
-            made.append(Line(f"{captions.counted(hidden, 'more row')}: in the tables (--tables, resnet-bench report)"))
+            made.append(Line(f"{counted(hidden, 'more row')}: in the tables (--tables, resnet-bench report)"))
         made += notes
     return made
 
@@ -147,8 +145,8 @@ class _Column(NamedTuple):
     right: bool = True
 
 
-def _table(group: Group, width: int) -> tuple[list[Line], bool]:
-    """Heads in two lines, then a row a series: the most that fits; whether ratios to the baseline are among it."""
+def _table(group: Group, width: int) -> tuple[list[Line], list[Ratio]]:
+    """Heads in two lines, then a row a series: the most that fits; the ratios to the baseline that it shows."""
     speeds = {id(speed.series[0]): speed for speed in step_speeds(group) if len(speed.series) == 1}
     rows = [_Row(s, _name(group, s), speeds.get(id(s))) for s in group.series]
     columns: list[_Column] = []
@@ -162,7 +160,9 @@ def _table(group: Group, width: int) -> tuple[list[Line], bool]:
         if any(c.heads[i] for c in columns)
     ]
     body = [_line([(c.cells[i], c) for c in columns]).rstrip() for i in range(len(rows))]
-    return [*(Line(head, "bold") for head in heads), *map(Line, body)], any(c.heads == _RATIO_HEADS for c in columns)
+    ratios = [row.speed.to_baseline for row in rows if row.speed and row.speed.to_baseline]
+    shown = ratios if any(c.heads == _RATIO_HEADS for c in columns) else []
+    return [*(Line(head, "bold") for head in heads), *map(Line, body)], shown
 
 
 _RATIO_HEADS = ("Of baseline's", "(published)")
@@ -300,10 +300,9 @@ def _bars(steps: Sequence[tuple[float, tuple[float, float] | None] | None], widt
     return bars
 
 
-def _notes(group: Group, with_ratios: bool, width: int) -> list[str]:
+def _notes(group: Group, ratios: Sequence[Ratio], width: int) -> list[str]:
     """What the published numbers are, or why there are none, and what the images are not."""
     notes = []
-    ratios = [speed.to_baseline for speed in step_speeds(group) if speed.to_baseline] if with_ratios else []
     if ratios:
         notes.append(f"Of baseline's: of its step's time; (published): of its epoch's, on {paper.MACHINE}.")
     if not all(map(_told, ratios)):
@@ -336,7 +335,7 @@ def _against(earlier: Earlier | None, width: int) -> list[Line]:
     setting = f"other {', '.join(differs)}, else the same setting" if differs else "the same setting"
     text = f"Against the last saved session here, {c.base.path.name} ({setting}): "
     whole = c.geometric_mean or (judged[0][1] if judged else None)
-    text += f"{ratio_text(whole)} over {captions.counted(len(judged), 'network')}" if whole else "no times to compare"
+    text += f"{ratio_text(whole)} over {counted(len(judged), 'network')}" if whole else "no times to compare"
     found = [Line(part) for part in _wrapped(f"{text}.", width, 3)]
     changed = [(row, r) for row, r in judged if r.verdict in ("faster", "slower")]
     accuracies = [row for row in c.rows if row.accuracy and row.accuracy.verdict in ("higher", "lower")]

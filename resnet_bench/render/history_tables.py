@@ -14,7 +14,8 @@ from resnet_bench.analysis.steps import LEAST_SESSIONS
 from resnet_bench.render.captions import dataset_text, fact_text, hardware_text, steps_text, value_text
 from resnet_bench.render.comparison_tables import difference_texts, finite
 from resnet_bench.render.table import MISSING, Table, significant, with_interval
-from resnet_bench.wording import short
+from resnet_bench.render.verdicts import factor_text
+from resnet_bench.wording import counted, short
 
 BARS = "▁▂▃▄▅▆▇█"
 STEP = "|"  # in a sparkline
@@ -65,10 +66,7 @@ def change_text(history: History, line: Line, change: Change) -> str:
 
 def ratio_text(change: Change) -> str:
     """`1.12× slower [1.08, 1.16]`."""
-    ratio = change.ratio
-    if change.slower:
-        return f"{ratio.estimate:.2f}× slower [{ratio.low:.2f}, {ratio.high:.2f}]"
-    return f"{1 / ratio.estimate:.2f}× faster [{1 / ratio.high:.2f}, {1 / ratio.low:.2f}]"
+    return factor_text(change.ratio, "slower" if change.slower else "faster")
 
 
 def since_text(session: Session) -> str:
@@ -211,7 +209,7 @@ def _doubts(lines: Sequence[Line]) -> Iterator[str]:
                 reasons.setdefault(short(doubt, 160), set()).add((f"{s.started}", s.name))
     if reasons:
         files = {session for found in reasons.values() for session in found}
-        yield f"{len(files)} session{'' if len(files) == 1 else 's'} not judged; --with-doubtful judges them too:"
+        yield f"{counted(len(files), 'session')} not judged; --with-doubtful judges them too:"
     for reason, found in list(reasons.items())[:5]:
         yield f"{', '.join(sorted({short(file) for _, file in found})[:8])}: {reason}"
     if len(reasons) > 5:

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from resnet_bench import paper
-from resnet_bench.analysis.findings import is_plain
 from resnet_bench.analysis.replicates import Replicates
 from resnet_bench.analysis.series import Group, Series, in_order
-from resnet_bench.analysis.speed import epoch_replicates
+from resnet_bench.analysis.speed import epoch_replicates, is_plain
 from resnet_bench.render import captions
 from resnet_bench.render.axes import GRID, PAPER, draw_curve, line_legend, network_style, set_log_ticks
 from resnet_bench.render.drawing import WIDTH, Figure
 from resnet_bench.render.figure_parts import Lacking, about, context, draw_row, end_of, replicates_text
 from resnet_bench.render.table import minutes_or_seconds, significant
+from resnet_bench.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -146,6 +146,6 @@ def accuracy_by_epoch(group: Group, width: float = WIDTH) -> list[Figure]:
 def _intervals_text(trained: Sequence[Series]) -> str:
     """What the bars are over."""
     seeds = [len(s.accuracies) for s in trained]
-    several = f"Student-t over {captions.counted(max(seeds), 'seed')}" if max(seeds) > 1 else ""
+    several = f"Student-t over {counted(max(seeds), 'seed')}" if max(seeds) > 1 else ""
     single = "Wilson's over the test images, of a single seed" if min(seeds) == 1 else ""
     return f"Bars: 95 % intervals, {'; '.join(filter(None, [several, single]))}."

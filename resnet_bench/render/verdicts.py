@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from resnet_bench.analysis.comparison import AccuracyDifference, Comparison, Explanation, Mark, Missing, Ratio, Role
 from resnet_bench.analysis.drift import SpeedRange
 from resnet_bench.intervals import ENOUGH_PROCESSES, LEAST_VALUES
 from resnet_bench.render.captions import drift_text
+from resnet_bench.schema import Interval
 
 
 def ratio_text(ratio: Ratio) -> str:
@@ -14,13 +17,16 @@ def ratio_text(ratio: Ratio) -> str:
     if i is None:
         number = "" if ratio.estimate is None else f" (ratio {ratio.estimate:.2f})"
         return f"cannot tell: {ratio.reason}{number}"
-    low, high = i.low, i.high
-    if ratio.verdict == "faster":
-        low, high = 1 / high, 1 / low
-    elif ratio.verdict != "slower":
-        said = f"cannot tell: {ratio.reason}" if ratio.cause else ratio.verdict
-        return f"{said} (ratio {i.estimate:.2f} [{low:.2f}, {high:.2f}])"
-    return f"{_factor(i.estimate)} {ratio.verdict} [{low:.2f}, {high:.2f}]"
+    if ratio.verdict == "faster" or ratio.verdict == "slower":
+        return factor_text(i, ratio.verdict)
+    said = f"cannot tell: {ratio.reason}" if ratio.cause else ratio.verdict
+    return f"{said} (ratio {i.estimate:.2f} [{i.low:.2f}, {i.high:.2f}])"
+
+
+def factor_text(ratio: Interval, verdict: Literal["faster", "slower"]) -> str:
+    """`1.42× faster [1.31, 1.54]`, of a ratio of times."""
+    low, high = (1 / ratio.high, 1 / ratio.low) if verdict == "faster" else (ratio.low, ratio.high)
+    return f"{_factor(ratio.estimate)} {verdict} [{low:.2f}, {high:.2f}]"
 
 
 def explanation_text(explanation: Explanation, time: Ratio) -> str:

@@ -19,6 +19,7 @@ from pytest_benchmark.utils import ALLOWED_COLUMNS, get_machine_id, load_storage
 
 from resnet_bench.errors import UserError, without_credentials
 from resnet_bench.files import require_writable
+from resnet_bench.folders import STORAGE
 from resnet_bench.session.items import benchmarks, own_parameters
 from resnet_bench.session.replay import replay
 
@@ -102,7 +103,7 @@ def check_items(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
 def storage_folder(config: pytest.Config) -> Path:
     """The folder of pytest-benchmark's storage. If the storage is a database, the default folder."""
     storage: str = config.getoption("benchmark_storage")
-    return Path(".benchmarks") if _in_database(config) else Path(storage.removeprefix("file://"))
+    return STORAGE if _in_database(config) else Path(storage.removeprefix("file://"))
 
 
 def parameters_grouped_by(group_by: str) -> list[str]:

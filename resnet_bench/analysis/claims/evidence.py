@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from resnet_bench.analysis.conditions import Condition
 from resnet_bench.intervals import LEAST_VALUES
 from resnet_bench.schema import DatasetInfo
+from resnet_bench.wording import listed
 
 _NAMES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-
-
-def listed(items: Sequence[Any]) -> str:
-    """`a, b and c`; at least one item."""
-    *rest, last = map(str, items)
-    return f"{', '.join(rest)} and {last}" if rest else last
 
 
 def counted(number: int, noun: str) -> str:

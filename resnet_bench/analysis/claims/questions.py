@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from resnet_bench.analysis.claims.evidence import counted, listed
+from resnet_bench.analysis.claims.evidence import counted
 from resnet_bench.analysis.claims.outcome import Judgement, Undecided, Untestable, decided
 from resnet_bench.analysis.conditions import MOST_PLANNED, TYPICAL_SPREAD, Condition, step_down
 from resnet_bench.intervals import LEAST_VALUES
+from resnet_bench.wording import listed
 
 
 @dataclass(frozen=True)

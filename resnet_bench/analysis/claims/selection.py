@@ -16,13 +16,14 @@ from resnet_bench.analysis.claims.eligibility import (
     reason_against_times,
     reason_against_trainings,
 )
-from resnet_bench.analysis.claims.evidence import counted, images_text, listed, place_text
+from resnet_bench.analysis.claims.evidence import counted, images_text, place_text
 from resnet_bench.analysis.claims.outcome import Untestable
 from resnet_bench.analysis.claims.step_times import StepTimes, step_times
 from resnet_bench.analysis.series import parameter_counts
 from resnet_bench.intervals import LEAST_VALUES
 from resnet_bench.results.samples import Pool, Samples
 from resnet_bench.schema import AccuracyResult, DatasetInfo, EpochTimeResult
+from resnet_bench.wording import listed
 
 Fractions = NDArray[np.float64]
 
