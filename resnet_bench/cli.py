@@ -596,7 +596,11 @@ def _checked_machine(format_: str) -> str:
 @click.argument("architecture")
 @_options_named("dataset", "train_images", "batch_size", "lr", "seed", "workers", "threads")
 @click.option(
-    "--time-limit", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, help="In seconds."
+    "--time-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    default=180.0,
+    show_default=True,
+    help="Seconds for all that is measured; fewer give fewer and shorter blocks.",
 )
 @click.option("--format", "format_", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
 def explain_step(

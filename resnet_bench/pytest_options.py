@@ -65,12 +65,16 @@ def _options() -> Iterator[tuple[str, dict[str, Any]]]:
             "choices": ["sampled", "full", "both"],
             "help": "sampled times blocks of steps at points all over the training; full times whole epochs from its "
             "beginning; both measures blocks in the course of whole epochs, to hold one against the other.  "
-            f"[default: full where the training is one epoch of at most {SHORT_TRAINING_STEPS} steps, else sampled]",
+            f"[default: full where the training is one epoch of at most {SHORT_TRAINING_STEPS} steps, or the first of "
+            "these as far as --time-limit allows, else sampled]",
         },
     )
     processes = "Fresh processes that measure epoch time; an interval needs 3.  [default: the profile's]"
     yield "processes", {"type": int, "help": processes}
-    limit = "Seconds for all processes that sample; decides how many blocks they time.  [default: the profile's]"
+    limit = (
+        "Seconds for all processes that sample, without compiling; decides how many blocks they time.  "
+        "[default: the profile's]"
+    )
     yield "time-limit", {"type": float, "help": limit}
     yield (
         "states",

@@ -217,7 +217,7 @@ class MeasuringProcess(Model):
 
 
 class Block(Model):
-    """Consecutive steps timed as one: the raw value behind an estimate. In mode `full`, a whole epoch."""
+    """Consecutive steps timed as one: the raw value behind an estimate. In mode `full`, an epoch or its first steps."""
 
     process: NonNegativeCount = 0  # index into the result's `processes`
     point: NonNegativeCount = 0  # index into the result's `points`
@@ -237,8 +237,9 @@ class EpochTimeResult(_TrainingResult):
 
     Mode `sampled` times blocks of steps at several points of the training. A process's value is
     `startup_seconds + steps_per_epoch × mean step time`, where the mean is over the points with their weights. Mode
-    `full` times whole epochs; a process's value is their mean. The interval is over the processes' values: blocks of
-    one process share its memory layout and are no independent samples.
+    `full` times whole epochs, or their first steps where the time limit allows no more; a process's value is their
+    mean, as if the other steps took as long. The interval is over the processes' values: blocks of one process share
+    its memory layout and are no independent samples.
 
     Files of version 1 and 2 have one process, no points, and blocks of the training's first steps.
     """
@@ -288,19 +289,32 @@ class EpochTimeResult(_TrainingResult):
         return {i: tuple(own) for i, own in found.items() if needed <= {b.point for b in own}}
 
     @property
+    def measured(self) -> str:
+        """What the blocks are: `sampled`, `full`, or `first N of M steps` where epochs were not timed to their end."""
+        if self.mode == "full" and self.steps_of_an_epoch < self.steps_per_epoch:
+            return f"first {self.steps_of_an_epoch:,} of {self.steps_per_epoch:,} steps"
+        return self.mode
+
+    @property
+    def steps_of_an_epoch(self) -> int:
+        """In mode `full`: how many steps of each epoch were timed, from its first on."""
+        return min((b.steps for b in self.blocks), default=self.steps_per_epoch)
+
+    @property
     def epoch_times(self) -> dict[int, float]:
         """{index of a process: seconds of an epoch, as its blocks say}: the only definition of an epoch's seconds.
 
         Processes that lack blocks at some point are left out, because their mean would be of another part of it.
         """
         if self.mode == "full":
-            return {i: sum(b.seconds for b in own) / len(own) for i, own in self.process_blocks.items()}
+            by_process = self.process_blocks.items()
+            return {i: sum(map(self.block_epoch_seconds, own)) / len(own) for i, own in by_process}
         return {i: self._startup(i) + self.steps_per_epoch * s for i, s in self.step_times.items()}
 
     def block_epoch_seconds(self, block: Block) -> float:
         """The seconds of an epoch all of whose steps take as long as the block's."""
         if self.mode == "full":
-            return block.seconds
+            return block.seconds * (self.steps_per_epoch / block.steps if block.steps < self.steps_per_epoch else 1)
         return self._startup(block.process) + self.steps_per_epoch * block.seconds / block.steps
 
     @property

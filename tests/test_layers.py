@@ -20,6 +20,7 @@ STAGES = (
     ("compiler", "child"),
     ("machine",),
     ("identity",),
+    ("compiled_functions",),
     ("data",),
     ("engines",),
     ("training",),

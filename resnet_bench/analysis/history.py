@@ -301,7 +301,7 @@ def _line_key(run: Run, dataset: str) -> str:
     """Equal for results that one line may join."""
     r = run.result
     assert isinstance(r, EpochTimeResult)
-    measured = [r.mode, [p.step for p in r.points], r.steps_per_epoch]
+    measured = [r.measured, [p.step for p in r.points], r.steps_per_epoch]
     return json.dumps([_machine_key(run), r.architecture, run.setting, dataset, measured], sort_keys=True)
 
 

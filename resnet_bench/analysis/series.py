@@ -396,19 +396,20 @@ MODES: tuple[Literal["sampled", "full"], ...] = ("sampled", "full")
 
 
 def in_one_mode(times: Sequence[EpochTimeResult]) -> list[EpochTimeResult]:
-    """The results among these that measured one quantity: in the preferred mode and at the most points of the training.
+    """The results among these that measured one quantity: in the preferred mode and the most of the training in it.
 
     Two modes of one run are not two runs. The mean over a training is not that over its first minute, so results
     of older files, without points, do not count beside newer ones.
     """
     mode = next((m for m in MODES if any(r.mode == m for r in times)), None)
     in_mode = [r for r in times if r.mode == mode]
-    points = max((_points(r) for r in in_mode), key=len, default=())
-    return [r for r in in_mode if _points(r) == points]
+    most = max((_timed(r) for r in in_mode), key=lambda timed: (len(timed[0]), timed[1]), default=None)
+    return [r for r in in_mode if _timed(r) == most]
 
 
-def _points(result: EpochTimeResult) -> tuple[int, ...]:
-    return tuple(p.step for p in result.points)
+def _timed(result: EpochTimeResult) -> tuple[tuple[int, ...], int]:
+    """The points of the training, and in mode `full` how many steps of an epoch."""
+    return tuple(p.step for p in result.points), result.steps_of_an_epoch if result.mode == "full" else 0
 
 
 def in_order(architectures: Iterable[str]) -> list[str]:

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from resnet_bench import attention, compiler
 from resnet_bench.architectures import Architecture
 from resnet_bench.clock import Clock, NoClock
-from resnet_bench.compiler import compiled
+from resnet_bench.compiled_functions import compiled
 from resnet_bench.engines import base
 from resnet_bench.engines._features import features, features_backward
 from resnet_bench.engines._units import (

@@ -28,6 +28,7 @@ from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.pipelines import Batch, crowded
 from resnet_bench.engines import fast, reference
 from resnet_bench.engines._features import features, features_backward
+from resnet_bench.engines._units import SETTLING_STEPS
 from resnet_bench.engines.base import Engine
 from resnet_bench.intervals import positive_mean_interval
 from resnet_bench.measure.contention import reasons
@@ -46,7 +47,7 @@ EARLY_STEPS = 1200
 and after some 800 they are. Second moments decay by 0.999 a step and are denormal only after some 67,000."""
 
 PAIRS = 5  # of processes, one that keeps denormals and one that flushes them; each times one block of every state
-MIN_PAIRS = 3
+MIN_PAIRS = 2
 BATCHES = 8  # different ones that the states are trained on, in turn
 REMEDY = "explain a smaller network or free memory"
 BLOCK_STEPS = 6  # timed, after one that is not; few, because a step with denormals may take seconds
@@ -54,6 +55,9 @@ BLOCK_STEPS = 6  # timed, after one that is not; few, because a step with denorm
 
 FIRST_STEPS = 512
 """Steps that engines which leave idle units out train before they are timed: by then nearly all rest that ever will."""
+
+FIRST_STEPS_UNTIL, ROUNDS_UNTIL = 0.2, 0.6
+"""Shares of the time limit after which these steps, and the rounds of the variants, are over."""
 
 
 class FusedAdam(reference.Engine):
@@ -149,8 +153,8 @@ def explain(
         seed: of weights and augmentation.
         workers: worker processes of the pipeline `loader`.
         threads: torch's threads; None leaves them as they are.
-        time_limit: seconds that the rounds of the variants may take; no further pair of processes with denormals beyond
-            the third starts after as many.
+        time_limit: seconds for all that is measured. Where it is short, fewer steps are trained before the blocks and
+            in them, which `warnings` say, and there are fewer pairs of processes with denormals, two at least.
 
     Raises:
         UserError: where torch cannot compile, which the last three variants need, or where a child process dies.
@@ -162,7 +166,7 @@ def explain(
     busy = machine.busy_reason()
     other = counterpart(architecture)
     pairs = [(a, change) for a in (architecture, other) for change in CHANGES]
-    with progress.task(f"explaining {architecture.id}", 2 * time_limit, seconds=2 * time_limit):
+    with progress.task(f"explaining {architecture.id}", time_limit, seconds=time_limit):
         with progress.task("building and compiling the variants"):
             measurements = [
                 EpochTimer(
@@ -173,12 +177,22 @@ def explain(
                 )
                 for a, c in pairs
             ]  # fmt: skip
-        for measurement in measurements:
-            if measurement.training.engine.settling_steps:
-                measurement.run(FIRST_STEPS)
-        measure_in_turn(measurements, time_limit)
+        begun = time.perf_counter()
+
+        def left(share: float) -> float:
+            return max(0.1, begun + share * time_limit - time.perf_counter())
+
+        trained = _train_first_steps(measurements, left(FIRST_STEPS_UNTIL))
+        share = measure_in_turn(measurements, left(ROUNDS_UNTIL))
         waiting = reasons([b for m in measurements for b in m.blocks])
-        states = _denormal_states(architecture, dataset, recipe, seed, threads, PAIRS, time_limit)
+        states = _denormal_states(architecture, dataset, recipe, seed, threads, PAIRS, left(1))
+    short = []
+    if trained < FIRST_STEPS:
+        short.append(
+            f"the time limit allowed {trained} of {FIRST_STEPS} steps before the first block; units still came to rest"
+        )
+    if share < 1:
+        short.append(f"the time limit allowed blocks of {max(share, 0.01):.0%} of the usual length")
     unflushed = "This CPU cannot flush denormal numbers." if any(s.flushed is None for s in states) else None
     return ExplainResult(
         **identity.origin(started_at),
@@ -194,8 +208,24 @@ def explain(
             for (a, c), m in zip(pairs, measurements, strict=True)
         ),
         states=states,
-        warnings=tuple(w for w in (busy, crowded("loader", workers), *waiting, unflushed) if w),
+        warnings=tuple(w for w in (busy, crowded("loader", workers), *waiting, *short, unflushed) if w),
     )
+
+
+def _train_first_steps(timers: Sequence[EpochTimer], seconds: float) -> int:
+    """Train `FIRST_STEPS` steps with the engines that leave idle units out, as far as the time allows; how many it was.
+
+    Two periods after which an engine looks for units that may rest are trained in any case.
+    """
+    resting = [timer for timer in timers if timer.training.engine.settling_steps]
+    begun, done = time.perf_counter(), 0
+    while done < FIRST_STEPS:
+        for timer in resting:
+            timer.run(SETTLING_STEPS)
+        done += SETTLING_STEPS
+        if done >= 2 * SETTLING_STEPS and (time.perf_counter() - begun) * (1 + SETTLING_STEPS / done) > seconds:
+            break
+    return done
 
 
 def _variant(architecture: Architecture, name: str, change: str, blocks: Sequence[Block], bytes_: int) -> Variant:
@@ -370,7 +400,8 @@ def _denormal_states(
     shares: dict[str, dict[Moments, _Shares]] = {}
     draws, begun = random.Random(seed), time.perf_counter()
     for pair in progress.each(range(pairs), "denormal numbers", "pairs of processes", weight=time_limit):
-        if pair >= MIN_PAIRS and time.perf_counter() - begun > time_limit:
+        spent = time.perf_counter() - begun
+        if pair >= MIN_PAIRS and spent * (1 + 1 / pair) > time_limit:
             break
         with contextlib.ExitStack() as stack:
             children = {

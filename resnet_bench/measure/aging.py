@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_bench import compiler
+from resnet_bench.compiled_functions import compiled
 from resnet_bench.data import pipelines
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.engines._units import adam, adam_correction, changes_shrink, may_move, resting_limits
@@ -178,7 +179,7 @@ def _idle_step(betas: tuple[float, float], eps: float, threads: int) -> Callable
         compiler.require()
     except UserError:
         return idle_step
-    return compiler.compiled(idle_step, SINGLE_PASS)
+    return compiled(idle_step, SINGLE_PASS)
 
 
 def multiplied(x: Tensor, factor: float, times: Tensor) -> Tensor:

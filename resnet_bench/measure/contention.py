@@ -6,12 +6,10 @@ and a step takes several times as long. With one thread there is no partner to w
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -85,20 +83,18 @@ def one_thread_ratio(training: Training, seconds: float = TRIAL_SECONDS) -> floa
     """
     if training.threads == 1 or training.engine.needs_compiler:
         return None
-    state = training.state()
-    kept = copy.deepcopy(replace(state, stretches=state.stretches[:-1]))  # the last is this process's own
     spent: dict[int, list[float]] = {training.threads: [], 1: []}
-    try:
-        _step(training)  # it may open the pipeline
-        begun, turn = time.perf_counter(), list(spent)
-        while time.perf_counter() - begun < seconds or len(spent[1]) < TRIAL_STEPS:
-            for threads in turn:
-                torch.set_num_threads(threads)
-                spent[threads].append(_step(training))
-            turn.reverse()
-    finally:
-        torch.set_num_threads(training.threads)
-        training.restore(kept)
+    with training.undone():
+        try:
+            _step(training)  # it may open the pipeline
+            begun, turn = time.perf_counter(), list(spent)
+            while time.perf_counter() - begun < seconds or len(spent[1]) < TRIAL_STEPS:
+                for threads in turn:
+                    torch.set_num_threads(threads)
+                    spent[threads].append(_step(training))
+                turn.reverse()
+        finally:
+            torch.set_num_threads(training.threads)
     return sum(spent[1]) / sum(spent[training.threads])
 
 

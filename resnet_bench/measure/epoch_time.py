@@ -30,6 +30,9 @@ except ImportError:  # Windows
 
 Mode = Literal["sampled", "full"]
 
+PILOT_STEPS = 8
+"""Steps of each network that tell how long a block will take."""
+
 LOADER_BLOCK_STEPS = 24
 LOADER_WARMUP_STEPS = 12  # beyond the batches that the workers prepared while other networks were being timed
 
@@ -98,7 +101,12 @@ class EpochTimer:
             self.warmup_steps += 1
 
     def measure(
-        self, round_: int, point: int = 0, pieces: int = 1, between: Callable[[], object] = lambda: None
+        self,
+        round_: int,
+        point: int = 0,
+        pieces: int = 1,
+        between: Callable[[], object] = lambda: None,
+        steps: int | None = None,
     ) -> Block:
         """Time a block.
 
@@ -107,12 +115,14 @@ class EpochTimer:
             point: index of the point of the training, kept in the block.
             pieces: pieces that the block is timed in.
             between: called before each piece but the first, and not timed.
+            steps: in mode `full`, how many first steps of the epoch are timed; None: the whole epoch.
         """
         training = self.training
         if self.mode == "full":
             if training.step:
                 training.close_epoch()
-            steps = training.steps_per_epoch + 1  # the last one finds the epoch's end, as in a training loop
+            whole = training.steps_per_epoch + 1  # the last one finds the epoch's end, as in a training loop
+            steps = whole if steps is None else min(steps, whole)
         else:
             steps = self.block_steps
             self.run(self._skipped_steps)
@@ -165,22 +175,32 @@ class EpochTimer:
         return read, updated
 
 
-def measure_in_turn(timers: Sequence[EpochTimer], seconds: float, least: int = 5, most: int = 50) -> None:
+def measure_in_turn(timers: Sequence[EpochTimer], seconds: float, least: int = 5, most: int = 50) -> float:
     """Time blocks of all networks, round by round, so that the machine's drift affects all alike.
 
     Args:
         timers: one a network.
-        seconds: that the blocks may take. The number of rounds is found from a round that does not count.
-        least, most: rounds, whatever the time.
+        seconds: that all this may take. How many rounds fit is told by the time of a few steps that do not count. Where
+            even `least` rounds do not fit, blocks get shorter, to `PILOT_STEPS` steps at least.
+        least, most: rounds.
+
+    Returns:
+        How long the blocks are, as a share of what `steps_per_block` was; at most 1.
     """
-    begun = time.perf_counter()
+    begun, round_seconds = time.perf_counter(), 0.0
     for timer in timers:
-        timer.measure(0)
-        timer.warmup_steps += timer.blocks.pop().steps
-    rounds = max(least, min(most, int(seconds / (time.perf_counter() - begun)) - 1))
+        before = time.perf_counter()
+        timer.run(PILOT_STEPS)
+        round_seconds += timer.steps_per_block * (time.perf_counter() - before) / PILOT_STEPS
+    left = max(0.0, seconds - (time.perf_counter() - begun))
+    rounds = max(least, min(most, int(left / round_seconds)))
+    share = min(1.0, left / (rounds * round_seconds))
+    for timer in timers:
+        timer.block_steps = min(timer.block_steps, max(PILOT_STEPS, int(share * timer.block_steps)))
     for round_ in progress.each(range(rounds), "timing steps in turn", "rounds", weight=seconds):
         for timer in timers:
             timer.measure(round_)
+    return share
 
 
 def _page_faults() -> int:

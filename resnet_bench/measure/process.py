@@ -31,7 +31,7 @@ from resnet_bench.data.datasets import Dataset
 from resnet_bench.errors import UserError
 from resnet_bench.measure import states
 from resnet_bench.measure.contention import Lookout
-from resnet_bench.measure.epoch_time import EpochTimer
+from resnet_bench.measure.epoch_time import PILOT_STEPS, EpochTimer
 from resnet_bench.measure.places import Place
 from resnet_bench.recipe import Recipe
 from resnet_bench.schema import Block, Model, NonNegativeCount, Positive, Seconds
@@ -39,9 +39,6 @@ from resnet_bench.training.training import Training
 
 MAX_ROUNDS = 20
 """Most blocks that a process times at a point. More would make its mean hardly better: processes differ more."""
-
-PILOT_STEPS = 8
-"""Steps of each network that tell how long a block will take."""
 
 PIECES = 12
 """Pieces of a whole epoch, where sampled blocks are measured between them. Each is short against the minutes in which a
@@ -82,7 +79,9 @@ class Order(Model):
     cases: tuple[Case, ...]
     places: dict[str, tuple[Place, ...]]  # of each architecture, by rising step; the same number for all
     rounds: int | None = None  # blocks at each point; None: as many as fit into `seconds`, at least one
-    seconds: float = 0  # that the process may take
+    steps: int | None = None  # of each epoch in mode `full`, the first ones; None: whole epochs, or see `cut`
+    cut: bool = False  # whether only so many first steps of each epoch are timed as fit into `seconds`
+    seconds: float = 0  # that the process may take, without compiling
     process: int = 0  # index of this process among those of the measurement
     epochs: int = 1  # whole epochs that the mode `full` times
     draw: int = 0  # decides the order in which networks and points are measured
@@ -112,6 +111,7 @@ class Report(Model):
     started_at: str
     machine: dict[str, Any]  # `identity.describe()`
     rounds: int
+    steps: int | None = None  # of each epoch that was timed in mode `full`; None: all, or another mode
     seconds: Seconds  # from its start to its end
     cases: tuple[CaseReport, ...]  # in the order of `Order.cases`
     takes_turns: bool = False  # whether this version of the suite can; the first that measured in processes could not
@@ -152,12 +152,17 @@ def measure(
     lookout = Lookout(send)
     places = [order.places.get(case.architecture, ()) for case in order.cases]
     modes = {case.mode for case in order.cases}
-    rounds = order.rounds or 1
+    rounds, steps = order.rounds or 1, order.steps
+    # What is compiled here is kept for the processes that follow, so this time is no measure of theirs.
+    compiling = sum(timer.training.engine.compile_seconds for timer in timers)
+    left = order.seconds - (time.perf_counter() - begun - compiling)
     if modes == {"sampled"}:
-        rounds = order.rounds or _rounds_that_fit(timers, places, order.seconds - (time.perf_counter() - begun))
+        rounds = order.rounds or _rounds_that_fit(timers, places, left)
         _sampled(timers, places, rounds, draw, send, wait, lookout, now)
     elif modes == {"full"}:
-        _full(timers, order.epochs, draw, send, lookout, now)
+        if order.cut and not steps:
+            steps = _steps_that_fit(timers, order.epochs, left)
+        _full(timers, order.epochs, steps, draw, send, lookout, now)
     else:
         pairs = {(c.architecture, c.engine): i for i, c in enumerate(order.cases) if c.mode == "sampled"}
         both = [
@@ -171,6 +176,7 @@ def measure(
         started_at=started_at,
         machine=identity.describe(),
         rounds=rounds,
+        steps=steps,
         seconds=time.perf_counter() - begun,
         cases=tuple(map(_case_report, timers)),
         takes_turns=True,
@@ -204,6 +210,22 @@ def _rounds_that_fit(timers: Sequence[EpochTimer], places: Sequence[Sequence[Pla
         round_seconds += len(own) * timer.steps_per_block * step_seconds
         arriving_seconds += len(own) * timer.training.engine.settling_steps * step_seconds
     return max(1, min(MAX_ROUNDS, int((seconds - arriving_seconds) / round_seconds)))
+
+
+def _steps_that_fit(timers: Sequence[EpochTimer], epochs: int, seconds: float) -> int | None:
+    """How many first steps of each epoch fit into the time, `PILOT_STEPS` at least; None where whole epochs do.
+
+    Told, as for `_rounds_that_fit`, from a few steps of each network. They are undone, because whole epochs begin with
+    the training's first step.
+    """
+    round_seconds = 0.0
+    for timer in timers:
+        with timer.training.undone():
+            begun = time.perf_counter()
+            timer.run(PILOT_STEPS)
+            round_seconds += epochs * (time.perf_counter() - begun) / PILOT_STEPS
+    fitting = max(PILOT_STEPS, int(seconds / round_seconds))
+    return fitting if any(fitting < timer.training.steps_per_epoch for timer in timers) else None
 
 
 def _go_to(timer: EpochTimer, place: Place) -> None:
@@ -243,17 +265,18 @@ def _sampled(
 def _full(
     timers: Sequence[EpochTimer],
     epochs: int,
+    steps: int | None,
     draw: random.Random,
     send: Callable[[dict[str, Any]], None],
     lookout: Lookout,
     now: Callable[[str], None],
 ) -> None:
-    """Whole epochs from the training's beginning, of all networks in turn."""
+    """Whole epochs from the training's beginning, or their first `steps` steps, of all networks in turn."""
     total, done = epochs * len(timers), 0
     for epoch in range(epochs):
         for timer in draw.sample(timers, len(timers)):
             now(_name(timer))
-            lookout.after(timer, timer.measure(epoch))
+            lookout.after(timer, timer.measure(epoch, steps=steps))
             done += 1
             send({"event": "progress", "done": done, "total": total})
 

@@ -44,8 +44,9 @@ class Plan:
     Attributes:
         mode: `sampled`, `full` or `both`.
         processes: fresh processes.
-        time_limit: seconds for all of them together, from which the number of `sampled` blocks follows.
+        time_limit: seconds for all of them together, without compiling; the number of `sampled` blocks follows from it.
         epochs: whole epochs that `full` and `both` time of each network.
+        cut: whether `full` times only as many first steps of each epoch as fit into the time limit.
 
     Raises:
         UserError: where a number is out of range; the message names the command-line option.
@@ -55,6 +56,7 @@ class Plan:
     processes: int = 5
     time_limit: float = 120.0
     epochs: int = 1
+    cut: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -79,10 +81,10 @@ def measure(
 ) -> list[Report]:
     """Run the processes, one after the other, as the task `timing epochs`.
 
-    The first process finds out how many rounds fit into its share of the time; all others measure as many.
+    The first process finds out how many rounds or steps fit into its share of the time; all others measure as many.
 
     Args:
-        order: what to measure; `process`, `draw`, `seconds` and `rounds` are filled in here.
+        order: what to measure; `process`, `draw`, `seconds`, `rounds`, `steps` and `cut` are filled in here.
         plan: how many processes, and for how long.
         seed: decides the order in which each process measures.
         after_process: called with the reports so far, e.g. to save what is measured.
@@ -97,13 +99,15 @@ def measure(
         for number in range(plan.processes):
             process = f"{TASK}, process {number + 1}/{plan.processes}"
             running.what = f"{process}, which starts"
-            rounds = reports[0].rounds if reports else None
+            first = reports[0] if reports else None
             own = order.model_copy(
                 update={
                     "process": number,
                     "draw": draws.getrandbits(32),
                     "seconds": plan.time_limit / plan.processes,
-                    "rounds": rounds,
+                    "rounds": first and first.rounds,
+                    "steps": first and first.steps,
+                    "cut": plan.cut and first is None,
                     "tells": True,
                 }
             )
@@ -270,6 +274,9 @@ def joined(
         load_average_after=load_averages[1],
         warnings=(*warnings, *([crowding] if crowding else []), *waiting),
     )
+    if result.measured != mode:
+        reason = f"the time limit allowed only the {result.measured} of an epoch"
+        result = result.model_copy(update={"warnings": (*result.warnings, reason)})
     read, updated = parameters_per_step(result)
     times = list(result.epoch_times.values())
     known = {"epoch_seconds": over_processes(times), "read_parameters": read, "updated_parameters": updated}

@@ -192,7 +192,7 @@ def _pyperf_runs(series: Series) -> Iterator[tuple[str, dict[str, Any], list[dic
         return
     points: Sequence[Point | None] = results[0].points or (None,)
     for i, point in enumerate(points):
-        what, about = "epoch" if results[0].mode == "full" else "step", dict[str, Any]()
+        what, about = "epoch" if results[0].measured == "full" else "step", dict[str, Any]()
         if point:
             what = f"step after {point.step:,} steps"
             about = {"training_step": point.step, "point_weight": point.weight, "point_state": point.state}
@@ -207,9 +207,9 @@ def _pyperf_runs(series: Series) -> Iterator[tuple[str, dict[str, Any], list[dic
 
 
 def _pyperf_run(result: EpochTimeResult, process: int, blocks: Sequence[Block]) -> dict[str, Any]:
-    """One process: seconds of a step, or of an epoch in mode `full`; `loops` is how many were timed together."""
-    loops = {b.steps if result.mode == "sampled" else 1 for b in blocks}
-    values = [b.seconds / (b.steps if result.mode == "sampled" else 1) for b in blocks]
+    """One process: seconds of a step, or of a whole epoch; `loops` is how many were timed together."""
+    loops = {1 if result.measured == "full" else b.steps for b in blocks}
+    values = [b.seconds / (1 if result.measured == "full" else b.steps) for b in blocks]
     started_at = result.processes[process].started_at if result.processes else result.started_at
     load = result.load_average_before
     metadata = {

@@ -70,8 +70,14 @@ class Settings:
         asked = {name: config.getoption(f"resnet_{name}") for name in ("time_limit", "processes", "states")}
         measuring = {name: profile[name] if given is None else given for name, given in asked.items()}
         recipe, epochs = options.recipe(values), config.getoption("resnet_rounds")
-        mode = config.getoption("resnet_epoch_mode") or _mode(recipe, values["train_images"])
-        plan = Plan(mode, measuring["processes"], measuring["time_limit"], epochs)
+        mode = config.getoption("resnet_epoch_mode")
+        plan = Plan(
+            mode or _mode(recipe, values["train_images"]),
+            measuring["processes"],
+            measuring["time_limit"],
+            epochs,
+            cut=not mode,  # who asks for whole epochs gets them
+        )
         notes: list[str] = []
         with (
             shown(config),

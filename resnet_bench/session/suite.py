@@ -150,7 +150,7 @@ class Suite:
         if trained:
             phases["training"] = self._training_seconds if timed else None
         if "test_explain" in functions and explained:
-            phases["explaining steps"] = explained * 2 * plan.time_limit
+            phases["explaining steps"] = explained * plan.time_limit
         if "test_overhead" in functions and self.settings.overhead_rounds:
             phases["measuring the harness"] = 4.0 * self.settings.overhead_rounds
         reporter = self.config.pluginmanager.getplugin("terminalreporter")

@@ -7,6 +7,7 @@ workers, and also when the training was killed and resumed.
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import hashlib
 import math
@@ -14,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -420,6 +422,16 @@ class Training:
             results=self.results,
             stretches=list(self.stretches),
         )
+
+    @contextlib.contextmanager
+    def undone(self) -> Iterator[None]:
+        """Train for a trial: afterwards the training is as it was, to the last bit; its pipeline is opened anew."""
+        state = self.state()
+        kept = copy.deepcopy(replace(state, stretches=state.stretches[:-1]))  # the last is this process's own
+        try:
+            yield
+        finally:
+            self.restore(kept)
 
     def _save(self) -> None:
         """Write the checkpoint, unless it would hold weights that are not finite."""

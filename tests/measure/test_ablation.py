@@ -209,6 +209,26 @@ def test_every_variant_computes_the_same_step(dataset, change):
     assert losses(change.engine, change.pipeline) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize(("seconds", "steps"), [(1000.0, 512), (20.0, 192), (0.1, 128)])
+def test_the_first_steps_end_with_their_time(seconds, steps, monkeypatch):
+    """A step takes 0.1 s; only the second engine leaves idle units out."""
+    now, trained = [0.0], [0, 0]
+    monkeypatch.setattr(explain.time, "perf_counter", lambda: now[0])
+
+    class Timer:
+        def __init__(self, i, settling):
+            self.i = i
+            self.training = type("Training", (), {"engine": type("Engine", (), {"settling_steps": settling})})
+
+        def run(self, steps):
+            now[0] += 0.1 * steps
+            trained[self.i] += steps
+
+    assert explain._train_first_steps([Timer(0, 0), Timer(1, 64)], seconds) == steps
+    assert trained == [0, steps]
+    assert now[0] <= max(seconds, 12.9)
+
+
 # --- states with denormals
 
 

@@ -104,26 +104,41 @@ def test_sampled_works_on_any_size(dataset, batch_size):
     assert all(1 <= b.steps <= math.ceil(42 / batch_size) for b in measured.blocks)
 
 
-def test_networks_take_turns(dataset, monkeypatch):
-    """Round by round, each network once, as often as the time allows by a first round that does not count."""
+@pytest.mark.parametrize(
+    ("seconds", "rounds", "steps"),
+    # a step takes 0.1 s, so the two pilots take 1.6 s and a round of 66 steps each 13.2 s
+    [(1000.0, 50, 64), (70.0, 5, 64), (68.0, 5, 64), (40.0, 5, 37), (10.0, 5, 8), (0.1, 5, 8)],
+)
+def test_networks_take_turns_for_as_long_as_the_time_allows(seconds, rounds, steps, monkeypatch):
+    """Round by round, each network once; with shorter blocks where five rounds of whole ones do not fit."""
     now = [0.0]
     monkeypatch.setattr(measurement.time, "perf_counter", lambda: now[0])
     order = []
 
     class Known:
+        block_steps = 64
+
         def __init__(self, i):
-            self.i, self.blocks, self.warmup_steps = i, [], 0
+            self.i = i
+
+        @property
+        def steps_per_block(self):
+            return self.block_steps + 2
+
+        def run(self, steps):
+            now[0] += steps * 0.1
 
         def measure(self, round_):
-            now[0] += 1.0
             order.append((round_, self.i))
-            self.blocks.append(type("Block", (), {"steps": 4}))
+            self.run(self.steps_per_block)
 
     timers = [Known(0), Known(1)]
-    measure_in_turn(timers, seconds=8.5, least=1)
-    assert order == [(0, 0), (0, 1), (0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
-    assert [t.warmup_steps for t in timers] == [4, 4]
-    assert [len(t.blocks) for t in timers] == [3, 3]
+    share = measure_in_turn(timers, seconds)
+    assert order == [(round_, i) for round_ in range(rounds) for i in range(2)]
+    assert [t.block_steps for t in timers] == [steps] * 2
+    assert (share < 1) == (steps < 64)
+    if steps > 8:
+        assert now[0] < seconds + 2.0
 
 
 def test_peak_memory_is_what_was_added():

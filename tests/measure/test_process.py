@@ -1,5 +1,6 @@
 """One measuring process, called in this one, and several real ones."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -130,6 +131,62 @@ def test_the_pilot_of_the_rounds_is_not_among_the_blocks(prepared):
     report, _ = run(order(prepared, networks=("fc1",), rounds=None, seconds=0.0))
     assert report.rounds == 1
     assert len(report.cases[0].blocks) == 3
+
+
+@pytest.mark.parametrize(("step_seconds", "seconds", "steps"), [(0.1, 100.0, None), (0.1, 15.9, 79), (0.1, 0.5, 8)])
+def test_first_steps_of_an_epoch_follow_from_the_time_of_a_step_alone(step_seconds, seconds, steps, monkeypatch):
+    """Two networks, an epoch of 80 steps each."""
+    now, kept = [0.0], []
+    monkeypatch.setattr(process.time, "perf_counter", lambda: now[0])
+
+    class Training:
+        steps_per_epoch = 80
+
+        @contextlib.contextmanager
+        def undone(self):
+            yield
+            kept.append(self)
+
+    class Timer:
+        training = Training()
+
+        def run(self, steps):
+            now[0] += steps * step_seconds
+
+    timers = [Timer(), Timer()]
+    assert process._steps_that_fit(timers, 1, seconds) == steps
+    assert kept == [timer.training for timer in timers]
+
+
+def test_an_epoch_is_cut_to_the_first_steps_that_fit_which_the_pilot_does_not_change(prepared, monkeypatch):
+    begun = []
+    measured = process.EpochTimer.measure
+
+    def note(self, round_, *rest, **options):
+        begun.append((self.training.epoch, self.training.step, digest(self.training)))
+        return measured(self, round_, *rest, **options)
+
+    def digest(training):
+        return [p.sum().item() for p in training.engine.network.parameters()]
+
+    monkeypatch.setattr(process.EpochTimer, "measure", note)
+    whole, _ = run(order(prepared, ["full"], places={}))
+    cut, _ = run(order(prepared, ["full"], places={}, cut=True, seconds=0.0))
+    again, _ = run(order(prepared, ["full"], places={}, steps=cut.steps))
+    assert (whole.steps, cut.steps, again.steps) == (None, process.PILOT_STEPS, process.PILOT_STEPS)
+    assert [b.steps for case in cut.cases for b in case.blocks] == [8, 8]
+    assert begun[:2] == begun[2:4] == begun[4:]
+    result = joined([cut], 0, order(prepared, ["full"], places={}), complete=True, origin=identity.origin("now"))
+    (block,) = result.blocks
+    assert result.measured == "first 8 of 10 steps"
+    assert result.epoch_times == {0: pytest.approx(block.seconds * 10 / 8)}
+    assert "the time limit allowed only the first 8 of 10 steps of an epoch" in result.warnings
+
+
+def test_the_first_process_decides_on_the_steps_of_all(prepared):
+    plan = Plan("full", processes=2, time_limit=1e-3, cut=True)
+    reports = measure(order(prepared, ["full"], networks=("fc1",), places={}), plan, 0)
+    assert [r.steps for r in reports] == [8, 8]
 
 
 def test_images_that_changed_are_refused(prepared):

@@ -198,7 +198,7 @@ _STARTED_WITH: dict[str, Callable[[Any], Any]] = {
     "threads": lambda r: r.threads,
     "pipeline": lambda r: r.pipeline,
     "workers": lambda r: r.workers,
-    "measured": lambda r: r.mode if isinstance(r, EpochTimeResult) else "epochs of a training",
+    "measured": lambda r: r.measured if isinstance(r, EpochTimeResult) else "epochs of a training",
 }
 """How a run was started, in the order in which it is told; each takes an epoch-time or an accuracy result."""
 
