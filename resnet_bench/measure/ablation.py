@@ -56,7 +56,7 @@ BLOCK_STEPS = 6  # timed, after one that is not; few, because a step with denorm
 FIRST_STEPS = 512
 """Steps that engines which leave idle units out train before they are timed: by then nearly all rest that ever will."""
 
-FIRST_STEPS_UNTIL, ROUNDS_UNTIL = 0.2, 0.6
+FIRST_STEPS_UNTIL, ROUNDS_UNTIL = 0.2, 0.55
 """Shares of the time limit after which these steps, and the rounds of the variants, are over."""
 
 
@@ -153,13 +153,13 @@ def explain(
         seed: of weights and augmentation.
         workers: worker processes of the pipeline `loader`.
         threads: torch's threads; None leaves them as they are.
-        time_limit: seconds for all that is measured. Where it is short, fewer steps are trained before the blocks and
-            in them, which `warnings` say, and there are fewer pairs of processes with denormals, two at least.
+        time_limit: seconds for all this, without compiling. Where it is short, fewer steps are trained, before and in
+            the blocks, which `warnings` say, and there are fewer pairs of processes with denormals, two at least.
 
     Raises:
         UserError: where torch cannot compile, which the last three variants need, or where a child process dies.
     """
-    started_at = identity.now()
+    started_at, begun = identity.now(), time.perf_counter()
     recipe = replace(recipe, schedule="constant", warmup_steps=0)
     fast.Engine.require()
     threads = set_deterministic(threads)
@@ -177,7 +177,7 @@ def explain(
                 )
                 for a, c in pairs
             ]  # fmt: skip
-        begun = time.perf_counter()
+        begun += sum(m.training.engine.compile_seconds for m in measurements)
 
         def left(share: float) -> float:
             return max(0.1, begun + share * time_limit - time.perf_counter())
@@ -192,7 +192,9 @@ def explain(
             f"the time limit allowed {trained} of {FIRST_STEPS} steps before the first block; units still came to rest"
         )
     if share < 1:
-        short.append(f"the time limit allowed blocks of {max(share, 0.01):.0%} of the usual length")
+        short.append(
+            f"the time limit allowed blocks of {share:.0%} of the usual length, between which augmentation may fall"
+        )
     unflushed = "This CPU cannot flush denormal numbers." if any(s.flushed is None for s in states) else None
     return ExplainResult(
         **identity.origin(started_at),

@@ -33,6 +33,11 @@ Mode = Literal["sampled", "full"]
 PILOT_STEPS = 8
 """Steps of each network that tell how long a block will take."""
 
+SHORTEST_BLOCK = 12
+"""Steps of a block, at least, where a time limit allows no more."""
+
+LEAST_ROUNDS = 3  # for an interval
+
 LOADER_BLOCK_STEPS = 24
 LOADER_WARMUP_STEPS = 12  # beyond the batches that the workers prepared while other networks were being timed
 
@@ -181,7 +186,7 @@ def measure_in_turn(timers: Sequence[EpochTimer], seconds: float, least: int = 5
     Args:
         timers: one a network.
         seconds: that all this may take. How many rounds fit is told by the time of a few steps that do not count. Where
-            even `least` rounds do not fit, blocks get shorter, to `PILOT_STEPS` steps at least.
+            even `least` rounds do not fit, blocks get shorter, to `SHORTEST_BLOCK` steps; then `LEAST_ROUNDS` will do.
         least, most: rounds.
 
     Returns:
@@ -195,8 +200,11 @@ def measure_in_turn(timers: Sequence[EpochTimer], seconds: float, least: int = 5
     left = max(0.0, seconds - (time.perf_counter() - begun))
     rounds = max(least, min(most, int(left / round_seconds)))
     share = min(1.0, left / (rounds * round_seconds))
+    if share * max(timer.block_steps for timer in timers) < SHORTEST_BLOCK:
+        rounds = LEAST_ROUNDS
+        share = min(1.0, left / (rounds * round_seconds))
     for timer in timers:
-        timer.block_steps = min(timer.block_steps, max(PILOT_STEPS, int(share * timer.block_steps)))
+        timer.block_steps = min(timer.block_steps, max(SHORTEST_BLOCK, int(share * timer.block_steps)))
     for round_ in progress.each(range(rounds), "timing steps in turn", "rounds", weight=seconds):
         for timer in timers:
             timer.measure(round_)

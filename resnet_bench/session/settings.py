@@ -70,14 +70,10 @@ class Settings:
         asked = {name: config.getoption(f"resnet_{name}") for name in ("time_limit", "processes", "states")}
         measuring = {name: profile[name] if given is None else given for name, given in asked.items()}
         recipe, epochs = options.recipe(values), config.getoption("resnet_rounds")
-        mode = config.getoption("resnet_epoch_mode")
-        plan = Plan(
-            mode or _mode(recipe, values["train_images"]),
-            measuring["processes"],
-            measuring["time_limit"],
-            epochs,
-            cut=not mode,  # who asks for whole epochs gets them
-        )
+        asked_mode = config.getoption("resnet_epoch_mode")
+        mode = asked_mode or _mode(recipe, values["train_images"])
+        cut = mode == "full" and not asked_mode  # who asks for whole epochs gets them
+        plan = Plan(mode, measuring["processes"], measuring["time_limit"], epochs, cut)
         notes: list[str] = []
         with (
             shown(config),

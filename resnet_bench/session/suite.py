@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import math
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -280,13 +282,23 @@ class Suite:
         return result.model_copy(update={"step_bound_seconds": bound.seconds})
 
     def accuracy(self, request: pytest.FixtureRequest, case: Case) -> Training:
-        """The finished training of a case. The first call trains all cases of the session, interleaved by epoch."""
+        """The finished training of a case. The first call trains all cases of the session, interleaved by epoch.
+
+        Skips the test of a case that the time limit left untrained.
+        """
         if self._trainings is None:
             with user_errors(), self.shown():
                 self._trainings = _or_error(lambda: self._train(items.cases(request)))
         if isinstance(self._trainings, BaseException):
             raise self._trainings
-        return self._trainings[case]
+        training = self._trainings[case]
+        if not training.results:
+            pytest.skip(f"{case.architecture} ({case.engine}) is not trained: {self._time_is_over}")
+        return training
+
+    @property
+    def _time_is_over(self) -> str:
+        return f"the {self.settings.plan.time_limit:g} s of --time-limit are over, which a longer one changes"
 
     def _train(self, names: dict[Case, str]) -> dict[Case, Training]:
         worth_keeping = self.recipe.epochs > 1
@@ -304,11 +316,17 @@ class Suite:
         seconds = self._epoch_seconds
         weights = {case: seconds.get((case.architecture, case.engine), 1.0) for case in trainings}
         left = sum(w * (self.recipe.epochs + 1 - trainings[case].epoch) for case, w in weights.items())
+        begun, limit = time.monotonic(), self.settings.plan.time_limit if self.settings.plan.cut else math.inf
         with progress.task("training", left):
             for epoch in range(1, self.recipe.epochs + 1):
                 for case, training in trainings.items():
-                    if training.epoch == epoch:
-                        self._train_epoch(training, names[case], weights[case])
+                    if training.epoch != epoch:
+                        continue
+                    needed = time.monotonic() - begun + seconds.get((case.architecture, case.engine), 0.0)
+                    if needed > limit and any(other.results for other in trainings.values()):
+                        self.say(f"{case.architecture} ({case.engine}) is not trained: {self._time_is_over}")
+                        continue
+                    self._train_epoch(training, names[case], weights[case])
         return trainings
 
     def _train_epoch(self, training: Training, name: str, weight: float) -> None:

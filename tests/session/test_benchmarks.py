@@ -139,6 +139,21 @@ def test_a_training_of_few_steps_is_timed_whole(session, options, mode):
     assert ("Epoch time over the training" in done.output) == (mode == "sampled")
 
 
+def test_a_short_time_limit_gives_fewer_steps_and_trainings_and_says_so(session, tmp_path):
+    """One epoch of 12 steps, timed by its first 8; of the networks only the first is trained."""
+    asked = ["--epochs", "1", "--batch-size", "2", "--time-limit", "1e-6", "-k", "epoch_time or accuracy"]
+    done = session(*BRIEFLY, *asked, "--benchmark-save=x")
+    assert done.status == 0, done.output
+    saved = reading.read(saved_files(tmp_path)[0])
+    timed = saved.of_kind(EpochTimeResult)
+    assert [(r.architecture, r.measured) for r in timed] == [(n, "first 8 of 12 steps") for n in ("fc1", "conv5x5")]
+    assert {b.steps for r in timed for b in r.blocks} == {8}
+    assert all("the time limit allowed only the first 8 of 12 steps of an epoch" in r.warnings for r in timed)
+    assert [r.architecture for r in saved.of_kind(AccuracyResult)] == ["fc1"]
+    assert "conv5x5 (reference) is not trained: the 1e-06 s of --time-limit are over" in done.output
+    assert "time of 24 steps a network" in done.output
+
+
 def test_machine_is_described_and_calibrated_at_both_ends(whole):
     """Without a host name: saved files are made to be shared."""
     *_, path = whole
