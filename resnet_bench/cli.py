@@ -471,6 +471,12 @@ def compare(
     is_flag=True,
     help="Exit 1 if the newest level of a line is significantly slower than the one before it.",
 )
+@click.option(
+    "--accept",
+    metavar="DATE|COMMIT",
+    help="Steps to slower up to the end of this day (UTC), such as 2027-01-04, or up to the first session of this "
+    "commit were looked at: they are listed as accepted and no regressions.",
+)
 @click.pass_context
 def history(
     context: click.Context,
@@ -481,6 +487,7 @@ def history(
     format_: Literal["text", "html", "json"],
     output: Path | None,
     fail_on_step: bool,
+    accept: str | None,
 ) -> None:
     """Show epoch times over all saved sessions: their course, their steps, and what changed at the same time.
 
@@ -493,9 +500,12 @@ def history(
     resnet-bench history
     resnet-bench history .benchmarks laptop/*.json --network fc3 --format html --output history.html
     resnet-bench history --fail-on-step
+    resnet-bench history --fail-on-step --accept 2027-01-04
 
     --fail-on-step: a line fails if its last step made the epoch longer, with a p-value that is significant at 5 % for
-    all lines that can be judged together (Holm). Exit status: 0; 1 where a line fails; 2 for what cannot be read.
+    all lines that can be judged together (Holm). It fails again until the time is back, or until --accept names the
+    date or commit that the step is listed with; steps after it still fail. Exit status: 0; 1 where a line fails; 2 for
+    what cannot be read.
     """
     from resnet_bench.analysis.history import history as of_samples
     from resnet_bench.files import atomic_write, require_writable
@@ -516,6 +526,7 @@ def history(
         option_names(networks) if networks is not None else None,
         option_names(engines) if engines is not None else None,
         with_doubtful,
+        accept,
     )
     if format_ == "json":
         text = json.dumps(history_tables.as_dict(found), indent=2, allow_nan=False)
