@@ -23,6 +23,7 @@ from resnet_bench.options import names as option_names
 from resnet_bench.options import recipe as recipe_of
 from resnet_bench.output import has_colours, readable, terminal_width, write_bytes
 from resnet_bench.signals import INTERRUPTED, TERMINATED, Terminated, terminable
+from resnet_bench.wording import counted
 
 if TYPE_CHECKING:
     from resnet_bench.render.table import Format
@@ -167,7 +168,7 @@ def train(
     )
     click.echo(
         f"{chosen.id}: {training.parameters:,} parameters, {training.engine.name} engine, "
-        f"{training.pipeline} pipeline, {training.threads} threads; {dataset.name}, "
+        f"{training.pipeline} pipeline, {counted(training.threads, 'thread')}; {dataset.name}, "
         f"{len(dataset.train):,} training and {len(dataset.test):,} test "
         f"images, {dataset.num_classes} classes"
     )
