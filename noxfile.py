@@ -66,6 +66,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def links(session: nox.Session) -> None:
+    """Links out of the documentation that lead nowhere are named; not part of `docs`, as it needs the internet."""
+    session.install("-e", ".", *groups("docs"))
+    session.run("sphinx-build", "-q", "-b", "linkcheck", "-E", "-d", "build/doctrees", "-c", "docs", ".", "build/links")
+
+
+@nox.session
 def lowest(session: nox.Session) -> None:
     """The tests with the lowest versions that pyproject.toml declares."""
     session.install("--resolution", "lowest-direct", "-e", ".[figures]", *groups("test"))

@@ -23,6 +23,7 @@ from resnet_bench.options import names as option_names
 from resnet_bench.options import recipe as recipe_of
 from resnet_bench.output import has_colours, readable, terminal_width, write_bytes
 from resnet_bench.signals import INTERRUPTED, TERMINATED, Terminated, terminable
+from resnet_bench.wording import counted
 
 if TYPE_CHECKING:
     from resnet_bench.render.table import Format
@@ -167,7 +168,7 @@ def train(
     )
     click.echo(
         f"{chosen.id}: {training.parameters:,} parameters, {training.engine.name} engine, "
-        f"{training.pipeline} pipeline, {training.threads} threads; {dataset.name}, "
+        f"{training.pipeline} pipeline, {counted(training.threads, 'thread')}; {dataset.name}, "
         f"{len(dataset.train):,} training and {len(dataset.test):,} test "
         f"images, {dataset.num_classes} classes"
     )
@@ -471,6 +472,12 @@ def compare(
     is_flag=True,
     help="Exit 1 if the newest level of a line is significantly slower than the one before it.",
 )
+@click.option(
+    "--accept",
+    metavar="DATE|COMMIT",
+    help="Steps to slower up to the end of this day (UTC), such as 2027-01-04, or up to the first session of this "
+    "commit were looked at: they are listed as accepted and no regressions.",
+)
 @click.pass_context
 def history(
     context: click.Context,
@@ -481,6 +488,7 @@ def history(
     format_: Literal["text", "html", "json"],
     output: Path | None,
     fail_on_step: bool,
+    accept: str | None,
 ) -> None:
     """Show epoch times over all saved sessions: their course, their steps, and what changed at the same time.
 
@@ -493,9 +501,12 @@ def history(
     resnet-bench history
     resnet-bench history .benchmarks laptop/*.json --network fc3 --format html --output history.html
     resnet-bench history --fail-on-step
+    resnet-bench history --fail-on-step --accept 2027-01-04
 
     --fail-on-step: a line fails if its last step made the epoch longer, with a p-value that is significant at 5 % for
-    all lines that can be judged together (Holm). Exit status: 0; 1 where a line fails; 2 for what cannot be read.
+    all lines that can be judged together (Holm). It fails again until the time is back, or until --accept names the
+    date or commit that the step is listed with; steps after it still fail. Exit status: 0; 1 where a line fails; 2 for
+    what cannot be read.
     """
     from resnet_bench.analysis.history import history as of_samples
     from resnet_bench.files import atomic_write, require_writable
@@ -516,6 +527,7 @@ def history(
         option_names(networks) if networks is not None else None,
         option_names(engines) if engines is not None else None,
         with_doubtful,
+        accept,
     )
     if format_ == "json":
         text = json.dumps(history_tables.as_dict(found), indent=2, allow_nan=False)

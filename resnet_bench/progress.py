@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, TypeVar
 
+from resnet_bench.wording import duration
+
 SHOWN_AFTER = 1.0
 """Seconds for which a task runs unseen on a terminal."""
 
@@ -276,14 +278,6 @@ def is_live(stream: Any) -> bool:
         return os.get_terminal_size(stream.fileno()).columns > 0
     except (OSError, ValueError):  # it is none, or is closed
         return False
-
-
-def duration(seconds: float) -> str:
-    """`2 h 10 min`, `3 min` or `40 s`."""
-    minutes = round(seconds / 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min" if seconds >= 60 else f"{max(1, round(seconds))} s"
 
 
 def _seconds(expected: Expected) -> float | None:

@@ -1,4 +1,4 @@
-"""How values from files are written in a sentence."""
+"""How values, counts and times are written in a sentence."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ def counted(number: int, noun: str) -> str:
     """`1 process`, `1,200 steps`."""
     plural = "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}{'' if number == 1 else plural}"
+
+
+def duration(seconds: float) -> str:
+    """`2 h 10 min`, `3 min` or `40 s`."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min" if seconds >= 60 else f"{max(1, round(seconds))} s"
 
 
 def listed(items: Iterable[Any]) -> str:

@@ -54,6 +54,15 @@ def test_a_step_to_slower_fails_and_one_to_faster_does_not(run, storage):
     assert out.startswith("reference, fc3: 1.3")
 
 
+def test_an_accepted_step_is_listed_and_does_not_fail(run, storage):
+    status, out, err = run("--fail-on-step", "--accept", "2027-01-07")
+    assert (status, err) == (0, "")
+    assert out.startswith("accepted: reference, fc3: 1.3")
+    assert run("--fail-on-step", "--accept", "2027-01-06")[0] == 1
+    (line,) = json.loads(run("--accept", "2027-01-07", "--format", "json")[1])["lines"]
+    assert ([change["accepted"] for change in line["changes"]], line["regression"]) == ([True], False)
+
+
 def test_eight_real_sessions_of_the_same_code_do_not_fail(run):
     status, out, _ = run(REPOSITORY / "reports" / "same-code", "--with-doubtful", "--fail-on-step")
     assert status == 0
@@ -73,6 +82,8 @@ def test_one_session_is_too_few(run, storage):
         (["empty"], "The folder empty holds no JSON of a run"),
         (["--network", "fc9"], "no epoch time of network fc9; give one of fc3"),
         (["--engine", "quantum"], "no epoch time of engine quantum; give one of reference"),
+        (["--accept", "soon"], "--accept soon is neither a date, such as 2027-01-04, nor a commit"),
+        (["--accept", "cccc"], "--accept cccc names no session"),
         (["--output", "nowhere/x.html"], "nowhere to write x.html to; make it or give another --output"),
         (["--format", "csv"], "Invalid value for '--format'"),
     ],

@@ -9,7 +9,8 @@
   out: they were measured side by side, and differ on purpose.
 - Steps are found by `resnet_bench.analysis.steps`, line by line, each line with an error of about 5 %.
 - `regressions` names the lines whose newest level is significantly slower than the one before. It judges all lines
-  together by Holm's method, so that it names any of the lines in about 5 % of cases where nothing changed.
+  together by Holm's method, so that it names any of the lines in about 5 % of cases where nothing changed. Steps up to
+  a date or commit can be accepted: they stay steps, and are no regressions.
 
 Only epoch-time results count; accuracy is no part of it, since a seed decides it and no session does.
 """
@@ -19,9 +20,10 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
+from datetime import datetime, time, timezone
 from functools import cached_property, partial
 from statistics import fmean
 from typing import Any, Literal
@@ -139,6 +141,7 @@ class Line:
         setting: engine, pipeline, workers, threads, what of the recipe decides each step, and how it was measured:
             `mode`, and `points`, the steps of the training before each.
         steps_per_epoch: of the training.
+        accepted_until: steps to slower up to then are accepted; None where none are.
     """
 
     machine_key: str
@@ -147,6 +150,7 @@ class Line:
     dataset: DatasetInfo
     steps_per_epoch: int
     sessions: tuple[Session, ...]
+    accepted_until: datetime | None = None
 
     @property
     def engine(self) -> str:
@@ -177,6 +181,10 @@ class Line:
         pairs = itertools.pairwise(self.levels)
         return tuple(_change(*pair, step.p_value) for pair, step in zip(pairs, self._steps, strict=True))
 
+    def accepts(self, change: Change) -> bool:
+        """Whether this is a step to slower that was accepted."""
+        return bool(change.slower and self.accepted_until and change.since.started <= self.accepted_until)
+
     @property
     def verdict(self) -> Verdict:
         """How the newest level is against the one before it."""
@@ -204,7 +212,7 @@ class History:
         """The lines whose newest level is significantly slower, all lines that can be judged taken together.
 
         A line is asked about its last step: whether it made the epoch longer, and with which p-value. Lines without a
-        step count as asked too.
+        step, or whose last one is accepted, count as asked too.
         """
         lines = [line for line in self.lines if line.verdict != "too few sessions"]
         named = step_down({i: partial(_regressed, line) for i, line in enumerate(lines)}, ERROR)
@@ -213,7 +221,7 @@ class History:
 
 def _regressed(line: Line, error: float) -> bool | None:
     last = line.changes[-1] if line.changes else None
-    return True if last and last.slower and last.p_value <= error else None
+    return True if last and last.slower and last.p_value <= error and not line.accepts(last) else None
 
 
 def history(
@@ -221,15 +229,19 @@ def history(
     networks: Sequence[str] | None = None,
     engines: Sequence[str] | None = None,
     with_doubtful: bool = False,
+    accept: str | None = None,
 ) -> History:
     """The lines of these files.
 
     Args:
         networks, engines: only these; None for all.
         with_doubtful: judge sessions with doubts too.
+        accept: a date, such as 2027-01-04, or a commit; steps to slower up to the end of that day (UTC), or up to the
+            first session of that commit, are accepted.
 
     Raises:
-        UserError: the files hold no epoch times, or none of these networks and engines.
+        UserError: the files hold no epoch times, or none of these networks and engines; `accept` is no date, and no
+            commit of a session.
     """
     every = [run for run in samples.runs if isinstance(run.result, EpochTimeResult)]
     if not every:
@@ -247,6 +259,8 @@ def history(
             session = run.session or run.file.sha256
             found.setdefault(_line_key(run, datasets[id(run)]), {}).setdefault(session, []).append(run)
     lines = [_line(key, by_session, with_doubtful) for key, by_session in found.items()]
+    if accept is not None:
+        lines = _accepting(accept, lines)
     judged = sum(len(line.judged) >= LEAST_SESSIONS for line in lines)
     notes = [
         _note(sum(not file.of_kind(EpochTimeResult) for file in samples.files), "file", "without epoch times"),
@@ -367,6 +381,26 @@ def _date(text: str) -> datetime | None:
         return date.replace(tzinfo=timezone.utc) if date.tzinfo is None else date.astimezone(timezone.utc)
     except (ValueError, OverflowError):
         return None
+
+
+def _accepting(accept: str, lines: Sequence[Line]) -> list[Line]:
+    """The lines with the moment up to which their steps are accepted."""
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", accept) and (day := _date(accept)):
+        end = datetime.combine(day.date(), time.max, timezone.utc)
+        return [replace(line, accepted_until=end) for line in lines]
+    if not re.fullmatch(r"[0-9a-f]{4,40}", accept.lower()):
+        raise UserError(f"--accept {accept} is neither a date, such as 2027-01-04, nor a commit; give one of the two.")
+    first: list[dict[str, datetime]] = []  # session of each such commit, line by line
+    for line in lines:
+        own = [s for s in line.sessions if s.commit and s.commit.startswith(accept.lower())]
+        first.append({s.commit: s.started for s in reversed(own) if s.commit})
+    commits = sorted({commit for own in first for commit in own})
+    if len(commits) != 1:
+        which = f"more than one commit: {', '.join(commits)}" if commits else "no session"
+        raise UserError(f"--accept {accept} names {which}; give a commit of a session, or a date, such as 2027-01-04.")
+    (commit,) = commits
+    anywhere = min(own[commit] for own in first if own)
+    return [replace(line, accepted_until=own.get(commit, anywhere)) for line, own in zip(lines, first, strict=True)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

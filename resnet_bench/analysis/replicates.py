@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from resnet_bench.intervals import over_processes
 from resnet_bench.schema import AccuracyResult, EpochTimeResult, Interval
+from resnet_bench.wording import counted
 
 Unit = Literal["process", "session"]
 
@@ -56,7 +57,7 @@ class Replicates:
 
 def measured_in(count: int, unit: Unit) -> str:
     """`measured in 1 process`, `measured in 2 sessions`."""
-    return f"measured in {count} {unit}{'' if count == 1 else 'es' if unit == 'process' else 's'}"
+    return f"measured in {counted(count, unit)}"
 
 
 def replicates(values: Iterable[tuple[Origin, float]]) -> Replicates | None:

@@ -25,6 +25,7 @@ from packaging.utils import canonicalize_name
 
 from resnet_bench.errors import UserError
 from resnet_bench.options import RUN_OPTIONS
+from resnet_bench.wording import counted
 
 MIN_ARMS, MAX_ARMS = 2, 4
 
@@ -67,7 +68,7 @@ def parse_all(texts: Iterable[str]) -> list[Arm]:
     arms = [parse(text) for text in texts]
     if not MIN_ARMS <= len(arms) <= MAX_ARMS:
         raise UserError(
-            f"A duel has {MIN_ARMS} to {MAX_ARMS} arms, and --arm was given {len(arms)} time{'s' * (len(arms) != 1)}; "
+            f"A duel has {MIN_ARMS} to {MAX_ARMS} arms, and --arm was given {counted(len(arms), 'time')}; "
             "give --arm NAME:ITEM,ITEM for each."
         )
     seen: set[str] = set()

@@ -35,6 +35,7 @@ from resnet_bench.measure.process import Order, Report
 from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.recipe import compact
 from resnet_bench.render import duel_tables
+from resnet_bench.wording import counted, duration
 
 Events = Callable[[Mapping[str, Any], Sequence[str], Mapping[str, str]], Iterator[dict[str, Any]]]
 """Starts a process: takes an order, a command and environment variables; see `measure.processes.events`."""
@@ -260,7 +261,7 @@ class Duel:
         trained = self._missing_trainings()
         lines = [f"{n}: {setup.arm.text or 'this environment as it is'}" for n, setup in self.setups.items()]
         lines.append(
-            f"{self.settings.processes} rounds of one process of each arm, {blocks} block{'s' * (blocks != 1)} at each "
+            f"{self.settings.processes} rounds of one process of each arm, {counted(blocks, 'block')} at each "
             f"point of the training; {', '.join(self.settings.architectures)}"
         )
         if not self._takes_turns():
@@ -274,7 +275,7 @@ class Duel:
         )
         seconds = plan.duration(self._pilots(), blocks, len(left))
         lines.append(
-            f"estimated: {duel_tables.duration(seconds)} for {len(left)} round{'s' * (len(left) != 1)}"
+            f"estimated: {duration(seconds)} for {counted(len(left), 'round')}"
             + (", besides the trainings" if trained else "")
             + (", by pilots that were just measured" if not self.journal.resumed else "")
         )
@@ -320,7 +321,7 @@ class Duel:
             self._round(i, order)
             self.save()
             seconds = plan.duration(self._pilots(), self.journal["block_rounds"], len(missing) - done - 1)
-            left = f"{duel_tables.duration(seconds)} left" if seconds else "all are measured"
+            left = f"{duration(seconds)} left" if seconds else "all are measured"
             self.say(f"round {i + 1} of {len(rounds)}: {'; '.join(self._so_far())}; {left}")
 
     def _round(self, round_: int, names: Sequence[str]) -> None:

@@ -64,7 +64,7 @@ def load(seconds: float = SAMPLE_SECONDS) -> list[Finding]:
     before = system.cpu_ticks()
     others = availability.other_processes(seconds)
     stolen = system.stolen_share(before, system.cpu_ticks())
-    return [_others(others, stolen, seconds), _stolen(stolen)]
+    return [_others(others, seconds), _stolen(stolen)]
 
 
 def effects(found: list[Finding]) -> dict[str, Effect | None]:
@@ -210,11 +210,10 @@ def _files(pattern: str) -> list[Path]:
 # Load -----------------------------------------------------------------------------------------------------------------
 
 
-def _others(others: float | None, stolen: float | None, seconds: float) -> Finding:
+def _others(others: float | None, seconds: float) -> Finding:
     cores = system.logical_cores()
     if others is None:
         return Finding("other load", None)
-    others = max(0.0, others - (stolen or 0.0) * cores)  # which counts as busy too
     found = f"{others:.1f} of {counted(cores, 'core')}"
     if others <= FREE_SHARE * cores:
         return Finding("other load", found, "none")

@@ -64,15 +64,16 @@ def load_average() -> float | None:
 def other_processes(seconds: float = 0.5) -> float | None:
     """Watch for `seconds` how many cores other processes keep busy; children of this process count as others.
 
-    None where the system does not tell.
+    What the host of a virtual machine takes is no process's. None where the system does not tell.
     """
 
     def busy_seconds() -> tuple[float, float]:
         """Of all processes, and of this one, so far."""
         times, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        waiting = times.idle + getattr(times, "iowait", 0.0)
-        guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # already counted in user and nice
-        return sum(times) - guests - waiting, own.user + own.system
+        no_process = ("idle", "iowait", "steal")
+        twice = ("guest", "guest_nice")  # already counted in user and nice
+        left_out = sum(getattr(times, name, 0.0) for name in (*no_process, *twice))
+        return sum(times) - left_out, own.user + own.system
 
     start, before = time.perf_counter(), system.answer(busy_seconds)
     if before is None:

@@ -7,6 +7,7 @@ from resnet_bench.analysis.conditions import MOST_PLANNED, TYPICAL_SPREAD
 from resnet_bench.analysis.series import Group
 from resnet_bench.render.captions import dataset_text, group_machine_text, value_text
 from resnet_bench.render.table import Table, mean_and_range
+from resnet_bench.wording import counted
 
 _POINTS = f"{100 * MARGIN:g} point{'' if MARGIN == 0.01 else 's'}"
 
@@ -55,4 +56,4 @@ def _verdict(equivalence: Equivalence) -> str:
         return f"different by more than {_POINTS}"
     if equivalence.more_seeds is None:
         return f"cannot tell, even with {MOST_PLANNED:,} seeds"
-    return f"cannot tell: about {equivalence.more_seeds} more seed{'' if equivalence.more_seeds == 1 else 's'}"
+    return f"cannot tell: about {counted(equivalence.more_seeds, 'more seed')}"

@@ -8,7 +8,7 @@ from typing import Any
 from resnet_bench.analysis.comparison import BASELINE, AccuracyDifference, Comparison, Ratio, Row
 from resnet_bench.analysis.differences import Difference
 from resnet_bench.render.captions import machine_text
-from resnet_bench.render.table import Table
+from resnet_bench.render.table import Table, significant
 from resnet_bench.render.verdicts import accuracy_text, explanation_text, missing_text, ratio_text, remarks
 from resnet_bench.wording import short
 
@@ -204,7 +204,7 @@ def _explanation_cell(row: Row) -> str:
 def _seconds_cell(seconds: float | None) -> str:
     if seconds is None:
         return "–"
-    return f"{seconds:,.0f} s" if seconds >= 100 else f"{seconds:.3g} s"
+    return f"{seconds:,.0f} s" if seconds >= 100 else f"{significant(seconds)} s"
 
 
 def _parameters_cell(parameters: tuple[int | None, int | None]) -> str:

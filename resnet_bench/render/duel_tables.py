@@ -11,15 +11,9 @@ from resnet_bench.analysis.duel import PHASES, Accuracies, Duel, Network, Oppone
 from resnet_bench.render.comparison_tables import difference_texts
 from resnet_bench.render.table import Format, Table, paragraph, significant
 from resnet_bench.render.verdicts import ratio_text
+from resnet_bench.wording import counted
 
 MEBIBYTE = 2**20
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min` or `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def sentence(arm: str, first: str, ratio: Ratio) -> str:
@@ -32,8 +26,8 @@ def headline(duel: Duel, opponent: Opponent) -> str:
     text, count = ratio_text(opponent.overall), len(opponent.networks)
     joint = " than " if opponent.overall.verdict in ("faster", "slower") else " against "
     return (
-        f"{opponent.arm}: {text}{joint}{duel.first} over {count} network{'s' * (count != 1)}, "
-        f"in {opponent.rounds} round{'s' * (opponent.rounds != 1)}"
+        f"{opponent.arm}: {text}{joint}{duel.first} over {counted(count, 'network')}, "
+        f"in {counted(opponent.rounds, 'round')}"
     )
 
 
@@ -120,7 +114,7 @@ def _accuracy_cell(found: Accuracies | None) -> str:
     numbers = f"{100 * fmean(found.first):.1f} → {100 * fmean(found.other):.1f} %, {100 * found.difference:+.1f}"
     verdict, i = found.equivalence.verdict, found.equivalence.interval
     if i is None:
-        return f"{numbers} points: {verdict} from {len(found.first)} seed{'s' * (len(found.first) != 1)}"
+        return f"{numbers} points: {verdict} from {counted(len(found.first), 'seed')}"
     return f"{numbers} [{100 * i.low:+.1f}, {100 * i.high:+.1f}] points: {verdict}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -107,7 +108,7 @@ def _draw_line(axes: Axes, history: History, line: Line) -> None:
         )
     every = max(1, -(-len(line.sessions) // MOST_DATES))
     dated = range(0, len(line.sessions), every)
-    axes.set_xticks(dated, [f"{line.sessions[i].started:%Y-%m-%d}" for i in dated])
+    axes.set_xticks(dated, _dates([line.sessions[i].started for i in dated]))
     axes.set_xlim(-0.5, len(line.sessions) - 0.5)
     values = [s.seconds for s in line.sessions]
     ends = [end for s in line.sessions if (own := s.times.interval) for end in (own.low, own.high)]
@@ -115,3 +116,9 @@ def _draw_line(axes: Axes, history: History, line: Line) -> None:
     margin = 0.2 * (high - low) or 0.1 * high  # an interval of few processes may be far wider than the course
     axes.set_ylim(max(0.0, low - margin), high + 1.6 * margin)
     axes.set(ylabel="epoch (s)", title=short(name(history, line), 90))
+
+
+def _dates(sessions: Sequence[datetime]) -> list[str]:
+    """The days, with the times of day (UTC) below where two of them are of one day."""
+    days = [f"{started:%Y-%m-%d}" for started in sessions]
+    return days if len(set(days)) == len(days) else [f"{started:%Y-%m-%d\n%H:%M}" for started in sessions]

@@ -49,7 +49,9 @@ def sentences(history: History) -> list[str]:
     steps.sort(key=lambda step: step[1].since.started, reverse=True)
     worse = [(line, change) for line, change in steps if line in history.regressions and change is line.changes[-1]]
     return [f"REGRESSION {change_text(history, *step)}" for step in worse] + [
-        change_text(history, *step) for step in steps if step not in worse
+        f"{'accepted: ' if step[0].accepts(step[1]) else ''}{change_text(history, *step)}"
+        for step in steps
+        if step not in worse
     ]
 
 
@@ -265,6 +267,7 @@ def _change_dict(history: History, line: Line, change: Change) -> dict[str, Any]
         "low": change.ratio.low,
         "high": change.ratio.high,
         "p_value": change.p_value,
+        "accepted": line.accepts(change),
         "before_seconds": change.before.seconds,
         "after_seconds": change.after.seconds,
         "before_sessions": len(change.before.sessions),

@@ -144,6 +144,15 @@ def _title(part: Part) -> str:
     return part.heading if isinstance(part, Facts) else ""
 
 
+WHOLE = re.compile(
+    r"(\[[^\]]*\]"  # an interval
+    r"|[▁-█|]{2,}"  # a sparkline
+    r"|\d{4}-\d\d-\d\d"
+    r"|\d (?:ms|s|min|h|%)(?!\w))"  # the end of a number, with its unit
+)
+"""What a line of a cell is not to end within. With one group, so that `split` keeps it."""
+
+
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
@@ -153,7 +162,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["brackets_apart"] = lambda text: re.split(r"(\[[^\]]*\])", text)
+    environment.filters["wholes_apart"] = WHOLE.split
     environment.tests |= {
         "table": lambda part: isinstance(part, Table),
         "picture": lambda part: isinstance(part, Picture),

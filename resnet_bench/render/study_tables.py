@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from resnet_bench import locks, progress
+from resnet_bench import locks
 from resnet_bench.render.table import MISSING, Table, significant
 from resnet_bench.study import planning, running
 from resnet_bench.study.cells import Plan, by_network
 from resnet_bench.study.folder import CellState, StudyFolder
 from resnet_bench.study.packing import Packing, makespan
+from resnet_bench.wording import counted, duration
 
 
 def packings(measured: Sequence[Packing], jobs: int, threads: int) -> Table:
@@ -27,7 +28,9 @@ def packings(measured: Sequence[Packing], jobs: int, threads: int) -> Table:
         for p in measured
     ]
     columns = ["Trainings side by side", "Threads of each", "Steps per second, together", "Speed", ""]
-    caption = f"Each network of the study took steps; speed against one training with {_threads(alone.threads)}."
+    caption = (
+        f"Each network of the study took steps; speed against one training with {counted(alone.threads, 'thread')}."
+    )
     return Table("Packing", columns, rows, caption)
 
 
@@ -45,16 +48,16 @@ def plan(plan: Plan, packing: Packing, states: Sequence[CellState]) -> Table:
                 str(len(cells)),
                 str(done),
                 str(cells[0].recipe.epochs),
-                progress.duration(seconds[0]),
-                progress.duration(sum(seconds)),
+                duration(seconds[0]),
+                duration(sum(seconds)),
             ]
         )
     rest = [packing.seconds(cell, plan) for cell in plan.cells if cell not in finished]
-    left = progress.duration(makespan(rest, packing.jobs)) if rest else "no time"
+    left = duration(makespan(rest, packing.jobs)) if rest else "no time"
     space = planning.required_space(plan, packing.jobs) / 1e6
     caption = (
-        f"{len(plan.cells)} cells on {_dataset(plan)}; {packing.jobs} side by side, {_threads(plan.threads)} each: "
-        f"about {left} on this machine, and up to {space:,.0f} MB on the disk."
+        f"{counted(len(plan.cells), 'cell')} on {_dataset(plan)}; {packing.jobs} side by side, "
+        f"{counted(plan.threads, 'thread')} each: about {left} on this machine, and up to {space:,.0f} MB on the disk."
     )
     notes = [
         "Estimated from steps at the beginning of a training; the engine fast becomes faster after some hundred steps."
@@ -113,7 +116,7 @@ def _progress(study: StudyFolder, states: Sequence[CellState]) -> str:
     finished = sum(s.state == "finished" for s in states)
     side_by_side = max(1, sum(s.state == "running" for s in states))
     seconds = running.seconds_left(states, side_by_side)
-    left = progress.duration(seconds) if seconds is not None else ""
+    left = duration(seconds) if seconds is not None else ""
     done = f"{finished} of {len(states)} cells finished on {_dataset(study.plan)}"
     if locks.held(study.path):
         works = f"written by {locks.holder(study.path) or 'an unknown process'}"
@@ -130,13 +133,9 @@ def _time(state: CellState) -> str:
     if not state.result.epoch_times:
         return "not comparable"
     times = list(state.result.epoch_times.values())
-    return progress.duration(sum(times) / len(times))
+    return duration(sum(times) / len(times))
 
 
 def _dataset(plan: Plan) -> str:
     d = plan.dataset
     return f"{d.name} ({d.train_images:,} training and {d.test_images:,} test images)"
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'' if count == 1 else 's'}"

@@ -24,6 +24,7 @@ from resnet_bench.study import packing
 from resnet_bench.study.cells import Cell
 from resnet_bench.study.folder import CellState, StudyFolder
 from resnet_bench.study.training_process import PATIENCE, TrainingProcess
+from resnet_bench.wording import duration
 
 RETRIES = 3
 """A cell that others ended is started again so often."""
@@ -207,7 +208,7 @@ class _Course:
         self.finished += 1
         self._states[ended.cell] = CellState(ended.cell, "finished", result)
         seconds = seconds_left(self._states.values(), self.place.jobs)
-        left = progress.duration(seconds) if seconds is not None else None
+        left = duration(seconds) if seconds is not None else None
         self.say(
             f"{ended.cell.name}: accuracy {result.epochs[-1].test_accuracy:.2%} after {len(result.epochs)} epochs; "
             f"{self.finished} of {len(self._states)} cells finished" + (f", about {left} left" if left else "")

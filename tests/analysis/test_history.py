@@ -158,6 +158,65 @@ def test_regressions_are_those_of_the_newest_level(tmp_path):
     assert len(found.regressions) == 1
 
 
+@pytest.mark.parametrize(
+    ("accept", "accepted"),
+    [
+        ("2027-01-06", 0),  # the day before the step
+        ("2027-01-07", 1),
+        ("2027-01-08", 1),
+        ("aaaa", 0),
+        ("bbbbbbb", 1),
+        ("B" * 40, 1),
+    ],
+)
+def test_steps_up_to_a_date_or_commit_are_accepted_and_stay_steps(tmp_path, accept, accepted):
+    found = history(read_all(save(tmp_path, regressed())), accept=accept)
+    (line,) = found.lines
+    assert line.verdict == "slower"
+    assert [line.accepts(change) for change in line.changes] == [bool(accepted)]
+    assert len(found.regressions) == 1 - accepted
+
+
+def test_a_step_after_an_accepted_one_is_a_regression(tmp_path):
+    new = {"code": {"commit": "b" * 40, "sha256": "2" * 64}}
+    seconds = course([60] * 6 + [80] * 6 + [110] * 6)  # the last step without another commit
+    own = [session(i, s, machine=new if i > 5 else None) for i, s in enumerate(seconds)]
+    for accept in ("2027-01-07", "bbbb"):
+        found = history(read_all(save(tmp_path, own)), accept=accept)
+        (line,) = found.regressions
+        assert [line.accepts(change) for change in line.changes] == [True, False]
+
+
+def test_a_commit_is_looked_for_line_by_line(tmp_path):
+    """Another machine measured it later; one that never did has the date of the first that did."""
+    own = regressed()
+    for days, cpu in ((3, "late"), (0, "never")):
+        for i, s in enumerate(course([60] * 6 + [80] * 6)):
+            new = {"code": NEW["code"]} if i > 5 and cpu == "late" else {}
+            own.append(session(100 + i + days, s, machine={"cpu": {"model": cpu}, **new}))
+    lines = history(read_all(save(tmp_path, own)), accept="bbbb").lines
+    assert [[line.accepts(c) for c in line.changes] for line in lines] == [[True], [False], [True]]
+
+
+@pytest.mark.parametrize(
+    ("accept", "message"),
+    [
+        ("2027-02-30", "neither a date, such as 2027-01-04, nor a commit"),
+        ("yesterday", "neither a date, such as 2027-01-04, nor a commit"),
+        ("", "neither a date"),
+        ("bbb", "neither a date"),  # too short to be meant
+        ("cccc", "--accept cccc names no session; give a commit of a session, or a date"),
+        ("20270104", "names no session; give a commit of a session, or a date"),
+        ("abab", f"names more than one commit: {'ab' * 20}, {'ab' * 19}cd; give"),
+    ],
+)
+def test_what_is_no_date_and_no_commit_is_refused(tmp_path, accept, message):
+    own = regressed()
+    own += [session(20 + i, 67, machine={"code": {"commit": "ab" * 19 + end}}) for i, end in enumerate(("ab", "cd"))]
+    with pytest.raises(UserError, match=message):
+        history(read_all(save(tmp_path, own)), accept=accept)
+
+
 def test_lines_share_the_error(tmp_path):
     """A step that is significant alone is not among nine lines without one (Holm)."""
     alone = course([60] * 3 + [66] * 3, noise=0.01, seed=3)

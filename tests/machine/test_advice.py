@@ -191,12 +191,12 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([(0, 0), (10, 100)])
     monkeypatch.setattr(system, "cpu_ticks", lambda: next(ticks))
     monkeypatch.setattr(system, "logical_cores", lambda: 2)
-    monkeypatch.setattr(availability, "other_processes", lambda seconds: 0.8)
+    monkeypatch.setattr(availability, "other_processes", lambda seconds: 0.6)
     monkeypatch.setattr(availability, "busiest", lambda seconds: [BusyProcess("browser", 7, 0.6)])
 
 
 @pytest.mark.usefixtures("busy")
-def test_other_processes_are_named_and_what_the_host_takes_is_not_theirs() -> None:
+def test_other_processes_are_named_and_what_the_host_takes_is_told_apart() -> None:
     others, stolen = advice.load()
     assert (others.found, others.effect) == ("0.6 of 2 cores", "bias")
     assert "browser (7) 0.6" in others.why

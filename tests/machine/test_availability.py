@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -23,22 +24,25 @@ def test_load_above_half_of_the_cores_is_a_busy_reason() -> None:
     assert "4.1 on 8 cores" in (machine.busy_reason(load_before=4.1, cores=8, other_cores=0.0) or "")
 
 
-def test_own_work_is_no_other_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([(100.0, 7.0), (103.0, 9.5)])  # the machine's busy seconds, this process's
+def test_neither_own_work_nor_what_the_host_takes_is_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Times(NamedTuple):
+        user: float
+        system: float
+        idle: float
+        iowait: float
+        steal: float
+        guest: float = 0.0  # of user
 
-    class Process:
-        def cpu_times(self) -> object:
-            return type("", (), {"user": now[1], "system": 0.0})
+    before = Times(100, 0, 50, 1, 5, 7), type("", (), {"user": 7.0, "system": 0.0})
+    after = Times(102.5, 0.5, 50.2, 1.3, 5.9, 8), type("", (), {"user": 9.0, "system": 0.5})
+    answers = iter([before, after])
 
-    class Times(tuple[float, ...]):
-        idle = 50.0
+    def cpu_times() -> Times:
+        now[:] = next(answers)
+        return now[0]
 
-    def cpu_times() -> object:
-        now[:] = next(times)
-        return Times((now[0], 50.0))
-
-    now = [0.0, 0.0]
-    monkeypatch.setattr(psutil, "Process", Process)
+    now: list[Any] = [None, None]
+    monkeypatch.setattr(psutil, "Process", lambda: type("", (), {"cpu_times": lambda self: now[1]})())
     monkeypatch.setattr(psutil, "cpu_times", cpu_times)
     clock = iter([10.0, 11.0])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))

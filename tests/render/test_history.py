@@ -12,6 +12,7 @@ import pytest
 from resnet_bench.analysis.history import History, history
 from resnet_bench.render import history_page
 from resnet_bench.render.history_tables import BARS, as_dict, machine_name, render, sentences, sparkline
+from resnet_bench.render.page import WHOLE
 from resnet_bench.results.samples import read_all
 from tests import handmade as samples
 
@@ -146,6 +147,23 @@ def test_the_figure_draws_levels_steps_and_what_is_not_judged(tmp_path: Path) ->
     assert steps == [5.5]
     assert filled == [True] * 12 + [False]
     assert figure.svg() == figure.svg()
+
+
+def test_a_line_of_the_page_ends_within_no_bars_date_interval_or_number(slower: History) -> None:
+    text = history_page.page(slower)
+    for whole in (sparkline(slower.lines[0]), "2027-01-07"):
+        assert f'<span class="whole">{whole}</span>' in text
+    kept = [
+        piece for piece in WHOLE.split("8 s, 1.5 ms since 2027-01-04 [1.0, 2.0], 5 seconds") if WHOLE.fullmatch(piece)
+    ]
+    assert kept == ["8 s", "5 ms", "2027-01-04", "[1.0, 2.0]"]
+
+
+def test_sessions_of_one_day_are_told_apart_by_the_time_of_day() -> None:
+    first = datetime(2027, 1, 1, 23, 30, tzinfo=timezone.utc)
+    assert history_page._dates([first, first + timedelta(days=1)]) == ["2027-01-01", "2027-01-02"]
+    hours = [first, first + timedelta(minutes=5)]
+    assert history_page._dates(hours) == ["2027-01-01\n23:30", "2027-01-01\n23:35"]
 
 
 def test_without_matplotlib_the_page_says_so(slower: History, monkeypatch: pytest.MonkeyPatch) -> None:

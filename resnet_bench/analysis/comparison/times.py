@@ -14,6 +14,7 @@ from resnet_bench.analysis.comparison.turns import Turn
 from resnet_bench.analysis.replicates import measured_in
 from resnet_bench.intervals import ENOUGH_PROCESSES, LEAST_VALUES
 from resnet_bench.schema import Interval
+from resnet_bench.wording import counted
 
 Verdict = Literal["faster", "slower", "no significant difference", "cannot tell"]
 
@@ -151,7 +152,7 @@ class TimeRatios:
     def _too_few(self, pair: Pair) -> str:
         if self._turns:
             turns = len(self._sides[pair.base.key + pair.other.key].base)
-            return f"measured in {turns} pair{'' if turns == 1 else 's'} of processes"
+            return f"measured in {counted(turns, 'pair')} of processes"
         found = {role: network.replicates for role, network in zip(("base", "other"), pair, strict=True)}
         said = {role: r.measured if r else "has no usable time" for role, r in found.items()}
         if len(set(said.values())) == 1:
