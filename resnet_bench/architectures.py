@@ -179,6 +179,18 @@ def convolutions(architecture: Architecture) -> Iterator[Convolution]:
         size, channels = first.output_size, width
 
 
+def plain_parameter_count(architecture: Architecture, num_classes: int = 100) -> int:
+    """Number of trainable parameters without those of attention, as `networks.parameter_count` counts them.
+
+    The kernels of the convolutions, scale and shift of the batch norm behind each, and the FC layers; for this, nothing
+    has to be built and torch need not be imported.
+    """
+    kernels_and_norms = sum(
+        c.out_channels * (c.in_channels * c.kernel_size**2 + 2) for c in convolutions(architecture)
+    )
+    return kernels_and_norms + fc_parameter_count(architecture, num_classes)
+
+
 def millions(count: int) -> str:
     """A parameter count as the paper prints it: 8942524 → `8.9M`."""
     return f"{count / 1e6:.1f}M"

@@ -34,6 +34,14 @@ def test_exact_parameter_count(name):
     assert networks.parameter_count(ARCHITECTURES[name]) == EXACT[name]
 
 
+@pytest.mark.parametrize("architecture", architectures.every().values(), ids=lambda a: a.id)
+def test_parameters_are_counted_alike_without_building_the_network(architecture):
+    of_attention = sum(p.numel() for n, p in ResidualNetwork(architecture, 7).named_parameters() if "attention" in n)
+    count = networks.parameter_count(architecture, 7)
+    assert architectures.plain_parameter_count(architecture, 7) == count - of_attention
+    assert bool(of_attention) == (architecture.attention is not None)
+
+
 @pytest.mark.parametrize("published", paper.PUBLISHED.values(), ids=lambda p: p.architecture)
 def test_rounds_to_the_published_count(published):
     """Every printed count is the module's count, in the paper's rounding."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resnet_bench.architectures import Architecture, convolutions
+from resnet_bench.architectures import Architecture, convolutions, plain_parameter_count
 from resnet_bench.machine.rates import STATE_BYTES, Calibration, Measurement
 
 READ_BYTES = 4
@@ -68,6 +68,14 @@ def best_rates(*calibrations: Calibration) -> Calibration:
     return first.model_copy(update={"seconds": sum(c.seconds for c in calibrations), "measurements": best})
 
 
+def _parameter_count(architecture: Architecture, num_classes: int) -> int:
+    if architecture.attention is None:
+        return plain_parameter_count(architecture, num_classes)
+    from resnet_bench.networks import parameter_count  # here, because it imports torch, which takes seconds
+
+    return parameter_count(architecture, num_classes)
+
+
 def step_bound(
     architecture: Architecture,
     batch_size: int,
@@ -108,9 +116,7 @@ def step_bound(
     Raises:
         UserError: where the calibration lacks a rate.
     """
-    from resnet_bench.networks import parameter_count  # here, because it imports torch, which takes seconds
-
-    parameters = parameter_count(architecture, num_classes)
+    parameters = _parameter_count(architecture, num_classes)
     read = parameters if read_parameters is None else read_parameters
     updated = parameters if updated_parameters is None else updated_parameters
     working_set = READ_BYTES * read + (STATE_BYTES - READ_BYTES) * updated

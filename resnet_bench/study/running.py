@@ -243,9 +243,7 @@ def _fits(study: StudyFolder, cell: Cell) -> bool:
 
 def checkpoint_bytes(cell: Cell, classes: int) -> int:
     """About how large a checkpoint of the cell is."""
-    from resnet_bench.networks import parameter_count  # here, because it imports torch, which takes seconds
-
-    return BYTES_PER_PARAMETER * parameter_count(architectures.get(cell.architecture), classes)
+    return BYTES_PER_PARAMETER * architectures.plain_parameter_count(architectures.get(cell.architecture), classes)
 
 
 def _code_notes(study: StudyFolder, cell: Cell) -> Iterator[str]:

@@ -6,7 +6,6 @@ whole life, such as its memory layout, hits all networks that it measures and dr
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -123,7 +122,8 @@ def minutes_are_as_published(times: StepTimes, name: str) -> Question:
 def factor_is_as_published(times: StepTimes, name: str) -> Question:
     """The ratio to the baseline's time is what the two published times, as rounded, allow."""
     for network in (name, "baseline"):
-        full, here = _parameter_count(network), times.parameters[network]
+        full = architectures.plain_parameter_count(architectures.get(network), paper.CLASSES)
+        here = times.parameters[network]
         if abs(here / full - 1) > SIZE_TOLERANCE:
             raise Untestable(
                 f"with {times.dataset.classes} classes {network} has {here:,} parameters instead of {full:,}; measure "
@@ -137,13 +137,6 @@ def factor_is_as_published(times: StepTimes, name: str) -> Question:
         f" (published minutes, as rounded, allow {low:.3f} to {high:.3f}; reproduced within ±{TIME_MARGIN:.0%} of that)"
     )
     return _ratio_question(times, name, ratio, published)
-
-
-@functools.cache
-def _parameter_count(name: str) -> int:
-    from resnet_bench import networks  # here, because it imports torch, which takes seconds
-
-    return networks.parameter_count(architectures.get(name), paper.CLASSES)
 
 
 def _published_range(name: str) -> tuple[float, float]:
