@@ -26,6 +26,7 @@ STAGES = (
     ("measure",),
     ("results",),
     ("study",),
+    ("scale",),
     ("analysis",),
     ("render",),
     ("duel",),
