@@ -45,3 +45,9 @@ def test_what_an_engine_does_not_support_is_refused_before_anything_runs(dataset
     Training(ARCHITECTURES["conv5x5"], dataset, Recipe(), engine=Picky)
     with pytest.raises(UserError, match="takes batches below 8"):
         Training(ARCHITECTURES["conv5x5"], dataset, Recipe(batch_size=8), engine=Picky)
+
+
+def test_fast_says_where_it_leaves_no_idle_units_out():
+    assert fast.Engine.note(Recipe(batch_size=16)) is None
+    assert "`resnet-bench scale --over batch-size=...`" in fast.Engine.note(Recipe(batch_size=17))
+    assert reference.Engine.note(Recipe(batch_size=256)) is None
