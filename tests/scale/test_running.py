@@ -280,5 +280,5 @@ def test_ctrl_c_ends_the_processes_that_measure(image_folder: Callable[..., Path
     assert err.splitlines()[-1] == "resnet-bench: interrupted; nothing is kept"
     assert "Traceback" not in err
     assert children
-    gone, alive = psutil.wait_procs(children, timeout=10)
+    _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
