@@ -185,9 +185,7 @@ def plain_parameter_count(architecture: Architecture, num_classes: int = 100) ->
     The kernels of the convolutions, scale and shift of the batch norm behind each, and the FC layers; for this, nothing
     has to be built and torch need not be imported.
     """
-    kernels_and_norms = sum(
-        c.out_channels * (c.in_channels * c.kernel_size**2 + 2) for c in convolutions(architecture)
-    )
+    kernels_and_norms = sum(c.out_channels * (c.in_channels * c.kernel_size**2 + 2) for c in convolutions(architecture))
     return kernels_and_norms + fc_parameter_count(architecture, num_classes)
 
 

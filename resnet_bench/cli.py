@@ -656,6 +656,101 @@ def explain_step(
         click.echo("\n\n".join(table.render(format_) for table in tables))
 
 
+@cli.command("scale")
+@click.option(
+    "--over",
+    "over_text",
+    required=True,
+    metavar="NAME=V1,V2…",
+    help="What varies: threads, batch-size, images (of an epoch), classes (only synthetic images), or processes (side "
+    "by side on this machine, one thread each unless --threads is given).",
+)
+@click.option("--architectures", metavar="NAME,NAME…", help="Networks.  [default: the study's five]")
+@click.option(
+    "--engine",
+    "engine_names",
+    default="reference,fast",
+    show_default=True,
+    metavar="NAME,NAME…",
+    help="Engines. fast compiles for each value, which may take a minute; what it compiled is kept for the next time.",
+)
+@_options_named("dataset")
+@click.option(
+    "--train-images", type=int, help="Images of an epoch, stratified by class.  [default: all, but at most 10,000]"
+)
+@click.option("--batch-size", type=int, help="Images in a batch.  [default: 4]")
+@_options_named("lr", "seed", "workers", "threads", "pipeline")
+@click.option(
+    "--processes",
+    type=int,
+    default=3,
+    show_default=True,
+    help="Rounds of fresh processes, one for each value. Fewer than 3 give no interval.",
+)
+@click.option(
+    "--time-limit",
+    type=float,
+    default=240.0,
+    show_default=True,
+    help="Seconds for all; decides how many blocks are timed. Each value has one block at least, whatever that takes.",
+)
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, readable=False, path_type=Path),
+    metavar="FILE.json",
+    help="Write the results there, after every round.",
+)
+@click.option("--format", "format_", type=click.Choice(["text", "markdown"]), default="text", show_default=True)
+def measure_scale(
+    over_text: str,
+    architectures: str | None,
+    engine_names: str,
+    processes: int,
+    time_limit: float,
+    output: Path,
+    format_: Literal["text", "markdown"],
+    **options: Any,
+) -> None:
+    """Measure how the time of a step grows with threads, batch size, images, classes, or processes beside it.
+
+    \b
+    resnet-bench scale --over batch-size=1,4,16,64,256 --architectures baseline,fc1 --output batch-size.json
+    resnet-bench scale --over threads=1,2 --dataset cifar100 --output threads.json
+    resnet-bench scale --over processes=1,2 --engine fast --output processes.json
+    resnet-bench report threads.json processes.json --figures figures
+
+    Each value has fresh processes of its own. In every round the values come in an order drawn anew, and networks and
+    engines take turns, block by block, so that a drift of the machine hits all alike. What is timed are early steps of
+    a training, with their data; that of fast after 512 steps where it leaves out idle units. It says up to which value
+    fast is faster than reference, and, with threads or processes and all five networks, what a study costs here.
+    """
+    from resnet_bench.architectures import ARCHITECTURES
+    from resnet_bench.files import require_writable
+    from resnet_bench.measure.process import Case
+    from resnet_bench.measure.processes import Plan
+    from resnet_bench.render import scale_tables
+    from resnet_bench.results.samples import read_one
+    from resnet_bench.scale import plan, running
+
+    over, measured = plan.Over.parse(over_text), Plan(processes=processes, time_limit=time_limit)
+    networks = option_names(architectures) if architectures is not None else tuple(ARCHITECTURES)
+    engines = option_names(engine_names)
+    if not networks or not engines:
+        raise UserError(f"{'--engine' if networks else '--architectures'} names none; give one or leave it out.")
+    require_writable(output, "--output")
+    cases = tuple(Case(architecture=a, engine=e, mode="sampled") for a in networks for e in engines)
+    settings = plan.Settings(over, cases, options, measured)
+
+    def say(line: str) -> None:
+        with progress.paused():
+            click.echo(f"resnet-bench: warning: {line}", err=True)
+
+    running.run(settings, output, say)
+    click.echo("\n\n".join(table.render(format_) for table in scale_tables.tables(read_one(output))))
+    click.echo(f"Saved: {output}; figures and all else: resnet-bench report {output} --figures FOLDER", err=True)
+
+
 def _options_of_the_profile(command: Callable[..., None]) -> Callable[..., None]:
     """The options of a run, where a profile has values for those that are not given."""
     for option in reversed(RUN_OPTIONS):

@@ -2,8 +2,8 @@
 
 Two kinds of file hold them. `resnet-bench train --output` writes one `AccuracyResult`. `pytest benchmarks` writes
 pytest-benchmark's JSON, in which each benchmark's `extra_info` is one result (`parameters`, `epoch_time`, `accuracy`,
-`overhead` or `explain`) and `machine_info["resnet_bench"]` is `resnet_bench.identity.describe()`. `docs/schema.md`
-lists every key.
+`overhead` or `explain`), and `resnet-bench scale` writes such a file too (`scale`). `machine_info["resnet_bench"]` is
+`resnet_bench.identity.describe()`. `docs/schema.md` lists every key.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-SCHEMA_VERSION: Literal[5] = 5
-READABLE_VERSIONS = (1, 2, 3, 4, 5)
-Version = Literal[1, 2, 3, 4, 5]
+SCHEMA_VERSION: Literal[6] = 6
+READABLE_VERSIONS = (1, 2, 3, 4, 5, 6)
+Version = Literal[1, 2, 3, 4, 5, 6]
 
 Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 30 years; keeps sums and ratios of damaged values finite
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -357,6 +357,81 @@ def _per_step(blocks: Sequence[Block], value: Callable[[Block], float]) -> float
     return sum(map(value, blocks)) / sum(b.steps for b in blocks)
 
 
+Varied = Literal["threads", "batch-size", "images", "classes", "processes"]
+"""What `resnet-bench scale` can vary."""
+
+
+class ScaleResult(_TrainingResult):
+    """What a step takes with one value of what `resnet-bench scale` varies, from a training's early steps.
+
+    It says nothing about the rest of the training, so it is never pooled with an epoch's time. In each round, `jobs`
+    fresh processes measured side by side: process i is of round i // jobs. All values of a file, networks and engines
+    were measured in every round.
+    """
+
+    kind: Literal["scale"] = "scale"
+    varied: Varied
+    jobs: Count  # processes side by side, each with the same measurement
+    complete: bool  # whether every planned round was measured; false in a file that was cut off
+    first_steps: Count  # every timed step is among so many first steps of a training
+    steps_per_epoch: Count
+    processes: Annotated[tuple[MeasuringProcess, ...], Field(min_length=1)]
+    blocks: tuple[Block, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def value(self) -> int:
+        """The value of what is varied."""
+        values: dict[Varied, int] = {
+            "threads": self.threads, "batch-size": self.recipe["batch_size"], "images": self.dataset.train_images,
+            "classes": self.dataset.classes, "processes": self.jobs,
+        }  # fmt: skip
+        return values[self.varied]
+
+    @model_validator(mode="after")
+    def _possible(self) -> ScaleResult:
+        batch_size = self.recipe.get("batch_size")
+        if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+            raise ValueError("the recipe lacks its batch size")
+        if len(self.processes) % self.jobs:
+            raise ValueError("a round lacks some of its processes")
+        if {b.process for b in self.blocks} != set(range(len(self.processes))):
+            raise ValueError("a process has no block, or a block is of no process of this result")
+        if len({(b.process, b.round) for b in self.blocks}) < len(self.blocks):
+            raise ValueError("two blocks are of one round")
+        return self
+
+    @property
+    def process_step_times(self) -> tuple[float, ...]:
+        """Mean seconds of a step in each process."""
+        own = [[b for b in self.blocks if b.process == i] for i in range(len(self.processes))]
+        return tuple(_per_step(blocks, lambda b: b.seconds) for blocks in own)
+
+    @property
+    def step_times(self) -> tuple[float, ...]:
+        """Mean seconds of a step in each round, over the processes that ran side by side."""
+        return tuple(sum(times) / self.jobs for times in self._rounds(self.process_step_times))
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Steps per second in each round, of all processes that ran side by side together."""
+        return tuple(sum(1 / seconds for seconds in times) for times in self._rounds(self.process_step_times))
+
+    @property
+    def startup_times(self) -> tuple[float, ...]:
+        """Seconds that opening an epoch's pipeline takes in each round, mean over the processes side by side."""
+        return tuple(sum(own) / self.jobs for own in self._rounds([p.startup_seconds for p in self.processes]))
+
+    @property
+    def epoch_times(self) -> tuple[float, ...]:
+        """Seconds of an epoch of such early steps in each round, with the opening of its pipeline, unevaluated."""
+        pairs = zip(self.startup_times, self.step_times, strict=True)
+        return tuple(startup + self.steps_per_epoch * step for startup, step in pairs)
+
+    def _rounds(self, values: Sequence[float]) -> list[Sequence[float]]:
+        return [values[i : i + self.jobs] for i in range(0, len(values), self.jobs)]
+
+
 class ParametersResult(_BaseResult):
     """The size of a network, counted on the module; building it is what the benchmark times."""
 
@@ -469,7 +544,8 @@ class ExplainResult(_BaseResult):
 
 
 Result = Annotated[
-    ParametersResult | EpochTimeResult | AccuracyResult | OverheadResult | ExplainResult, Field(discriminator="kind")
+    ParametersResult | EpochTimeResult | AccuracyResult | OverheadResult | ExplainResult | ScaleResult,
+    Field(discriminator="kind"),
 ]
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)

@@ -279,6 +279,66 @@ def in_processes(
     return result
 
 
+def scaled(
+    architecture: str,
+    engine: str,
+    varied: str,
+    value: int,
+    milliseconds: Sequence[float] = (10.0, 10.0, 10.0),
+    startup: float = 0.1,
+    **overrides: Any,
+) -> dict[str, Any]:
+    """What `resnet-bench scale` writes of one value: a step takes `milliseconds` in each round.
+
+    Of processes side by side all take as long, each of them a step in that time.
+    """
+    images = value if varied == "images" else 10_000
+    info = dataset(train_images=images, subset=True, classes=value if varied == "classes" else 100)
+    run = _run(architecture, 0, {"engine": engine, "dataset": info})
+    jobs = value if varied == "processes" else 1
+    batch_size = value if varied == "batch-size" else 4
+    at, steps = "2026-01-02T03:04:05+00:00", 8
+    taken = [1e-3 * ms * steps for ms in milliseconds for _ in range(jobs)]
+    return {
+        **run,
+        "kind": "scale",
+        "engine": engine,
+        "schema_version": 6,
+        "process": "5ca1e" + "0" * 11,
+        "started_at": at,
+        "recipe": {**run["recipe"], "batch_size": batch_size, "schedule": "constant", "warmup_steps": 0},
+        "threads": value if varied == "threads" else 1,
+        "varied": varied,
+        "jobs": jobs,
+        "complete": True,
+        "first_steps": 560,
+        "steps_per_epoch": -(-images // batch_size),
+        "processes": [
+            {
+                "process": f"5ca1e{i:011x}",
+                "started_at": at,
+                "startup_seconds": startup,
+                "compile_seconds": 0.0,
+                "peak_memory_bytes": None,
+            }
+            for i in range(len(taken))
+        ],
+        "blocks": [
+            {
+                "process": i,
+                "round": 0,
+                "steps": steps,
+                "seconds": seconds,
+                "phases": {p: seconds * share for p, share in PHASE_SHARES.items()},
+                "page_faults": 0,
+            }
+            for i, seconds in enumerate(taken)
+        ],
+        "warnings": [],
+        **overrides,
+    }
+
+
 def accuracy(
     architecture: str, accuracies: Sequence[float] = (0.1, 0.2, 0.3), seed: int = 0, **overrides: Any
 ) -> dict[str, Any]:

@@ -222,7 +222,8 @@ def test_a_reader_that_goes_away_is_no_error():
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "architectures", "reconstruct", "report", "compare", "history", "machine", "explain", "study"]
+    "command",
+    ["train", "architectures", "reconstruct", "report", "compare", "history", "machine", "explain", "scale", "study"],
 )
 def test_help_is_instant_and_teaches(command):
     """Without importing torch, which takes seconds."""

@@ -27,6 +27,7 @@ STAGES = (
     ("measure",),
     ("results",),
     ("study",),
+    ("scale",),
     ("analysis",),
     ("render",),
     ("duel",),

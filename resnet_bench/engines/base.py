@@ -54,6 +54,11 @@ class Engine(ABC):
         """Why the engine cannot train this network with this recipe, in one sentence; None where it can."""
         return None
 
+    @classmethod
+    def note(cls, recipe: Recipe) -> str | None:
+        """What is known by construction and makes the engine worth less with this recipe, in one sentence; or None."""
+        return None
+
     def __init__(self, network: ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None) -> None:
         """Take `network` over; raises `UserError` as `require` does.
 

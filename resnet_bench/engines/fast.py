@@ -159,6 +159,15 @@ class Engine(base.Engine):
             )
         return super().supports(architecture, recipe)
 
+    @classmethod
+    def note(cls, recipe: Recipe) -> str | None:
+        if recipe.batch_size <= UNROLLED_BATCH:
+            return super().note(recipe)
+        return (
+            f"{cls.name} leaves no idle units out at batches above {UNROLLED_BATCH} images; `resnet-bench scale --over "
+            "batch-size=...` tells whether it is still worth it here."
+        )
+
     def __init__(self, network: ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None) -> None:
         super().__init__(network, recipe, rates)
         network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

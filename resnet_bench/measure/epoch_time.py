@@ -40,6 +40,8 @@ LEAST_ROUNDS = 3  # for an interval
 
 LOADER_BLOCK_STEPS = 24
 LOADER_WARMUP_STEPS = 12  # beyond the batches that the workers prepared while other networks were being timed
+LEAST_LOADER_STEPS = (4, 5)
+"""The same two where batches are large, so that a block has not thousands of images: still beyond what was prepared."""
 
 
 class EpochTimer:
@@ -71,7 +73,9 @@ class EpochTimer:
             self.training.warm_up()
             per_epoch = self.training.steps_per_epoch
             if self.training.pipeline == "loader":
-                self.block_steps, self._skipped_steps = LOADER_BLOCK_STEPS, LOADER_WARMUP_STEPS
+                batch_size, (timed, skipped) = self.training.recipe.batch_size, LEAST_LOADER_STEPS
+                self.block_steps = max(timed, min(LOADER_BLOCK_STEPS, CHUNK_IMAGES // batch_size))
+                self._skipped_steps = max(skipped, min(LOADER_WARMUP_STEPS, CHUNK_IMAGES // 2 // batch_size))
             else:  # whole chunks, so that each block includes the augmentation of exactly the images that it uses
                 self.block_steps, self._skipped_steps = max(1, CHUNK_IMAGES // self.training.recipe.batch_size), 2
             if self.block_steps + self._skipped_steps > per_epoch:
@@ -93,9 +97,13 @@ class EpochTimer:
         """Steps that `measure` trains for a block in mode `sampled`, timed or not."""
         return self._skipped_steps + self.block_steps
 
-    def settle(self) -> None:
-        """Train until the engine is as fast as in a training that came to this state undisturbed."""
-        self._train(range(self.training.engine.settling_steps))
+    def settle(self, steps: int | None = None) -> None:
+        """Train until the engine is as fast as in a training that came to this state undisturbed.
+
+        Args:
+            steps: how many that takes; by default what the engine says.
+        """
+        self._train(range(self.training.engine.settling_steps if steps is None else steps))
 
     def _train(self, steps: Iterable[int]) -> None:
         """Train a step for each of `steps` without timing, over the end of an epoch where need be."""

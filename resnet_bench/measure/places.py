@@ -18,7 +18,7 @@ class Place(Model):
     """A point of the training, and the file with the training's state there."""
 
     point: Point
-    path: str | None  # None: the training's beginning
+    path: str | None  # None: the training's beginning, from which a later point is reached by training
 
     @property
     def state(self) -> State:

@@ -3,7 +3,7 @@
 It reads an `Order` as JSON, one line, from standard input and writes events to standard output, one JSON object a line:
 
 - `{"event": "turn"}` where the order says that it takes turns with other processes: it is ready for the next block, or
-  for the way to the next point, and waits for a line on standard input;
+  for the way to the next point, and waits for a line on standard input; `{"event": "going"}` once it has that line;
 - `{"event": "progress", "done": N, "total": M}` after every block;
 - `{"event": "waiting", "message": "..."}`, one sentence, where threads wait for a core (`measure.contention`);
 - `{"event": "report", ...}`, a `Report`, at the end;
@@ -29,6 +29,7 @@ from resnet_bench.child import ignore_interrupt
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.errors import UserError
+from resnet_bench.machine.availability import take_interop_threads
 from resnet_bench.measure import states
 from resnet_bench.measure.contention import Lookout
 from resnet_bench.measure.epoch_time import PILOT_STEPS, EpochTimer
@@ -64,6 +65,7 @@ class Data(Model):
     train_images: int | None
     test_images: int | None
     at_most: tuple[str, ...] = ()
+    classes: int | None = None  # of synthetic images, in place of their own (`datasets.with_classes`)
     sha256: str
 
 
@@ -87,7 +89,7 @@ class Order(Model):
     draw: int = 0  # decides the order in which networks and points are measured
     turns: bool = False  # whether processes take turns, block by block
     tells: bool = (
-        False  # whether the process also sends the event `now`, which older versions of the parent do not know
+        False  # whether the process also sends `now` and `going`, which older versions of the parent do not know
     )
 
 
@@ -191,6 +193,8 @@ def _dataset(wanted: Data, seed: int) -> Dataset:
         seed=seed,
         at_most=wanted.at_most,
     )
+    if wanted.classes is not None:
+        dataset = datasets.with_classes(dataset, wanted.classes)
     if dataset.sha256 != wanted.sha256:
         raise UserError(f"The images of {wanted.name} changed during the measurement; measure again.")
     return dataset
@@ -204,11 +208,12 @@ def _rounds_that_fit(timers: Sequence[EpochTimer], places: Sequence[Sequence[Pla
     """
     round_seconds = arriving_seconds = 0.0
     for timer, own in zip(timers, places, strict=True):
+        steps = min(PILOT_STEPS, timer.steps_per_block)  # a step on a large batch takes long
         begun = time.perf_counter()
-        timer.run(PILOT_STEPS)
-        step_seconds = (time.perf_counter() - begun) / PILOT_STEPS
+        timer.run(steps)
+        step_seconds = (time.perf_counter() - begun) / steps
         round_seconds += len(own) * timer.steps_per_block * step_seconds
-        arriving_seconds += len(own) * timer.training.engine.settling_steps * step_seconds
+        arriving_seconds += sum(_arriving_steps(timer, place) for place in own) * step_seconds
     return max(1, min(MAX_ROUNDS, int((seconds - arriving_seconds) / round_seconds)))
 
 
@@ -228,11 +233,23 @@ def _steps_that_fit(timers: Sequence[EpochTimer], epochs: int, seconds: float) -
     return fitting if any(fitting < timer.training.steps_per_epoch for timer in timers) else None
 
 
+def _arriving_steps(timer: EpochTimer, place: Place) -> int:
+    """Steps from the state that is loaded to where blocks are timed: until the engine is as fast as it will be there.
+
+    A later point without a prepared state is reached by training from the beginning, where the engine leaves idle units
+    out. Any other engine is as fast at once, and starts from the beginning.
+    """
+    settling = timer.training.engine.settling_steps
+    if place.path is None and settling:
+        return place.point.step
+    return settling
+
+
 def _go_to(timer: EpochTimer, place: Place) -> None:
     """Load the state of a point, and settle unless the point is the training's beginning."""
     states.load(timer.training, place.state)
     if place.point.step:
-        timer.settle()
+        timer.settle(_arriving_steps(timer, place))
 
 
 def _sampled(
@@ -252,7 +269,7 @@ def _sampled(
     for point in points:
         wait()
         for timer, own in zip(timers, places, strict=True):
-            now(f"{_name(timer)} goes to step {own[point].point.step:,}")
+            now(f"{_name(timer)} goes to step {own[point].point.step if own[point].path else 0:,}")
             _go_to(timer, own[point])
         for round_ in range(rounds):
             for timer in draw.sample(timers, len(timers)):
@@ -347,13 +364,17 @@ def main() -> int:
         print(json.dumps(event), file=events, flush=True)
 
     def wait() -> None:
-        send({"event": "turn"})
-        if not sys.stdin.readline():
-            raise SystemExit(1)  # the parent has ended
+        if order.turns:
+            send({"event": "turn"})
+            if not sys.stdin.readline():
+                raise SystemExit(1)  # the parent has ended
+            if order.tells:
+                send({"event": "going"})
 
+    take_interop_threads()
     try:
         order = Order.model_validate_json(sys.stdin.readline())
-        report = measure(order, send, begun, wait if order.turns else lambda: None)
+        report = measure(order, send, begun, wait)
         send(report.model_dump(mode="json"))
     except UserError as error:
         send({"event": "error", "message": str(error)})

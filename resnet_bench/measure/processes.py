@@ -15,7 +15,7 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
@@ -111,7 +111,8 @@ def measure(
                     "tells": True,
                 }
             )
-            for event in events(own.model_dump(mode="json")):
+
+            def hear(event: dict[str, Any], number: int = number, process: str = process) -> None:
                 if event["event"] == "progress":
                     running.total = event["total"] * plan.processes
                     running.done = event["total"] * number + event["done"]
@@ -119,15 +120,28 @@ def measure(
                     warn(event["message"])
                 elif event["event"] == "now":
                     running.what = f"{process}: {event['what']}"
-                else:
-                    reports.append(report(event))
+
+            reports.append(reported(own, hear))
             after_process(reports)
     return reports
 
 
+def reported(order: Order, hear: Callable[[dict[str, Any]], None]) -> Report:
+    """The report of a process that carries out an order, without turns; `hear` is called with each other event.
+
+    Raises:
+        UserError: as `events` does.
+    """
+    last: dict[str, Any] = {}
+    for last in events(order.model_dump(mode="json")):
+        if last["event"] != "report":
+            hear(last)
+    return report(last)
+
+
 def events(
     order: Mapping[str, Any], command: Sequence[str] = COMMAND, environment: Mapping[str, str] | None = None
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Start a process, give it the order, and yield its events; the last is a report.
 
     The process ends when the iteration does, also after an exception such as Ctrl-C. After the event `turn`, it waits

@@ -55,4 +55,9 @@ def context(group: Group) -> str:
     kind = f" ({', '.join(kinds)})" if kinds else ""
     machine = captions.cpu_text(group)
     text = f"{data.name}{kind}, {data.train_images:,} training images, {data.classes} classes, on {machine}"
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)  # matplotlib cannot draw half a surrogate pair
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """The text as matplotlib can draw it, which fails for half a surrogate pair."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)

@@ -1,4 +1,4 @@
-"""The study's Figures 7–10 and six of our own, made from results: data first, drawn on request.
+"""The study's Figures 7–10 and our own, made from results: data first, drawn on request.
 
 One visual language: a network has one colour, marker and line everywhere (`axes.NETWORK_STYLES`); a filled marker is
 measured, a hollow one published; a bar with caps is a 95 % interval, and small points are the processes it is over.
@@ -19,7 +19,7 @@ from resnet_bench.analysis.replicates import Replicates, replicates
 from resnet_bench.analysis.series import Group, Series, groups, in_order
 from resnet_bench.analysis.speed import LeastTime, epoch_replicates, least_time, over_training, step_times
 from resnet_bench.files import atomic_write, make_folder
-from resnet_bench.render import captions
+from resnet_bench.render import captions, scale_figures
 from resnet_bench.render.axes import (
     INK,
     PAPER,
@@ -66,7 +66,7 @@ def figures(samples: Samples) -> tuple[list[Figure], list[str]]:
     ]
     made: list[Figure] = []
     skipped: list[str] = []
-    found = groups(samples)
+    found, scales = groups(samples), scale_figures.figures(samples)
     for title, make in makers:
         drawn, reasons = 0, []
         for number, group in enumerate(found, 1):
@@ -77,10 +77,10 @@ def figures(samples: Samples) -> tuple[list[Figure], list[str]]:
                 continue
             made += [_named(figure, number) for figure in new]
             drawn += 1
-        if not drawn:
+        if not drawn and (found or not scales):
             why = " / ".join(dict.fromkeys(reasons)) or "there are no epoch-time or accuracy results"
             skipped.append(f"{title} is left out: {why}.")
-    return made, skipped
+    return made + scales, skipped
 
 
 def _named(figure: Figure, group: int) -> Figure:

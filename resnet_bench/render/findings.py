@@ -23,11 +23,12 @@ from resnet_bench.analysis.findings import Accuracies, BesidePlain, Fastest
 from resnet_bench.analysis.series import Group, groups, in_order, parameter_counts
 from resnet_bench.analysis.speed import Ratio
 from resnet_bench.intervals import LEAST_VALUES
+from resnet_bench.render import scale_tables
 from resnet_bench.render.captions import count_text, cpu_name, dataset_text
 from resnet_bench.render.speed_tables import ratio_text, replicates_text, time_marks
 from resnet_bench.render.table import significant
 from resnet_bench.results.samples import Samples
-from resnet_bench.schema import ExplainResult
+from resnet_bench.schema import ExplainResult, ScaleResult
 from resnet_bench.wording import counted, listed, short
 
 GROUPS_NAMED = 2
@@ -35,7 +36,7 @@ GROUPS_NAMED = 2
 
 
 def sentences(samples: Samples, judged: Sequence[JudgedClaim]) -> list[str]:
-    """Five sentences, or fewer where the results say less.
+    """Five sentences, or fewer where the results say less. Where `resnet-bench scale` alone measured, its answers too.
 
     Args:
         judged: the claims, judged by the same samples.
@@ -48,6 +49,7 @@ def sentences(samples: Samples, judged: Sequence[JudgedClaim]) -> list[str]:
         plain and _beside_plain(plain),
         accuracies and _accuracies(accuracies),
         _claims(judged, found) if samples.runs else "",
+        *([] if found else scale_tables.sentences(samples)),
     ]
     return [sentence for sentence in made if sentence]
 
@@ -58,6 +60,7 @@ def _what_was_run(found: Sequence[Group], samples: Samples) -> str:
         done = [f"the parameters of {counted(len(counts), 'network')} were counted"] if counts else []
         for run in samples.of_kind(ExplainResult):
             done.append(f"a step of {run.architecture} was taken apart beside one of {run.counterpart}")
+        done += [f"early steps were timed by {r.varied.replace('-', ' ')}" for r in samples.of_kind(ScaleResult)]
         return _sentence(f"{listed(dict.fromkeys(done))}; nothing was trained or timed as a whole") if done else ""
     texts: dict[str, int] = {}
     for group in sorted(found, key=lambda g: -len({s.architecture for s in g.series})):

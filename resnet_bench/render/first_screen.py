@@ -21,7 +21,7 @@ from resnet_bench.analysis.earlier import Earlier
 from resnet_bench.analysis.series import Group, Series, groups, in_order, parameter_counts
 from resnet_bench.analysis.speed import Ratio, StepSpeed, step_speeds
 from resnet_bench.architectures import millions
-from resnet_bench.render import captions
+from resnet_bench.render import captions, scale_tables
 from resnet_bench.render.table import MISSING, significant, with_interval
 from resnet_bench.render.verdicts import accuracy_text, ratio_text
 from resnet_bench.results.samples import Samples
@@ -83,7 +83,8 @@ def _measured(samples: Samples, width: int, room: int) -> list[Line]:
     """For each machine and data set what it is and a row a network, in no more than `room` lines."""
     found = groups(samples)
     if not found:
-        return _counts(samples, width, room)
+        grows = [part for text in scale_tables.sentences(samples) for part in _wrapped(text, width, 3)]
+        return list(map(Line, grows[:room])) or _counts(samples, width, room)
     made: list[Line] = []
     for number, group in enumerate(found):
         left = room - len(made) - (1 if number + 1 < len(found) else 0)  # a line says what is left out

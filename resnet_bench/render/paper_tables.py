@@ -15,7 +15,7 @@ from resnet_bench.analysis.series import (
     parameter_counts,
 )
 from resnet_bench.architectures import millions
-from resnet_bench.render import ablation_table, agreement_table, captions, speed_tables, training_tables
+from resnet_bench.render import ablation_table, agreement_table, captions, scale_tables, speed_tables, training_tables
 from resnet_bench.render.captions import drift_text, machine_text
 from resnet_bench.render.speed_tables import duration_text, time_marks
 from resnet_bench.render.table import MISSING, Table, minutes_or_seconds, significant
@@ -38,7 +38,10 @@ TABLES: list[Callable[[Group], Table | None]] = [
 
 
 def tables(samples: Samples) -> list[Table]:
-    """Table 1 and 2 as in the paper; for each machine and data set a summary and `TABLES`; where a step's time goes."""
+    """Table 1 and 2 as in the paper; for each machine and data set a summary and `TABLES`; where a step's time goes.
+
+    Then how it grows, by `resnet-bench scale`. Where that alone measured, there is no Table 1 and 2.
+    """
     counts = parameter_counts(samples)
     found = groups(samples)
     summaries = [_summary(g, counts) for g in found] if found else [_counts_only(counts)] if counts else []
@@ -49,7 +52,9 @@ def tables(samples: Samples) -> list[Table]:
         for table in ablation_table.tables(run.result, machine_text(run.machine))
     ]
     others = [table for group in found for make in TABLES if (table := make(group))]
-    return [*(_paper_table(number, counts) for number in paper.TABLES), *summaries, *others, *explained]
+    scales = scale_tables.tables(samples)
+    papers = [] if scales and not summaries else [_paper_table(number, counts) for number in paper.TABLES]
+    return [*papers, *summaries, *others, *explained, *scales]
 
 
 def _paper_table(number: int, counts: dict[str, dict[int, int]]) -> Table:

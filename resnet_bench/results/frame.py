@@ -20,6 +20,7 @@ from resnet_bench.schema import (
     OverheadResult,
     ParametersResult,
     PhaseSeconds,
+    ScaleResult,
 )
 
 if TYPE_CHECKING:
@@ -194,6 +195,15 @@ def _measurements(run: Run) -> Iterator[dict[str, Any]]:
             yield {**kind, **shown, **losses, **_phases(e.phases)}
     elif isinstance(r, ParametersResult):
         yield {**kind, "parameters": r.parameters, "multiply_accumulates": r.multiply_accumulates}
+    elif isinstance(r, ScaleResult):
+        kind |= {"variant": f"{r.varied}={r.value}", "parameters": r.parameters, "complete": r.complete}
+        kind |= {"comparable_times": False, "doubtful": bool(r.warnings)}
+        for b in r.blocks:
+            own = r.processes[b.process]
+            shown = {"process": own.process, "started_at": own.started_at, "peak_memory_bytes": own.peak_memory_bytes}
+            shown |= {"round": b.round, "steps": b.steps, "seconds": b.seconds, "page_faults": b.page_faults}
+            shown |= {"waiting_share": b.waiting_share, "stolen_share": b.stolen_share}
+            yield {**kind, **shown, **_phases(b.phases)}
     elif isinstance(r, OverheadResult):
         for variant in ("bare", "harness", "clocks"):
             for i, seconds in enumerate(getattr(r, f"{variant}_seconds")):
@@ -208,7 +218,7 @@ def _measurements(run: Run) -> Iterator[dict[str, Any]]:
 def _setting(run: Run) -> dict[str, Any]:
     r = run.result
     found = {key: getattr(r, key, None) for key in ("engine", "pipeline", "workers", "threads", "mode", "seed")}
-    if isinstance(r, AccuracyResult | EpochTimeResult | ExplainResult):
+    if isinstance(r, AccuracyResult | EpochTimeResult | ExplainResult | ScaleResult):
         found |= {"recipe_epochs": r.recipe.get("epochs")} | {k: v for k, v in r.recipe.items() if k in SETTING}
         betas = r.recipe.get("betas")
         if isinstance(betas, list | tuple) and len(betas) == 2:

@@ -33,6 +33,7 @@ from resnet_bench.schema import (
     OverheadResult,
     ParametersResult,
     Result,
+    ScaleResult,
 )
 
 TRAINED = (AccuracyResult, EpochTimeResult)
@@ -163,6 +164,8 @@ def raw_values(result: Result) -> tuple[Any, ...]:
     """The raw values of a result, in the order in which they were measured."""
     if isinstance(result, EpochTimeResult):
         return tuple((b.process, b.point, b.round, b.steps, b.seconds) for b in result.blocks)
+    if isinstance(result, ScaleResult):
+        return tuple((b.process, b.round, b.steps, b.seconds) for b in result.blocks)
     if isinstance(result, AccuracyResult):
         return tuple(
             (e.epoch, e.train_seconds, e.eval_seconds, e.train_loss, e.test_loss, e.test_accuracy)
@@ -186,6 +189,9 @@ def _benchmark(run: Run) -> str:
         key += [result.engine, result.pipeline, result.mode, result.threads, result.workers]
     elif isinstance(result, ParametersResult):
         key += [result.num_classes]
+    elif isinstance(result, ScaleResult):
+        key += [result.varied, result.value, result.engine, result.pipeline, result.threads, result.workers]
+        key += [result.dataset.sha256, result.recipe, result.seed]
     if not isinstance(result, AccuracyResult):  # a training may also be resumed on another machine
         key += [run.identity]
     return json.dumps(key, sort_keys=True)

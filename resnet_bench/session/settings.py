@@ -81,6 +81,7 @@ class Settings:
         ):  # engines may print a warning about the folder for compiled code
             used = _usable(_names(values["engine"]), config.getoption("resnet_engine") is not None, notes)
             explained = _explainable(explained, explain is not None, notes)
+        notes += filter(None, [engines.get(engine).note(recipe) for engine in used])
         pipelines = {values["pipeline"] or engines.get(engine).pipeline for engine in used}
         asked_workers, values["workers"] = values["workers"], chosen_workers(values["workers"])
         if "loader" in pipelines or explained:  # the plain step that is explained uses the loader

@@ -9,7 +9,7 @@ import pytest
 from resnet_bench import engines
 from resnet_bench.architectures import ARCHITECTURES, Architecture
 from resnet_bench.data.datasets import Dataset
-from resnet_bench.engines import reference
+from resnet_bench.engines import fast, reference
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import Recipe
 from resnet_bench.training.training import Training
@@ -45,3 +45,12 @@ def test_what_an_engine_does_not_support_is_refused_before_anything_runs(dataset
     Training(ARCHITECTURES["conv5x5"], dataset, Recipe(), engine=Picky)
     with pytest.raises(UserError, match="takes batches below 8"):
         Training(ARCHITECTURES["conv5x5"], dataset, Recipe(batch_size=8), engine=Picky)
+
+
+def test_fast_says_where_it_leaves_no_idle_units_out() -> None:
+    assert fast.Engine.note(Recipe(batch_size=16)) is None
+    assert fast.Engine.note(Recipe(batch_size=17)) == (
+        "fast leaves no idle units out at batches above 16 images; `resnet-bench scale --over batch-size=...` tells "
+        "whether it is still worth it here."
+    )
+    assert reference.Engine.note(Recipe(batch_size=256)) is None

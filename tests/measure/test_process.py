@@ -10,13 +10,15 @@ import pytest
 
 from resnet_bench import identity
 from resnet_bench.data import datasets
+from resnet_bench.engines import reference
 from resnet_bench.errors import UserError
 from resnet_bench.measure import process, processes, states
-from resnet_bench.measure.places import prepared_places
+from resnet_bench.measure.places import Place, prepared_places
 from resnet_bench.measure.points import training_points
 from resnet_bench.measure.process import Case, Data, Order
 from resnet_bench.measure.processes import Plan, events, joined, measure
 from resnet_bench.recipe import Recipe
+from resnet_bench.schema import Point
 
 RECIPE = Recipe(epochs=2, batch_size=4)
 IMAGES = {"train_images": 40, "test_images": 20}
@@ -116,6 +118,8 @@ def test_rounds_follow_from_the_time_of_a_step_alone(step_seconds, seconds, roun
     now = [0.0]
     monkeypatch.setattr(process.time, "perf_counter", lambda: now[0])
 
+    point = Point(step=5, weight=1, state="trained", live_share=None, denormal_exp_avg=None, denormal_exp_avg_sq=None)
+
     class Timer:
         steps_per_block = 10
         training = type("Training", (), {"engine": type("Engine", (), {"settling_steps": 25})})
@@ -123,8 +127,41 @@ def test_rounds_follow_from_the_time_of_a_step_alone(step_seconds, seconds, roun
         def run(self, steps):
             now[0] += steps * step_seconds
 
-    places = [("early", "middle", "late")] * 2
+    places = [(Place(point=point, path="prepared"),) * 3] * 2
     assert process._rounds_that_fit([Timer(), Timer()], places, seconds) == rounds
+
+
+@pytest.mark.parametrize(("settling", "trained"), [(25, 5), (0, 0)])
+def test_a_later_point_without_a_state_is_trained_to_where_the_engine_settles(prepared, settling, trained, monkeypatch):
+    """From the beginning; an engine that is as fast at once stays there."""
+    at = []
+    measured = process.EpochTimer.measure
+
+    def note(self, round_, point=0, **options):
+        at.append(self.training.step)
+        return measured(self, round_, point, **options)
+
+    monkeypatch.setattr(process.EpochTimer, "measure", note)
+    built = reference.Engine.__init__
+
+    def settles(self, *arguments):
+        built(self, *arguments)
+        self.settling_steps = settling
+
+    monkeypatch.setattr(reference.Engine, "__init__", settles)
+    point = Point(step=5, weight=1, state="trained", live_share=None, denormal_exp_avg=None, denormal_exp_avg_sq=None)
+    run(order(prepared, networks=("fc1",), rounds=1, places={"fc1": (Place(point=point, path=None),)}))
+    assert at == [trained]
+
+
+def test_synthetic_images_get_as_many_classes_as_the_order_says(prepared):
+    dataset = datasets.with_classes(prepared[0], 7)
+    told = Data(name="synthetic", classes=7, sha256=dataset.sha256, **IMAGES)
+    place = prepared[1]["fc1"][0]
+    report, _ = run(order(prepared, networks=("fc1",), rounds=1, dataset=told, places={"fc1": (place,)}))
+    assert report.cases[0].info["dataset"].classes == 7
+    with pytest.raises(UserError, match="changed during the measurement"):
+        run(order(prepared, networks=("fc1",), dataset=told.model_copy(update={"classes": 8})))
 
 
 def test_the_pilot_of_the_rounds_is_not_among_the_blocks(prepared):
@@ -261,6 +298,12 @@ def test_a_process_that_takes_turns_works_only_when_it_is_asked_to(prepared):
     told = [event["event"] for event in events(asked.model_dump(mode="json")) if event["event"] != "waiting"]
     points = len(asked.places["fc1"])
     assert told == ["turn", *["turn", "progress"] * 2] * points + ["report"]
+
+
+def test_a_process_that_tells_says_when_it_goes_on(prepared):
+    asked = order(prepared, networks=("fc1",), rounds=1, turns=True, tells=True)
+    told = [e["event"] for e in events(asked.model_dump(mode="json")) if e["event"] not in ("waiting", "now")]
+    assert told == ["turn", "going", "turn", "going", "progress"] * 3 + ["report"]
 
 
 def test_a_process_whose_turn_never_comes_ends_with_its_parent(prepared):

@@ -42,6 +42,14 @@ def test_an_environment_with_which_nothing_is_saved_is_refused(session):
     assert_refused(session(PYTEST_XDIST_WORKER="gw0"), "PYTEST_XDIST_WORKER is set in the environment")
 
 
+@pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="no compiler")
+def test_the_header_says_that_fast_leaves_no_idle_units_out_of_large_batches(session):
+    note = "resnet_bench: fast leaves no idle units out at batches above 16 images; `resnet-bench scale"
+    asked = ["--engine", "fast", "--collect-only", "--batch-size"]
+    assert note in session(*asked, "32").output
+    assert note not in session(*asked, "16").output
+
+
 def test_options_that_undo_each_other_are_fine(session):
     undone = ["-n", "0", "--benchmark-disable", "--benchmark-enable", "--benchmark-skip", "--benchmark-only"]
     done = session(*PARAMETERS, *undone, "--benchmark-save=x", PYTEST_ADDOPTS="-n 2")
