@@ -35,7 +35,7 @@ def test_exact_parameter_count(name):
 
 
 @pytest.mark.parametrize("architecture", architectures.every().values(), ids=lambda a: a.id)
-def test_parameters_are_counted_alike_without_building_the_network(architecture):
+def test_counting_without_building_the_network_gives_the_same(architecture):
     of_attention = sum(p.numel() for n, p in ResidualNetwork(architecture, 7).named_parameters() if "attention" in n)
     count = networks.parameter_count(architecture, 7)
     assert architectures.plain_parameter_count(architecture, 7) == count - of_attention

@@ -109,9 +109,8 @@ def test_a_table_on_standard_output_has_the_bytes_of_the_file(tmp_path, encoding
 @pytest.mark.parametrize(
     "command",
     [
-        ["report", "quick-cifar100-subset.json", "--claims"],
+        ["report", "quick-cifar100-subset.json"],
         ["compare", "threads-1.json", "threads-2.json"],
-        ["study", "status", "study-cifar100-subset"],
         ["history", "same-code"],
     ],
     ids=lambda command: command[0],

@@ -21,7 +21,6 @@ from resnet_bench.intervals import over_processes
 from resnet_bench.recipe import Recipe
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import Interval, ScaleResult, Varied
-from resnet_bench.study.packing import makespan
 
 PLAIN, FAST = "reference", "fast"
 
@@ -184,6 +183,8 @@ def _is_the_studys(result: ScaleResult) -> bool:
 
 def _study_seconds(own: dict[str, ScaleResult], every: Sequence[ScaleResult]) -> list[float]:
     """Seconds of a study in each round that all networks have."""
+    from resnet_bench.study.packing import makespan  # here, because it imports torch, which takes seconds
+
     jobs = next(iter(own.values())).jobs
     steps = Recipe().steps_per_epoch(paper.TRAIN_IMAGES)
     rounds = min(len(r.step_times) for r in own.values())

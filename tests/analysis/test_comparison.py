@@ -25,6 +25,7 @@ from resnet_bench.render import comparison_tables, gate_table
 from resnet_bench.render.comparison_tables import difference_texts
 from resnet_bench.render.verdicts import accuracy_text, explanation_text, missing_text, ratio_text, remarks
 from resnet_bench.results import reading
+from resnet_bench.schema import SCHEMA_VERSION
 from tests.handmade import (
     accuracy,
     calibration,
@@ -1053,7 +1054,7 @@ def test_truncated_files_exit_2_with_one_sentence(
         assert len(captured.err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("version", [0, 6, "1", None])
+@pytest.mark.parametrize("version", [0, SCHEMA_VERSION + 1, "1", None])
 def test_another_schema_version_is_refused_by_name(
     tmp_path: Path, version: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
