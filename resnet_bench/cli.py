@@ -446,8 +446,7 @@ def compare(
             tables += comparison_tables.tables(c)
             tables += [gate_table.thresholds(found, allow_missing=allow_missing)] if found else []
         if format_ == "html":
-            text = page.document("Comparison", [page.Section("Comparison", tables)])
-            text = _in_any_encoding(text)
+            text = _in_any_encoding(page.document("Comparison", [page.Section("Comparison", tables)]))
         else:
             text = "\n\n".join(table.render(format_) for table in tables)
     click.echo(text)

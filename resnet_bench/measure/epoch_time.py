@@ -188,6 +188,13 @@ class EpochTimer:
         return read, updated
 
 
+def step_seconds(timer: EpochTimer, steps: int = PILOT_STEPS) -> float:
+    """About how long a step takes, from `steps` that do not count; the training goes on by as many."""
+    begun = time.perf_counter()
+    timer.run(steps)
+    return (time.perf_counter() - begun) / steps
+
+
 def measure_in_turn(timers: Sequence[EpochTimer], seconds: float, least: int = 5, most: int = 50) -> float:
     """Time blocks of all networks, round by round, so that the machine's drift affects all alike.
 
@@ -202,9 +209,7 @@ def measure_in_turn(timers: Sequence[EpochTimer], seconds: float, least: int = 5
     """
     begun, round_seconds = time.perf_counter(), 0.0
     for timer in timers:
-        before = time.perf_counter()
-        timer.run(PILOT_STEPS)
-        round_seconds += timer.steps_per_block * (time.perf_counter() - before) / PILOT_STEPS
+        round_seconds += timer.steps_per_block * step_seconds(timer)
     left = max(0.0, seconds - (time.perf_counter() - begun))
     rounds = max(least, min(most, int(left / round_seconds)))
     share = min(1.0, left / (rounds * round_seconds))

@@ -32,7 +32,7 @@ from resnet_bench.errors import UserError
 from resnet_bench.machine.availability import take_interop_threads
 from resnet_bench.measure import states
 from resnet_bench.measure.contention import Lookout
-from resnet_bench.measure.epoch_time import PILOT_STEPS, EpochTimer
+from resnet_bench.measure.epoch_time import PILOT_STEPS, EpochTimer, step_seconds
 from resnet_bench.measure.places import Place
 from resnet_bench.recipe import Recipe
 from resnet_bench.schema import Block, Model, NonNegativeCount, Positive, Seconds
@@ -208,12 +208,9 @@ def _rounds_that_fit(timers: Sequence[EpochTimer], places: Sequence[Sequence[Pla
     """
     round_seconds = arriving_seconds = 0.0
     for timer, own in zip(timers, places, strict=True):
-        steps = min(PILOT_STEPS, timer.steps_per_block)  # a step on a large batch takes long
-        begun = time.perf_counter()
-        timer.run(steps)
-        step_seconds = (time.perf_counter() - begun) / steps
-        round_seconds += len(own) * timer.steps_per_block * step_seconds
-        arriving_seconds += sum(_arriving_steps(timer, place) for place in own) * step_seconds
+        step = step_seconds(timer, min(PILOT_STEPS, timer.steps_per_block))  # a step on a large batch takes long
+        round_seconds += len(own) * timer.steps_per_block * step
+        arriving_seconds += sum(_arriving_steps(timer, place) for place in own) * step
     return max(1, min(MAX_ROUNDS, int((seconds - arriving_seconds) / round_seconds)))
 
 
@@ -226,9 +223,7 @@ def _steps_that_fit(timers: Sequence[EpochTimer], epochs: int, seconds: float) -
     round_seconds = 0.0
     for timer in timers:
         with timer.training.undone():
-            begun = time.perf_counter()
-            timer.run(PILOT_STEPS)
-            round_seconds += epochs * (time.perf_counter() - begun) / PILOT_STEPS
+            round_seconds += epochs * step_seconds(timer)
     fitting = max(PILOT_STEPS, int(seconds / round_seconds))
     return fitting if any(fitting < timer.training.steps_per_epoch for timer in timers) else None
 

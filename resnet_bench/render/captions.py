@@ -172,7 +172,7 @@ def measured_text(series: Series) -> str:
     first = results[0]
     where = f"{sessions} sessions, " if sessions > 1 else ""
     where += counted(processes, "process") + (", one after the other" if processes > 1 else "")
-    if first.measured not in ("sampled", "full"):
+    if first.measured != first.mode:
         return f"{where}; the {first.measured} of {counted(blocks, 'epoch')}, as the time limit allowed"
     if first.mode == "full":
         return f"{where}; {counted(blocks, 'whole epoch')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -15,8 +15,10 @@ from resnet_bench.clock import PHASES
 from resnet_bench.errors import UserError
 from resnet_bench.schema import (
     AccuracyResult,
+    Block,
     EpochTimeResult,
     ExplainResult,
+    MeasuringProcess,
     OverheadResult,
     ParametersResult,
     PhaseSeconds,
@@ -168,17 +170,11 @@ def _measurements(run: Run) -> Iterator[dict[str, Any]]:
         kind |= {"parameters": r.parameters, "complete": r.complete, "comparable_times": True}
         kind |= {"doubtful": bool(r.warnings), "peak_memory_bytes": r.peak_memory_bytes}
         for b in r.blocks:
-            shown = {"point": b.point, "round": b.round, "steps": b.steps, "seconds": b.seconds}
+            shown = {"point": b.point, "epoch_seconds": r.block_epoch_seconds(b)}
             if r.points:
                 point = r.points[b.point]
                 shown |= {"training_step": point.step, "point_weight": point.weight, "point_state": point.state}
-            if r.processes:
-                own = r.processes[b.process]
-                shown |= {"process": own.process, "started_at": own.started_at}
-                shown["peak_memory_bytes"] = own.peak_memory_bytes
-            shown |= {"page_faults": b.page_faults, "epoch_seconds": r.block_epoch_seconds(b)}
-            shown |= {"waiting_share": b.waiting_share, "stolen_share": b.stolen_share}
-            yield {**kind, **shown, **_phases(b.phases)}
+            yield {**kind, **shown, **_timed(b, r.processes)}
     elif isinstance(r, AccuracyResult):
         kind |= {"parameters": r.parameters, "complete": r.complete, "same_bits": r.same_bits}
         batch_size = r.recipe.get("batch_size")
@@ -199,11 +195,7 @@ def _measurements(run: Run) -> Iterator[dict[str, Any]]:
         kind |= {"variant": f"{r.varied}={r.value}", "parameters": r.parameters, "complete": r.complete}
         kind |= {"comparable_times": False, "doubtful": bool(r.warnings)}
         for b in r.blocks:
-            own = r.processes[b.process]
-            shown = {"process": own.process, "started_at": own.started_at, "peak_memory_bytes": own.peak_memory_bytes}
-            shown |= {"round": b.round, "steps": b.steps, "seconds": b.seconds, "page_faults": b.page_faults}
-            shown |= {"waiting_share": b.waiting_share, "stolen_share": b.stolen_share}
-            yield {**kind, **shown, **_phases(b.phases)}
+            yield {**kind, **_timed(b, r.processes)}
     elif isinstance(r, OverheadResult):
         for variant in ("bare", "harness", "clocks"):
             for i, seconds in enumerate(getattr(r, f"{variant}_seconds")):
@@ -213,6 +205,16 @@ def _measurements(run: Run) -> Iterator[dict[str, Any]]:
             for i, seconds in enumerate(v.block_seconds):
                 row = {"architecture": v.architecture, "variant": v.name, "round": i, "steps": 1, "seconds": seconds}
                 yield {**kind, **row, "doubtful": bool(r.warnings)}
+
+
+def _timed(block: Block, processes: Sequence[MeasuringProcess]) -> dict[str, Any]:
+    """What a block says, and its process where the file tells that."""
+    shown = {key: getattr(block, key) for key in ("round", "steps", "seconds", "page_faults")}
+    shown |= {"waiting_share": block.waiting_share, "stolen_share": block.stolen_share}
+    if processes:
+        own = processes[block.process]
+        shown |= {key: getattr(own, key) for key in ("process", "started_at", "peak_memory_bytes")}
+    return shown | _phases(block.phases)
 
 
 def _setting(run: Run) -> dict[str, Any]:

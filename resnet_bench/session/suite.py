@@ -293,12 +293,12 @@ class Suite:
             raise self._trainings
         training = self._trainings[case]
         if not training.results:
-            pytest.skip(f"{case.architecture} ({case.engine}) is not trained: {self._time_is_over}")
+            pytest.skip(self._not_trained(case))
         return training
 
-    @property
-    def _time_is_over(self) -> str:
-        return f"the {self.settings.plan.time_limit:g} s of --time-limit are over, which a longer one changes"
+    def _not_trained(self, case: Case) -> str:
+        limit = f"the {self.settings.plan.time_limit:g} s of --time-limit are over, which a longer one changes"
+        return f"{case.architecture} ({case.engine}) is not trained: {limit}"
 
     def _train(self, names: dict[Case, str]) -> dict[Case, Training]:
         worth_keeping = self.recipe.epochs > 1
@@ -324,7 +324,7 @@ class Suite:
                         continue
                     needed = time.monotonic() - begun + seconds.get((case.architecture, case.engine), 0.0)
                     if needed > limit and any(other.results for other in trainings.values()):
-                        self.say(f"{case.architecture} ({case.engine}) is not trained: {self._time_is_over}")
+                        self.say(self._not_trained(case))
                         continue
                     self._train_epoch(training, names[case], weights[case])
         return trainings

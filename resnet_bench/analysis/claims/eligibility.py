@@ -45,7 +45,7 @@ def reason_against_mean_time(result: EpochTimeResult | AccuracyResult) -> str:
         return f"has epochs of {steps:,} steps"
     if isinstance(result, AccuracyResult):
         return "" if len(result.epochs) >= paper.EPOCHS else f"was trained for {len(result.epochs)} epochs"
-    if result.measured not in ("sampled", "full"):
+    if result.measured != result.mode:
         return f"was timed for the {result.measured} of an epoch"
     if result.mode == "full":
         timed = min(map(len, result.process_blocks.values()), default=0)
