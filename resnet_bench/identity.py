@@ -103,7 +103,7 @@ def code() -> dict[str, Any]:
 
 
 def sources_sha256(package: Path, within: tuple[str, ...] = ("",)) -> str:
-    """SHA-256 over the names and texts of a package's Python files and templates, in hexadecimal.
+    """SHA-256 over the names and texts of a package's Python, C++ and template files, in hexadecimal.
 
     Only files count whose name within the package begins with one of `within`: a file or, with a `/`, a folder.
 
@@ -113,7 +113,7 @@ def sources_sha256(package: Path, within: tuple[str, ...] = ("",)) -> str:
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*"), key=lambda p: p.relative_to(package).as_posix()):
         name = path.relative_to(package).as_posix()
-        if path.suffix in (".py", ".jinja") and name.startswith(within) and not name.startswith("benchmarks/"):
+        if path.suffix in (".cpp", ".jinja", ".py") and name.startswith(within) and not name.startswith("benchmarks/"):
             text = path.read_bytes().replace(b"\r\n", b"\n")  # git may check files out with either line end
             digest.update(f"{name}\0{len(text)}\0".encode() + text)
     return digest.hexdigest()

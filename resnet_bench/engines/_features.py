@@ -1,13 +1,15 @@
-"""The convolutional part of a network, with its forward and backward pass written out for `fast`.
+"""The convolutional part of a network in functions of torch, with the backward pass written out.
 
-Autograd computes the same, but spends time on book-keeping in every step. Written out, each direction is one compiled
-function. `tests/engines/test_features.py` compares both directions with autograd in float64. Channel attention is the
-exception: whichever it is, PyTorch derives its backward pass, which is compiled with the rest.
+`fast-bf16` runs these functions compiled, with oneDNN's convolutions; `fast` has its own convolutions in `_layers.py`.
+Autograd computes the same, but spends time on book-keeping in every step. Channel attention is the exception: whichever
+it is, PyTorch derives its backward pass, which is compiled with the rest. `tests/engines/test_features.py` compares both
+directions with autograd in float64.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,28 @@ from resnet_bench.attention import ChannelAttention
 from resnet_bench.networks import BasicBlock, ResidualNetwork
 
 aten = torch.ops.aten
+
+
+class Convolutions(Protocol):
+    """The convolutional part of a network, whatever computes it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The feature map of a batch in training mode; the running statistics are updated.
+
+        Args:
+            images: float32 [batch, 3, 32, 32].
+
+        Returns:
+            [batch, channels, size, size].
+        """
+
+    def backward(self, g: Tensor) -> list[Tensor]:
+        """The gradients of the parameters of stem and blocks, in the parameters' order in the network.
+
+        Args:
+            g: the gradient with respect to the feature map that `forward` has just returned, of its shape and dtype.
+        """
+
 
 UNFOLDED_POSITIONS = 64
 """Largest number of output positions in a batch (images × pixels) for which `kernel_gradient` computes the gradient.
@@ -225,3 +249,27 @@ def features_backward(
         gradients[:0] = [*first, *second, *shortcut, *of_attention]
     _, first = convolution_backward(g * (stem_out > 0), *layers(network.stem), stem, input_gradient=False)
     return [*first, *gradients]
+
+
+class TorchConvolutions:
+    """`features` and `features_backward`, compiled or not; see `Convolutions`."""
+
+    def __init__(
+        self,
+        network: ResidualNetwork,
+        dtype: torch.dtype,
+        forward: Callable[..., Any] = features,
+        backward: Callable[..., Any] = features_backward,
+    ) -> None:
+        self._network, self._dtype = network, dtype
+        self._forward, self._backward = forward, backward
+        self._saved: Any = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last)
+        x, self._saved = self._forward(self._network, images, self._dtype)
+        return cast(Tensor, x)
+
+    def backward(self, g: Tensor) -> list[Tensor]:
+        saved, self._saved = self._saved, None
+        return cast(list[Tensor], self._backward(self._network, g, saved))

@@ -6,14 +6,14 @@ PyTorch stores a weight gradient as large as the weight, and default Adam passes
 gradient, a sum of `batch` outer products, is formed inside the update and never stored, and the update passes only over
 those hidden units whose weights move. A step has four stages:
 
-    features           images → feature map       oneDNN's convolutions, channels-last; the rest is fused around them
+    convolutions       images → feature map       forward pass, in C++: `_layers.py` and `_layer.cpp`
     head               feature map → loss         the FC layers, forward and backward, without their weight gradients
-    features_backward  gradients of the features  written out, without the time that autograd's book-keeping takes
+    convolutions       gradients of the features  backward pass, in C++ too
     update             Adam                       weight gradient, moments and parameter in one pass
 
-They are functions of `_features.py` and `_units.py`. `torch.compile` compiles all but the head, the sizes of whose
-products change with the number of live units. Leaving idle units out changes no bit of an update for a given gradient;
-it changes products by rounding (see `_units.py`).
+The last is a function of `_units.py` that `torch.compile` compiles; the head is there too, and runs uncompiled because
+the sizes of its products change with the number of live units. Leaving idle units out changes no bit of an update for a
+given gradient; it changes products by rounding (see `_units.py`).
 
 The weight of every FC layer but the first lies transposed in memory, as [inputs, outputs]; so does that of a single FC
 layer. The network's parameter is a view with the usual shape, so only its strides differ from the usual ones.
@@ -27,7 +27,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -38,7 +38,8 @@ from resnet_bench.architectures import Architecture
 from resnet_bench.clock import Clock, NoClock
 from resnet_bench.compiled_functions import compiled
 from resnet_bench.engines import base
-from resnet_bench.engines._features import features, features_backward
+from resnet_bench.engines._features import Convolutions
+from resnet_bench.engines._layers import AttentionFunctions, Layers, attend, attend_backward, in_product_order
 from resnet_bench.engines._units import (
     SETTLING_STEPS,
     UNROLLED_BATCH,
@@ -72,17 +73,15 @@ class Stages:
     """The functions that a step runs, compiled or not.
 
     Attributes:
-        features, features_backward, update: as in the module's docstring.
+        update: as in the module's docstring.
+        attention: the functions for the attention of each block; uncompiled ones serve those that are not there.
         units: the functions for each large weight of a hidden layer, by the weight's shape in memory; uncompiled ones
             serve any other shape.
         warm: whether all functions were called once, which compiles them.
-
-    `features` and `features_backward` may be those of another network with the same convolutions.
     """
 
-    features: Callable[..., Any] = features
-    features_backward: Callable[..., Any] = features_backward
     update: Callable[..., Any] = update
+    attention: Sequence[AttentionFunctions] = ()
     units: dict[tuple[int, ...], UnitFunctions] = field(default_factory=dict)
     warm: bool = False
 
@@ -93,21 +92,20 @@ class Stages:
 @functools.cache
 def compiled_stages(
     architecture: Architecture, num_classes: int, batch_size: int, betas: tuple[float, float], eps: float,
-    dtype: torch.dtype, threads: int, deterministic: bool,
+    strides: tuple[tuple[int, ...], ...], threads: int, deterministic: bool,
 ) -> Stages:  # fmt: skip
     """The stages, compiled once in a process for all engines with the same arguments, which are compiled in.
 
     The network is not compiled in: its tensors are looked up in every call.
     """
-    forward, backward = _compiled_features(
-        replace(architecture, id="", published_name="", change="", hidden=()), batch_size, dtype, threads, deterministic
-    )
     (inputs, outputs), *others = architecture.fc_shapes(num_classes)
     hidden = [(outputs, inputs), *others[:-1]] if others else []  # in the order of memory
     return Stages(
-        features=forward,
-        features_backward=backward,
         update=compiled(update, SINGLE_PASS),
+        attention=[
+            AttentionFunctions(compiled(attend), compiled(attend_backward))
+            for _ in (architecture.widths if architecture.attention else ())
+        ],
         units={
             shape: UnitFunctions(
                 compiled(update, SINGLE_PASS),
@@ -118,14 +116,6 @@ def compiled_stages(
             if math.prod(shape) >= WORTH_RESTING
         },
     )
-
-
-@functools.cache
-def _compiled_features(
-    convolutions: Architecture, batch_size: int, dtype: torch.dtype, threads: int, deterministic: bool
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """`features` and `features_backward`, which networks share that differ in their FC layers only."""
-    return compiled(features), compiled(features_backward)
 
 
 def _whole(g: Gradient) -> Gradient:
@@ -139,7 +129,6 @@ class Engine(base.Engine):
     name = "fast"
     pipeline = "vectorized"
     needs_compiler = True
-    convolution_dtype = torch.float32
     idle_too: ClassVar[bool] = False
     """Whether idle hidden units take part in products and updates too; only `resnet-bench explain` asks for it."""
 
@@ -170,7 +159,8 @@ class Engine(base.Engine):
 
     def __init__(self, network: ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None) -> None:
         super().__init__(network, recipe, rates)
-        network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.train()
+        self.arrange_kernels()
         first, *later = (layer.weight for layer in network.fc if isinstance(layer, nn.Linear))
         for weight in later or [first]:
             weight.data = weight.data.t().contiguous().t()
@@ -191,10 +181,21 @@ class Engine(base.Engine):
         self.settling_steps = SETTLING_STEPS if self._unit_weights and not self.idle_too else 0
         others = (state for i, state in enumerate(self._state()) if i not in self._unit_weights)
         self._others = list(zip(*others, strict=True))  # parameters, first moments, second moments
+        self._convolutions: dict[int, Convolutions] = {}  # by the size of the batch
+        strides = tuple(p.stride() for p in network.parameters())
         self._compiled = compiled_stages(
-            network.architecture, network.num_classes, recipe.batch_size, recipe.betas, recipe.eps,
-            self.convolution_dtype, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
+            network.architecture, network.num_classes, recipe.batch_size, recipe.betas, recipe.eps, strides,
+            torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
         )  # fmt: skip
+
+    def arrange_kernels(self) -> None:
+        """Put the kernels of the convolutions into the order in memory that `convolutions` needs."""
+        in_product_order(self.network)
+
+    def convolutions(self, images: int) -> Convolutions:
+        """What computes the convolutional part for batches of so many images."""
+        full = images == self.recipe.batch_size
+        return Layers(self.network, images, self._compiled.attention if full else ())
 
     def _state(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Each parameter with its first and second moment, in their order in memory."""
@@ -236,15 +237,17 @@ class Engine(base.Engine):
         stages = self._compiled if full else Stages()
         (beta1, beta2), eps = self.recipe.betas, self.recipe.eps
 
-        images = images.contiguous(memory_format=torch.channels_last)
-        x, saved = stages.features(self.network, images, self.convolution_dtype)
+        if len(images) not in self._convolutions:
+            self._convolutions[len(images)] = self.convolutions(len(images))
+        convolutions = self._convolutions[len(images)]
+        x = convolutions.forward(images)
         flat = x.float().flatten(1)
         activations = self._first.activations(flat, self._fc[1], whole=not full) if self._first else None
         loss, g, fc_gradients = head(flat, labels, self._fc[::2], self._fc[1::2], self.idle_too, activations)
         g = g.view_as(x).to(x.dtype)
         clock.lap("forward")
 
-        gradients = [*stages.features_backward(self.network, g, saved), *fc_gradients]
+        gradients = [*convolutions.backward(g), *fc_gradients]
         clock.lap("backward")
 
         lr, highest = self.rates.at(self.steps), self.rates.highest_from(self.steps)

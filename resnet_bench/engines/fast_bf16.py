@@ -6,19 +6,36 @@ are still added up in float32. Weights, batch-norm statistics, FC layers and Ada
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import torch
 
+from resnet_bench.architectures import Architecture
+from resnet_bench.compiled_functions import compiled
 from resnet_bench.engines import fast
+from resnet_bench.engines._features import Convolutions, TorchConvolutions, features, features_backward
 from resnet_bench.errors import UserError
 
 INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "sve_bf16")
 """Any of these, as `torch.cpu.get_capabilities` names them, multiplies bfloat16 numbers in hardware."""
 
 
+@functools.cache
+def compiled_features(
+    convolutions: Architecture, batch_size: int, threads: int, deterministic: bool
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`features` and `features_backward`, which networks share that differ in their FC layers only."""
+    return compiled(features), compiled(features_backward)
+
+
 class Engine(fast.Engine):
+    """See the module. oneDNN computes the convolutions; what is around them is compiled with them."""
+
     name = "fast-bf16"
     float32_equivalent = False
-    convolution_dtype = torch.bfloat16
 
     @classmethod
     def require(cls) -> None:
@@ -28,3 +45,15 @@ class Engine(fast.Engine):
                 "This CPU has no bfloat16 instructions, which --engine fast-bf16 needs; take --engine fast."
             )
         super().require()
+
+    def arrange_kernels(self) -> None:
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def convolutions(self, images: int) -> Convolutions:
+        if images != self.recipe.batch_size:
+            return TorchConvolutions(self.network, torch.bfloat16)
+        convolutional = replace(self.network.architecture, id="", published_name="", change="", hidden=())
+        functions = compiled_features(
+            convolutional, images, torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        )
+        return TorchConvolutions(self.network, torch.bfloat16, *functions)

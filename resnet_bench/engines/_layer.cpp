@@ -1,0 +1,399 @@
+// One convolution with batch norm: its forward and its backward pass, for the engine `fast`.
+//
+// `_layer.py` compiles this file and describes the layers to it. All numbers are float32. Maps are channels-last, and
+// those that a convolution reads have a border of zeros as wide as its padding, so that no loop asks where a map ends.
+//
+// All three products of a convolution are one loop, `tile`: it adds up products of scalars with vectors in registers.
+// Each number is computed by one thread, in an order that does not depend on the number of threads.
+//
+// The arithmetic is written with the vector types of GCC and Clang.
+
+#include <cmath>
+#include <cstdint>
+
+// As many vectors as the registers hold: ROWS × VECTORS sums, VECTORS of one operand and one of the other.
+#if defined(CPU_CAPABILITY_AVX512)
+constexpr int LANES = 16, ROWS = 8, VECTORS = 2;  // 32 registers
+#elif defined(CPU_CAPABILITY_AVX2)
+constexpr int LANES = 8, ROWS = 6, VECTORS = 2;  // 16 registers
+#else
+constexpr int LANES = 4, ROWS = 8, VECTORS = 2;  // 32 registers on Arm
+#endif
+
+using Index = std::int64_t;
+typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+// A map [images, height + 2 border, width + 2 border, channels].
+struct Map {
+  float* values;
+  Index border;
+};
+
+// `_layer.py` has the same fields in the same order, and says what they are.
+struct Layer {
+  Index images, height, width, inputs, outputs, kernel, stride;
+  float momentum, eps;
+  Map x;
+  const float* weight;
+  float *convolved, *mean, *rstd;
+  const float *scale, *shift;
+  float *running_mean, *running_var;
+  Index* batches_tracked;
+  Map added, out;
+  Index relu;
+  float* gradient;
+  Map convolved_gradient;
+  float *weight_gradient, *scale_gradient, *shift_gradient, *transposed, *x_gradient;
+  Index add_to_x_gradient;
+
+  Index out_height() const { return (height + stride - 1) / stride; }
+  Index out_width() const { return (width + stride - 1) / stride; }
+  Index out_positions() const { return images * out_height() * out_width(); }
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Vectors of neighbouring channels; `count` is below LANES where a layer has fewer channels left
+
+typedef std::int32_t Mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+static inline Vector load(const float* from, Index count) {
+  if (count >= LANES) return *(const Vector*)from;
+  Vector v = {};
+  for (Index lane = 0; lane < count; ++lane) v[lane] = from[lane];
+  return v;
+}
+
+static inline void store(float* to, Vector v, Index count) {
+  if (count >= LANES)
+    *(Vector*)to = v;
+  else
+    for (Index lane = 0; lane < count; ++lane) to[lane] = v[lane];
+}
+
+static inline Vector relu(Vector v) { return (Vector)((Mask)v & ~(Mask)(v <= 0.0f)); }  // of NaN it is NaN
+
+static inline Vector where_positive(Vector v, Vector of) { return (Vector)((Mask)v & (Mask)(of > 0.0f)); }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Sums of products
+
+// The terms of a sum: three nested loops, and how far the addresses of both factors move in each.
+struct Walk {
+  Index counts[3], scalars[3], vectors[3];
+};
+
+// M × N vectors of results: result (m, n) is the sum over the walk's terms of the scalar m times the vector n.
+template <int M, int N, bool WHOLE>
+static inline void tile(
+    const float* const* scalars, const float* vectors, const Walk& walk, float* const* results, Index count, bool add) {
+  const Index lanes = WHOLE ? LANES : count;
+  Vector sums[M][N] = {};
+  for (Index i = 0; i < walk.counts[0]; ++i)
+    for (Index j = 0; j < walk.counts[1]; ++j) {
+      const float* from = vectors + i * walk.vectors[0] + j * walk.vectors[1];
+      const float* rows[M];
+      for (int m = 0; m < M; ++m) rows[m] = scalars[m] + i * walk.scalars[0] + j * walk.scalars[1];
+      for (Index k = 0; k < walk.counts[2]; ++k, from += walk.vectors[2]) {
+        Vector v[N];
+        for (int n = 0; n < N; ++n) v[n] = load(from + n * LANES, lanes);
+        for (int m = 0; m < M; ++m)
+          for (int n = 0; n < N; ++n) sums[m][n] += rows[m][k * walk.scalars[2]] * v[n];
+      }
+    }
+  for (int m = 0; m < M; ++m)
+    for (int n = 0; n < N; ++n) {
+      float* to = results[m] + n * LANES;
+      store(to, add ? load(to, lanes) + sums[m][n] : sums[m][n], lanes);
+    }
+}
+
+// `tile` for m rows, m from 1 to ROWS.
+template <int N, bool WHOLE, int M = ROWS, typename... Arguments>
+static inline void rows(int m, Arguments... arguments) {
+  if constexpr (M > 1)
+    if (m < M) return rows<N, WHOLE, M - 1>(m, arguments...);
+  tile<M, N, WHOLE>(arguments...);
+}
+
+// How many channels one tile covers.
+static inline Index panel(Index channels) { return channels % (VECTORS * LANES) == 0 ? VECTORS * LANES : LANES; }
+
+// A tile that begins at a channel of so many, with its first `count` rows.
+static inline void sum(
+    int count, const float* const* scalars, const float* vectors, const Walk& walk, float* const* results,
+    Index channel, Index channels, bool add) {
+  const Index left = channels - channel;
+  if (panel(channels) > LANES)
+    rows<VECTORS, true>(count, scalars, vectors, walk, results, left, add);
+  else if (left >= LANES)
+    rows<1, true>(count, scalars, vectors, walk, results, left, add);
+  else
+    rows<1, false>(count, scalars, vectors, walk, results, left, add);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The convolution
+
+// The positions of the maps [images, height, width], one after the other.
+struct Position {
+  Index height, width, image, y, x;
+  Position(Index height, Index width, Index number)
+      : height(height), width(width), image(number / (height * width)), y(number / width % height), x(number % width) {}
+  void next() {
+    if (++x < width) return;
+    x = 0;
+    if (++y < height) return;
+    y = 0;
+    ++image;
+  }
+};
+
+// Those rows (or columns) of a kernel, every `step`-th from the first, that meet the map for some output.
+struct Taps {
+  Index first, count;
+  Taps(Index kernel, Index size, Index out_size, Index stride, Index remainder, Index step) {
+    const Index padding = kernel / 2, lowest = padding - (out_size - 1) * stride, end = size + padding;
+    first = lowest > 0 ? lowest : 0;
+    first += ((remainder - first) % step + step) % step;
+    const Index last = end < kernel ? end : kernel;
+    count = first < last ? (last - first + step - 1) / step : 0;
+  }
+};
+
+static inline Index tiles(Index positions) { return (positions + ROWS - 1) / ROWS; }
+
+static inline int rows_of(Index tile, Index positions) {
+  return positions - tile * ROWS < ROWS ? int(positions - tile * ROWS) : ROWS;
+}
+
+static inline float* at(const Map& map, Index height, Index width, Index channels, Index image, Index y, Index x) {
+  const Index b = map.border;
+  return map.values + ((image * (height + 2 * b) + y + b) * (width + 2 * b) + x + b) * channels;
+}
+
+// convolved[image, y, x, output] = Σ x[image, stride y + ky - padding, stride x + kx - padding, input] weight[ky, kx, …]
+static void convolve(const Layer& l) {
+  const Index height = l.out_height(), width = l.out_width(), positions = l.out_positions(), padding = l.kernel / 2;
+  const Taps ky(l.kernel, l.height, height, l.stride, 0, 1), kx(l.kernel, l.width, width, l.stride, 0, 1);
+  const Walk walk = {
+      {1, ky.count, kx.count * l.inputs},
+      {0, (l.width + 2 * l.x.border) * l.inputs, 1},
+      {0, l.kernel * l.inputs * l.outputs, l.outputs}};
+  const float* weight = l.weight + (ky.first * l.kernel + kx.first) * l.inputs * l.outputs;
+#pragma omp for collapse(2) schedule(static)
+  for (Index output = 0; output < l.outputs; output += panel(l.outputs))
+    for (Index t = 0; t < tiles(positions); ++t) {
+      const float* from[ROWS];
+      float* to[ROWS];
+      const int count = rows_of(t, positions);
+      Position p(height, width, t * ROWS);
+      for (int m = 0; m < count; ++m, p.next()) {
+        const Index y = p.y * l.stride + ky.first - padding, x = p.x * l.stride + kx.first - padding;
+        from[m] = at(l.x, l.height, l.width, l.inputs, p.image, y, x);
+        to[m] = l.convolved + (t * ROWS + m) * l.outputs + output;
+      }
+      sum(count, from, weight + output, walk, to, output, l.outputs, false);
+    }
+}
+
+// weight_gradient[ky, kx, input, output] = Σ x[image, stride y + ky - padding, …, input] gradient[image, y, x, output]
+static void weight_gradient(const Layer& l) {
+  const Index height = l.out_height(), width = l.out_width(), padding = l.kernel / 2;
+  const Index x_width = l.width + 2 * l.x.border, g_width = width + 2 * l.convolved_gradient.border;
+  const Index x_height = l.height + 2 * l.x.border, g_height = height + 2 * l.convolved_gradient.border;
+  const Taps ky(l.kernel, l.height, height, l.stride, 0, 1), kx(l.kernel, l.width, width, l.stride, 0, 1);
+  const Walk walk = {
+      {l.images, height, width},
+      {x_height * x_width * l.inputs, l.stride * x_width * l.inputs, l.stride * l.inputs},
+      {g_height * g_width * l.outputs, g_width * l.outputs, l.outputs}};
+  const float* gradient = at(l.convolved_gradient, height, width, l.outputs, 0, 0, 0);
+#pragma omp for collapse(4) schedule(static) nowait
+  for (Index output = 0; output < l.outputs; output += panel(l.outputs))
+    for (Index t = 0; t < tiles(l.inputs); ++t)
+      for (Index y = 0; y < ky.count; ++y)
+        for (Index x = 0; x < kx.count; ++x) {
+          const float* from[ROWS];
+          float* to[ROWS];
+          const int count = rows_of(t, l.inputs);
+          const Index row = ky.first + y, column = kx.first + x;
+          for (int m = 0; m < count; ++m) {
+            const Index input = t * ROWS + m;
+            from[m] = at(l.x, l.height, l.width, l.inputs, 0, row - padding, column - padding) + input;
+            to[m] = l.weight_gradient + ((row * l.kernel + column) * l.inputs + input) * l.outputs + output;
+          }
+          sum(count, from, gradient + output, walk, to, output, l.outputs, false);
+        }
+}
+
+// The input positions whose coordinates have the same remainder by the stride meet the same rows and columns of the
+// kernel, every `stride`-th. Those are the classes of which the next two functions speak.
+
+// transposed[class][ky, kx, output, input]: for each class its part of the weight, turned around
+static void transpose_weight(const Layer& l) {
+  constexpr Index BLOCK = 16;  // rows and columns that the first-level cache holds
+  float* to = l.transposed;
+  for (Index ry = 0; ry < l.stride; ++ry)
+    for (Index rx = 0; rx < l.stride; ++rx) {
+      const Taps ky(l.kernel, l.height, l.out_height(), l.stride, ry, l.stride);
+      const Taps kx(l.kernel, l.width, l.out_width(), l.stride, rx, l.stride);
+#pragma omp for collapse(3) schedule(static) nowait
+      for (Index y = 0; y < ky.count; ++y)
+        for (Index x = 0; x < kx.count; ++x)
+          for (Index block = 0; block < l.outputs; block += BLOCK) {
+            const Index row = ky.first + l.stride * (ky.count - 1 - y), column = kx.first + l.stride * (kx.count - 1 - x);
+            const float* weight = l.weight + (row * l.kernel + column) * l.inputs * l.outputs;
+            float* turned = to + (y * kx.count + x) * l.inputs * l.outputs;
+            const Index end = block + BLOCK < l.outputs ? block + BLOCK : l.outputs;
+            for (Index input = 0; input < l.inputs; ++input)
+              for (Index output = block; output < end; ++output)
+                turned[output * l.inputs + input] = weight[input * l.outputs + output];
+          }
+      to += ky.count * kx.count * l.inputs * l.outputs;
+    }
+}
+
+// x_gradient[image, stride y + ky - padding, …, input] = Σ gradient[image, y, x, output] weight[ky, kx, input, output]
+static void input_gradient(const Layer& l) {
+  const Index padding = l.kernel / 2;
+  const float* weight = l.transposed;
+  for (Index ry = 0; ry < l.stride; ++ry)
+    for (Index rx = 0; rx < l.stride; ++rx) {
+      const Taps ky(l.kernel, l.height, l.out_height(), l.stride, ry, l.stride);
+      const Taps kx(l.kernel, l.width, l.out_width(), l.stride, rx, l.stride);
+      // the first input row and column of the class, and how many it has
+      const Index y0 = ((ry - padding) % l.stride + l.stride) % l.stride, height = (l.height - y0 + l.stride - 1) / l.stride;
+      const Index x0 = ((rx - padding) % l.stride + l.stride) % l.stride, width = (l.width - x0 + l.stride - 1) / l.stride;
+      const Index positions = l.images * height * width, terms = ky.count * kx.count * l.outputs;
+      const Walk walk = {
+          {1, ky.count, kx.count * l.outputs},
+          {0, (l.out_width() + 2 * l.convolved_gradient.border) * l.outputs, 1},
+          {0, kx.count * l.outputs * l.inputs, l.inputs}};
+#pragma omp for collapse(2) schedule(static) nowait
+      for (Index input = 0; input < l.inputs; input += panel(l.inputs))
+        for (Index t = 0; t < tiles(positions); ++t) {
+          if (terms == 0 && l.add_to_x_gradient) continue;
+          const float* from[ROWS];
+          float* to[ROWS];
+          const int count = rows_of(t, positions);
+          Position p(height, width, t * ROWS);
+          for (int m = 0; m < count; ++m, p.next()) {
+            const Index y = y0 + l.stride * p.y, x = x0 + l.stride * p.x;
+            const Index out_y = (y + padding - ky.first) / l.stride - (ky.count - 1);
+            const Index out_x = (x + padding - kx.first) / l.stride - (kx.count - 1);
+            from[m] = at(l.convolved_gradient, l.out_height(), l.out_width(), l.outputs, p.image, out_y, out_x);
+            to[m] = l.x_gradient + ((p.image * l.height + y) * l.width + x) * l.inputs + input;
+          }
+          sum(count, from, weight + input, walk, to, input, l.inputs, l.add_to_x_gradient);
+        }
+      weight += terms * l.inputs;
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Batch norm, with what is added to it and the ReLU behind it
+
+// out = scale · (convolved - mean) / √(variance + eps) + shift, + added, behind a ReLU; and the running statistics
+static void normalize(const Layer& l) {
+  const Index height = l.out_height(), width = l.out_width(), positions = l.out_positions();
+  const float n = float(positions);
+#pragma omp for schedule(static)
+  for (Index channel = 0; channel < l.outputs; channel += LANES) {
+    const Index count = l.outputs - channel;
+    const float* from = l.convolved + channel;
+    Vector total = {}, squares = {};
+    for (Index row = 0; row < positions; row += width) {  // sums of sums lose less to rounding
+      Vector part = {};
+      for (Index p = row; p < row + width; ++p) part += load(from + p * l.outputs, count);
+      total += part;
+    }
+    const Vector mean = total / n;
+    for (Index row = 0; row < positions; row += width) {
+      Vector part = {};
+      for (Index p = row; p < row + width; ++p) {
+        const Vector d = load(from + p * l.outputs, count) - mean;
+        part += d * d;
+      }
+      squares += part;
+    }
+    Vector rstd;
+    for (int lane = 0; lane < LANES; ++lane) rstd[lane] = 1 / std::sqrt(squares[lane] / n + l.eps);
+    store(l.mean + channel, mean, count);
+    store(l.rstd + channel, rstd, count);
+    float *running_mean = l.running_mean + channel, *running_var = l.running_var + channel;
+    const float keep = 1 - l.momentum;
+    store(running_mean, load(running_mean, count) * keep + mean * l.momentum, count);
+    store(running_var, load(running_var, count) * keep + squares / (n - 1) * l.momentum, count);
+
+    const Vector factor = load(l.scale + channel, count) * rstd, shift = load(l.shift + channel, count);
+    Position p(height, width, 0);
+    for (Index number = 0; number < positions; ++number, p.next()) {
+      Vector v = (load(from + number * l.outputs, count) - mean) * factor + shift;
+      if (l.added.values) v += load(at(l.added, height, width, l.outputs, p.image, p.y, p.x) + channel, count);
+      if (l.relu) v = relu(v);
+      store(at(l.out, height, width, l.outputs, p.image, p.y, p.x) + channel, v, count);
+    }
+  }
+#pragma omp single nowait
+  ++*l.batches_tracked;
+}
+
+// From the gradient of `out`, which is 0 from here on where the ReLU was off, those of scale, shift and `convolved`.
+static void normalize_backward(const Layer& l) {
+  const Index height = l.out_height(), width = l.out_width(), positions = l.out_positions();
+  const float n = float(positions);
+#pragma omp for schedule(static)
+  for (Index channel = 0; channel < l.outputs; channel += LANES) {
+    const Index count = l.outputs - channel;
+    const Vector mean = load(l.mean + channel, count), rstd = load(l.rstd + channel, count);
+    const float* convolved = l.convolved + channel;
+    float* gradient = l.gradient + channel;
+    Vector of_shift = {}, of_scale = {};
+    Position p(height, width, 0);
+    for (Index row = 0; row < positions; row += width) {
+      Vector g_part = {}, d_part = {};
+      for (Index number = row; number < row + width; ++number, p.next()) {
+        Vector g = load(gradient + number * l.outputs, count);
+        if (l.relu) {
+          g = where_positive(g, load(at(l.out, height, width, l.outputs, p.image, p.y, p.x) + channel, count));
+          store(gradient + number * l.outputs, g, count);
+        }
+        g_part += g;
+        d_part += g * (load(convolved + number * l.outputs, count) - mean);
+      }
+      of_shift += g_part;
+      of_scale += d_part;
+    }
+    of_scale *= rstd;
+    store(l.shift_gradient + channel, of_shift, count);
+    store(l.scale_gradient + channel, of_scale, count);
+
+    const Vector factor = load(l.scale + channel, count) * rstd, slope = rstd * of_scale / n, offset = of_shift / n;
+    Position q(height, width, 0);
+    for (Index number = 0; number < positions; ++number, q.next()) {
+      const Vector d = load(convolved + number * l.outputs, count) - mean;
+      const Vector g = (load(gradient + number * l.outputs, count) - offset - d * slope) * factor;
+      store(at(l.convolved_gradient, height, width, l.outputs, q.image, q.y, q.x) + channel, g, count);
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What Python calls
+
+extern "C" void forward(const Layer* l) {
+#pragma omp parallel
+  {
+    convolve(*l);
+    normalize(*l);
+  }
+}
+
+extern "C" void backward(const Layer* l) {
+#pragma omp parallel
+  {
+    if (l->x_gradient) transpose_weight(*l);
+    normalize_backward(*l);  // at its end all threads have done both
+    weight_gradient(*l);
+    if (l->x_gradient) input_gradient(*l);
+  }
+}

@@ -1,0 +1,188 @@
+"""One convolution with batch norm, computed by `_layer.cpp`.
+
+A library is made for one size of problem at a time: oneDNN turns kernels into an order of its own in every call, and a
+call costs some 40 µs beside the arithmetic. At batch size 4, on maps of 16×16 pixels and fewer, that is a good part of
+a step. Here a weight lies in memory as the products read it, all of a layer is done in one call, and its tensors are
+allocated once. docs/fast-engine.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+
+
+class Map:
+    """A float32 feature map, channels-last in memory, with a border of zeros around each image.
+
+    Attributes:
+        tensor: [images, height + 2 border, width + 2 border, channels].
+        border: in pixels; as wide as the padding of the convolutions that read the map.
+    """
+
+    def __init__(self, images: int, height: int, width: int, channels: int, border: int = 0) -> None:
+        self.tensor = torch.zeros(images, height + 2 * border, width + 2 * border, channels)
+        self.border = border
+
+    @property
+    def inside(self) -> Tensor:
+        """The map without its border, as torch has it: a view [images, channels, height, width]."""
+        b = self.border
+        inside = self.tensor[:, b:-b, b:-b] if b else self.tensor
+        return inside.permute(0, 3, 1, 2)
+
+
+class Scratch:
+    """Memory for what lives for a moment, handed out again to whatever asks for the same.
+
+    A step writes several megabytes. What it writes where it has just written stays in the nearest cache.
+    """
+
+    def __init__(self) -> None:
+        self._maps: dict[tuple[str, tuple[int, ...], int], Map] = {}
+
+    def map(self, purpose: str, shape: tuple[int, int, int, int], border: int = 0) -> Map:
+        """A map [images, height, width, channels]; those of another purpose have other memory."""
+        return self._maps.setdefault((purpose, shape, border), Map(*shape, border))
+
+
+class _Map(ctypes.Structure):
+    _fields_ = (("values", ctypes.c_void_p), ("border", ctypes.c_int64))
+
+
+class _Layer(ctypes.Structure):
+    """The fields of `Layer` in `_layer.cpp`, in its order."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("images", "height", "width", "inputs", "outputs", "kernel", "stride")),
+        *((name, ctypes.c_float) for name in ("momentum", "eps")),
+        ("x", _Map),
+        *((name, ctypes.c_void_p) for name in ("weight", "convolved", "mean", "rstd", "scale", "shift")),
+        *((name, ctypes.c_void_p) for name in ("running_mean", "running_var", "batches_tracked")),
+        ("added", _Map),
+        ("out", _Map),
+        ("relu", ctypes.c_int64),
+        ("gradient", ctypes.c_void_p),
+        ("convolved_gradient", _Map),
+        *((name, ctypes.c_void_p) for name in ("weight_gradient", "scale_gradient", "shift_gradient")),
+        *((name, ctypes.c_void_p) for name in ("transposed", "x_gradient")),
+        ("add_to_x_gradient", ctypes.c_int64),
+    )
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """`_layer.cpp`, compiled with the options and kept in the folder that Inductor has for its own code.
+
+    Raises:
+        Exception: any of torch's, where the file cannot be compiled; `compiler.explained` explains it.
+    """
+    from torch._inductor.codecache import CppCodeCache
+
+    # Inductor keeps a product and a sum apart, so that both round as in eager mode; here they are one instruction.
+    library: ctypes.CDLL = CppCodeCache.load(SOURCE.read_text("utf-8"), extra_flags=("-ffp-contract=fast",))
+    for function in (library.forward, library.backward):
+        function.argtypes, function.restype = [ctypes.POINTER(_Layer)], None
+    return library
+
+
+class Layer:
+    """`out = relu(norm(conv(x)) + added)` in training mode, and its backward pass.
+
+    It works on the memory that the modules and maps have when it is made: their values may change, but they must not be
+    given other memory.
+
+    Attributes:
+        x: its input, [images, in, height, width].
+        out: its output.
+        gradient: of `out`, [images, height, width, out] as in memory: to be filled before `backward`, which sets it to
+            0 where the ReLU is off.
+        weight_gradient: of `conv.weight`, of its shape and in its order in memory.
+        scale_gradient, shift_gradient: of `norm.weight` and `norm.bias`.
+    """
+
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        norm: nn.BatchNorm2d,
+        x: Map,
+        scratch: Scratch,
+        *,
+        border: int = 0,
+        gradient: Tensor | None = None,
+        x_gradient: Tensor | None = None,
+        added: Map | None = None,
+        relu: bool = False,
+        add: bool = False,
+    ) -> None:
+        """Allocate what the layer keeps.
+
+        Args:
+            conv: float32, square, of odd size, without bias, padded by half the kernel; its weight lies in memory as
+                [kernel, kernel, in, out].
+            norm: the batch norm that follows it.
+            x: see the class; its border is at least `conv`'s padding.
+            scratch: for what only `backward` needs.
+            border: of `out`.
+            gradient: see the class; None for memory from `scratch`.
+            x_gradient: `backward` writes the gradient of `x` there, [images, height, width, in]; None to leave it out.
+            added: what is added behind the batch norm, of the size of `out`.
+            relu: whether a ReLU follows.
+            add: whether the gradient is added to what is in `x_gradient`.
+        """
+        (kernel, _), (stride, _) = conv.kernel_size, conv.stride
+        assert conv.bias is None and kernel % 2 == 1 and conv.padding == (kernel // 2,) * 2 <= (x.border,) * 2
+        assert conv.weight.permute(2, 3, 1, 0).is_contiguous() and conv.weight.dtype == torch.float32
+        assert norm.momentum is not None
+        images, inputs, height, width = x.inside.shape
+        shape = images, -(-height // stride), -(-width // stride), conv.out_channels
+        self.x, self.out = x, Map(*shape, border)
+        self.gradient = scratch.map("gradient", shape).tensor if gradient is None else gradient
+        self.weight_gradient = torch.zeros_like(conv.weight)
+        self.scale_gradient, self.shift_gradient = torch.zeros_like(norm.weight), torch.zeros_like(norm.bias)
+        self._tensors = {
+            "convolved": torch.empty(shape),
+            "mean": torch.empty_like(norm.weight),
+            "rstd": torch.empty_like(norm.weight),
+            "transposed": scratch.map("transposed", (*conv.kernel_size, inputs, conv.out_channels)).tensor,
+            "weight": conv.weight.detach(),
+            "scale": norm.weight.detach(),
+            "shift": norm.bias.detach(),
+            "running_mean": norm.running_mean,
+            "running_var": norm.running_var,
+            "batches_tracked": norm.num_batches_tracked,
+            "gradient": self.gradient,
+            "weight_gradient": self.weight_gradient,
+            "scale_gradient": self.scale_gradient,
+            "shift_gradient": self.shift_gradient,
+            "x_gradient": x_gradient,
+        }  # keeps them alive
+        before_norm = scratch.map("convolved gradient", shape, kernel // 2)
+        self._maps = {"x": x, "out": self.out, "added": added, "convolved_gradient": before_norm}
+        self._layer = ctypes.pointer(
+            _Layer(
+                images=images, height=height, width=width, inputs=inputs, outputs=conv.out_channels, kernel=kernel,
+                stride=stride, momentum=norm.momentum, eps=norm.eps, relu=relu, add_to_x_gradient=add,
+                **{name: t.data_ptr() for name, t in self._tensors.items() if t is not None},
+                **{name: _Map(m.tensor.data_ptr(), m.border) for name, m in self._maps.items() if m is not None},
+            )
+        )  # fmt: skip
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """Those of the weight and of batch norm's weight and bias, which the next `backward` overwrites."""
+        return [self.weight_gradient.detach(), self.scale_gradient.detach(), self.shift_gradient.detach()]
+
+    def forward(self) -> None:
+        """Compute `out` from `x`, and update the running statistics."""
+        _library().forward(self._layer)
+
+    def backward(self) -> None:
+        """Compute the gradients from `gradient` and from what `forward` has kept."""
+        _library().backward(self._layer)

@@ -1,0 +1,181 @@
+"""The convolutional part of a network as `_layer.py` computes it, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from resnet_bench.architectures import IMAGE_SIZE
+from resnet_bench.attention import ChannelAttention
+from resnet_bench.engines._features import attention_backward, block_dtype, layers
+from resnet_bench.engines._layer import Layer, Map, Scratch
+from resnet_bench.networks import BasicBlock, ResidualNetwork
+
+
+def as_map(gradient: Tensor) -> Tensor:
+    """A gradient [images, height, width, channels] as torch has a map: a view [images, channels, height, width]."""
+    return gradient.permute(0, 3, 1, 2)
+
+
+def convolutions(network: ResidualNetwork) -> Iterator[nn.Conv2d]:
+    """Those of stem and blocks, in the order of their parameters; attention has its own."""
+    yield layers(network.stem)[0]
+    for block in network.blocks:
+        assert isinstance(block, BasicBlock)
+        yield from (block.conv1, block.conv2)
+        if isinstance(block.shortcut, nn.Sequential):
+            yield layers(block.shortcut)[0]
+
+
+def in_product_order(network: ResidualNetwork) -> None:
+    """Put the kernels into the order in which `Layer` reads them: [kernel, kernel, in, out] in memory.
+
+    Shapes and values stay the same.
+    """
+    for conv in convolutions(network):
+        conv.weight.data = conv.weight.data.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
+
+
+def attend(attention: nn.Module, x: Tensor, added: Tensor) -> Tensor:
+    """`relu(attention(x) + added)`, which ends a block; all of them [batch, channels, height, width]."""
+    return torch.relu(attention(x.to(block_dtype(attention))).to(x.dtype) + added)
+
+
+def attend_backward(g: Tensor, attention: nn.Module, x: Tensor, out: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The backward pass of `attend`.
+
+    Args:
+        g: the gradient with respect to `out`.
+        attention, x: as in the forward pass.
+        out: what that returned.
+
+    Returns:
+        masked: the gradient with respect to `added`.
+        x_gradient: that with respect to `x`.
+        gradients: those of the attention's parameters, in their order in the module.
+    """
+    masked = g * (out > 0)
+    x_gradient, gradients = attention_backward(masked, attention, x)
+    return masked, x_gradient, gradients
+
+
+@dataclass(frozen=True)
+class AttentionFunctions:
+    """`attend` and `attend_backward`, compiled for the maps of one block or uncompiled."""
+
+    forward: Callable[..., Any] = attend
+    backward: Callable[..., Any] = attend_backward
+
+
+class _Block:
+    """The layers of a basic block, and its attention with the functions for it."""
+
+    def __init__(
+        self,
+        block: BasicBlock,
+        x: Map,
+        x_gradient: Tensor,
+        scratch: Scratch,
+        border: int,
+        functions: AttentionFunctions,
+    ) -> None:
+        """`x_gradient` is of `x`, and `border` of the block's output; an identity shortcut shares its gradient."""
+        self.attention = block.attention if isinstance(block.attention, ChannelAttention) else None
+        middle = block.conv2.kernel_size[0] // 2
+        first = partial(Layer, block.conv1, block.bn1, x, scratch, border=middle, x_gradient=x_gradient, relu=True)
+        if isinstance(block.shortcut, nn.Sequential):
+            self.first = first()
+            gradient = torch.empty_like(self.first.gradient)
+            self.shortcut = Layer(
+                *layers(block.shortcut), x, scratch, gradient=gradient, x_gradient=x_gradient, add=True
+            )
+            added = self.shortcut.out
+        else:
+            self.first = first(add=True)
+            self.shortcut, added, gradient = None, x, x_gradient
+        self.gradient, self._added = gradient, added
+        second = partial(Layer, block.conv2, block.bn2, self.first.out, scratch, x_gradient=self.first.gradient)
+        if self.attention:
+            self.second = second()
+            images, channels, *size = self.second.out.inside.shape
+            self.out = Map(images, *size, channels, border)
+            self._functions = functions
+        else:
+            self.second = second(border=border, gradient=gradient, added=added, relu=True)
+            self.out = self.second.out
+
+    def forward(self) -> None:
+        self.first.forward()
+        if self.shortcut:
+            self.shortcut.forward()
+        self.second.forward()
+        if self.attention:
+            attended = self._functions.forward(self.attention, self.second.out.inside, self._added.inside)
+            self.out.inside.copy_(attended)
+
+    def backward(self) -> list[Tensor]:
+        """The gradients of the parameters, in their order in the block, from `gradient`."""
+        of_attention: list[Tensor] = []
+        if self.attention:
+            g, inner, of_attention = self._functions.backward(
+                as_map(self.gradient), self.attention, self.second.out.inside, self.out.inside
+            )
+            as_map(self.gradient).copy_(g)
+            as_map(self.second.gradient).copy_(inner)
+        self.second.backward()
+        self.first.backward()  # writes the gradient of `x`, to which the shortcut adds
+        if self.shortcut:
+            self.shortcut.backward()
+        ran = [self.first, self.second] + ([self.shortcut] if self.shortcut else [])
+        return [g for layer in ran for g in layer.gradients] + of_attention
+
+
+class Layers:
+    """Stem and blocks of a network, for batches of one size; see `_features.Convolutions`.
+
+    All maps and gradients are allocated once, so what it returns is overwritten in the next step.
+    """
+
+    def __init__(self, network: ResidualNetwork, images: int, functions: Sequence[AttentionFunctions]) -> None:
+        """Allocate.
+
+        Args:
+            network: float32, in training mode, with its kernels as `in_product_order` puts them; its tensors must not
+                be given other memory afterwards.
+            images: in a batch.
+            functions: for the attention of each block; where there are none, it runs uncompiled.
+        """
+        blocks = [cast(BasicBlock, block) for block in network.blocks]
+        borders = [block.conv1.kernel_size[0] // 2 for block in blocks] + [0]
+        conv, norm = layers(network.stem)
+        self._images = Map(images, IMAGE_SIZE, IMAGE_SIZE, conv.in_channels, conv.kernel_size[0] // 2)
+        # its gradient lives on while the first block's own gradients come and go
+        self._stem = Layer(conv, norm, self._images, Scratch(), border=borders[0], relu=True)
+        scratch = Scratch()
+        self._blocks: list[_Block] = []
+        last: Layer | _Block = self._stem
+        for i, block in enumerate(blocks):
+            of_block = functions[i] if functions else AttentionFunctions()
+            last = _Block(block, last.out, last.gradient, scratch, borders[i + 1], of_block)
+            self._blocks.append(last)
+        self._last = last
+
+    def forward(self, images: Tensor) -> Tensor:
+        self._images.inside.copy_(images)
+        self._stem.forward()
+        for block in self._blocks:
+            block.forward()
+        return self._last.out.inside
+
+    def backward(self, g: Tensor) -> list[Tensor]:
+        as_map(self._last.gradient).copy_(g)
+        gradients: list[Tensor] = []
+        for block in reversed(self._blocks):
+            gradients[:0] = block.backward()
+        self._stem.backward()
+        return [*self._stem.gradients, *gradients]
