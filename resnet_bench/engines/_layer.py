@@ -137,11 +137,14 @@ class Layer:
             add: whether the gradient is added to what is in `x_gradient`.
         """
         (kernel, _), (stride, _) = conv.kernel_size, conv.stride
-        assert conv.bias is None and kernel % 2 == 1 and conv.padding == (kernel // 2,) * 2 <= (x.border,) * 2
-        assert conv.weight.permute(2, 3, 1, 0).is_contiguous() and conv.weight.dtype == torch.float32
+        assert conv.bias is None
+        assert kernel % 2 == 1
+        assert conv.padding == (kernel // 2,) * 2 <= (x.border,) * 2
+        assert conv.weight.permute(2, 3, 1, 0).is_contiguous()
+        assert conv.weight.dtype == torch.float32
         assert norm.momentum is not None
         images, inputs, height, width = x.inside.shape
-        shape = images, -(-height // stride), -(-width // stride), conv.out_channels
+        shape = (images, -(-height // stride), -(-width // stride), conv.out_channels)
         self.x, self.out = x, Map(*shape, border)
         self.gradient = scratch.map("gradient", shape).tensor if gradient is None else gradient
         self.weight_gradient = torch.zeros_like(conv.weight)
@@ -150,7 +153,7 @@ class Layer:
             "convolved": torch.empty(shape),
             "mean": torch.empty_like(norm.weight),
             "rstd": torch.empty_like(norm.weight),
-            "transposed": scratch.map("transposed", (*conv.kernel_size, inputs, conv.out_channels)).tensor,
+            "transposed": scratch.map("transposed", (kernel, kernel, inputs, conv.out_channels)).tensor,
             "weight": conv.weight.detach(),
             "scale": norm.weight.detach(),
             "shift": norm.bias.detach(),

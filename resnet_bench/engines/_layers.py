@@ -88,6 +88,7 @@ class _Block:
         self.attention = block.attention if isinstance(block.attention, ChannelAttention) else None
         middle = block.conv2.kernel_size[0] // 2
         first = partial(Layer, block.conv1, block.bn1, x, scratch, border=middle, x_gradient=x_gradient, relu=True)
+        self.shortcut: Layer | None = None
         if isinstance(block.shortcut, nn.Sequential):
             self.first = first()
             gradient = torch.empty_like(self.first.gradient)
@@ -97,13 +98,13 @@ class _Block:
             added = self.shortcut.out
         else:
             self.first = first(add=True)
-            self.shortcut, added, gradient = None, x, x_gradient
+            added, gradient = x, x_gradient
         self.gradient, self._added = gradient, added
         second = partial(Layer, block.conv2, block.bn2, self.first.out, scratch, x_gradient=self.first.gradient)
         if self.attention:
             self.second = second()
-            images, channels, *size = self.second.out.inside.shape
-            self.out = Map(images, *size, channels, border)
+            images, channels, height, width = self.second.out.inside.shape
+            self.out = Map(images, height, width, channels, border)
             self._functions = functions
         else:
             self.second = second(border=border, gradient=gradient, added=added, relu=True)
@@ -131,7 +132,7 @@ class _Block:
         self.first.backward()  # writes the gradient of `x`, to which the shortcut adds
         if self.shortcut:
             self.shortcut.backward()
-        ran = [self.first, self.second] + ([self.shortcut] if self.shortcut else [])
+        ran = [self.first, self.second, *([self.shortcut] if self.shortcut else [])]
         return [g for layer in ran for g in layer.gradients] + of_attention
 
 
@@ -151,7 +152,7 @@ class Layers:
             functions: for the attention of each block; where there are none, it runs uncompiled.
         """
         blocks = [cast(BasicBlock, block) for block in network.blocks]
-        borders = [block.conv1.kernel_size[0] // 2 for block in blocks] + [0]
+        borders = [*(block.conv1.kernel_size[0] // 2 for block in blocks), 0]
         conv, norm = layers(network.stem)
         self._images = Map(images, IMAGE_SIZE, IMAGE_SIZE, conv.in_channels, conv.kernel_size[0] // 2)
         # its gradient lives on while the first block's own gradients come and go

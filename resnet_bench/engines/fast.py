@@ -247,7 +247,7 @@ class Engine(base.Engine):
         g = g.view_as(x).to(x.dtype)
         clock.lap("forward")
 
-        gradients = [*convolutions.backward(g), *fc_gradients]
+        gradients: list[Gradient] = [*convolutions.backward(g), *fc_gradients]
         clock.lap("backward")
 
         lr, highest = self.rates.at(self.steps), self.rates.highest_from(self.steps)
@@ -256,7 +256,9 @@ class Engine(base.Engine):
         self.steps += 1
         correction = adam_correction(lr, self.recipe.betas, self.steps)
         for i, unit_weight in self._unit_weights.items():
-            unit_weight.update(gradients[i], correction, highest, self.steps, stages.unit_functions(unit_weight))
+            of_units = gradients[i]
+            assert isinstance(of_units, UnitGradient)
+            unit_weight.update(of_units, correction, highest, self.steps, stages.unit_functions(unit_weight))
         others = [_whole(g) for i, g in enumerate(gradients) if i not in self._unit_weights]
         stages.update(*self._others, others, correction, (beta1, beta2), eps)
         clock.lap("optimizer")
