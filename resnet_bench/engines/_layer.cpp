@@ -35,7 +35,7 @@ struct Layer {
   float momentum, eps;
   Map x;
   const float* weight;
-  float *convolved, *mean, *rstd;
+  float *convolved, *sums, *mean, *rstd;
   const float *scale, *shift;
   float *running_mean, *running_var;
   Index* batches_tracked;
@@ -181,8 +181,8 @@ static void convolve(const Layer& l) {
       {0, l.kernel * l.inputs * l.outputs, l.outputs}};
   const float* weight = l.weight + (ky.first * l.kernel + kx.first) * l.inputs * l.outputs;
 #pragma omp for collapse(2) schedule(static)
-  for (Index output = 0; output < l.outputs; output += panel(l.outputs))
-    for (Index t = 0; t < tiles(positions); ++t) {
+  for (Index t = 0; t < tiles(positions); ++t)
+    for (Index output = 0; output < l.outputs; output += panel(l.outputs)) {
       const float* from[ROWS];
       float* to[ROWS];
       const int count = rows_of(t, positions);
@@ -269,8 +269,8 @@ static void input_gradient(const Layer& l) {
           {0, (l.out_width() + 2 * l.convolved_gradient.border) * l.outputs, 1},
           {0, kx.count * l.outputs * l.inputs, l.inputs}};
 #pragma omp for collapse(2) schedule(static) nowait
-      for (Index input = 0; input < l.inputs; input += panel(l.inputs))
-        for (Index t = 0; t < tiles(positions); ++t) {
+      for (Index t = 0; t < tiles(positions); ++t)
+        for (Index input = 0; input < l.inputs; input += panel(l.inputs)) {
           if (terms == 0 && l.add_to_x_gradient) continue;
           const float* from[ROWS];
           float* to[ROWS];
@@ -292,29 +292,41 @@ static void input_gradient(const Layer& l) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Batch norm, with what is added to it and the ReLU behind it
 
+// Both directions first sum over each row of the map, then over the rows, so that threads that share the rows get the
+// same numbers however many they are; and sums of sums lose less to rounding.
+
 // out = scale · (convolved - mean) / √(variance + eps) + shift, + added, behind a ReLU; and the running statistics
 static void normalize(const Layer& l) {
-  const Index height = l.out_height(), width = l.out_width(), positions = l.out_positions();
-  const float n = float(positions);
+  const Index height = l.out_height(), width = l.out_width(), rows = l.images * height;
+  const float n = float(l.out_positions());
+  float *means = l.sums, *deviations = l.sums + rows * l.outputs;
+#pragma omp for schedule(static)
+  for (Index row = 0; row < rows; ++row)
+    for (Index channel = 0; channel < l.outputs; channel += LANES) {
+      const Index count = l.outputs - channel;
+      const float* from = l.convolved + row * width * l.outputs + channel;
+      Vector total = {}, squares = {};
+      for (Index x = 0; x < width; ++x) total += load(from + x * l.outputs, count);
+      const Vector mean = total / float(width);
+      for (Index x = 0; x < width; ++x) {
+        const Vector d = load(from + x * l.outputs, count) - mean;
+        squares += d * d;
+      }
+      store(means + row * l.outputs + channel, mean, count);
+      store(deviations + row * l.outputs + channel, squares, count);
+    }
 #pragma omp for schedule(static)
   for (Index channel = 0; channel < l.outputs; channel += LANES) {
     const Index count = l.outputs - channel;
-    const float* from = l.convolved + channel;
-    Vector total = {}, squares = {};
-    for (Index row = 0; row < positions; row += width) {  // sums of sums lose less to rounding
-      Vector part = {};
-      for (Index p = row; p < row + width; ++p) part += load(from + p * l.outputs, count);
-      total += part;
+    Vector mean = {}, squares = {}, between = {};
+    for (Index row = 0; row < rows; ++row) mean += load(means + row * l.outputs + channel, count);
+    mean /= float(rows);
+    for (Index row = 0; row < rows; ++row) {
+      const Vector d = load(means + row * l.outputs + channel, count) - mean;
+      between += d * d;
+      squares += load(deviations + row * l.outputs + channel, count);
     }
-    const Vector mean = total / n;
-    for (Index row = 0; row < positions; row += width) {
-      Vector part = {};
-      for (Index p = row; p < row + width; ++p) {
-        const Vector d = load(from + p * l.outputs, count) - mean;
-        part += d * d;
-      }
-      squares += part;
-    }
+    squares += between * float(width);
     Vector rstd;
     for (int lane = 0; lane < LANES; ++lane) rstd[lane] = 1 / std::sqrt(squares[lane] / n + l.eps);
     store(l.mean + channel, mean, count);
@@ -323,14 +335,22 @@ static void normalize(const Layer& l) {
     const float keep = 1 - l.momentum;
     store(running_mean, load(running_mean, count) * keep + mean * l.momentum, count);
     store(running_var, load(running_var, count) * keep + squares / (n - 1) * l.momentum, count);
-
-    const Vector factor = load(l.scale + channel, count) * rstd, shift = load(l.shift + channel, count);
-    Position p(height, width, 0);
-    for (Index number = 0; number < positions; ++number, p.next()) {
-      Vector v = (load(from + number * l.outputs, count) - mean) * factor + shift;
-      if (l.added.values) v += load(at(l.added, height, width, l.outputs, p.image, p.y, p.x) + channel, count);
-      if (l.relu) v = relu(v);
-      store(at(l.out, height, width, l.outputs, p.image, p.y, p.x) + channel, v, count);
+  }
+#pragma omp for schedule(static) nowait
+  for (Index row = 0; row < rows; ++row) {
+    const Index image = row / height, y = row % height;
+    float* out = at(l.out, height, width, l.outputs, image, y, 0);
+    const float* added = l.added.values ? at(l.added, height, width, l.outputs, image, y, 0) : nullptr;
+    for (Index channel = 0; channel < l.outputs; channel += LANES) {
+      const Index count = l.outputs - channel;
+      const Vector mean = load(l.mean + channel, count), shift = load(l.shift + channel, count);
+      const Vector factor = load(l.scale + channel, count) * load(l.rstd + channel, count);
+      for (Index x = 0; x < width; ++x) {
+        const Index here = x * l.outputs + channel;
+        Vector v = (load(l.convolved + row * width * l.outputs + here, count) - mean) * factor + shift;
+        if (added) v += load(added + here, count);
+        store(out + here, l.relu ? relu(v) : v, count);
+      }
     }
   }
 #pragma omp single nowait
@@ -339,40 +359,54 @@ static void normalize(const Layer& l) {
 
 // From the gradient of `out`, which is 0 from here on where the ReLU was off, those of scale, shift and `convolved`.
 static void normalize_backward(const Layer& l) {
-  const Index height = l.out_height(), width = l.out_width(), positions = l.out_positions();
-  const float n = float(positions);
+  const Index height = l.out_height(), width = l.out_width(), rows = l.images * height;
+  const float n = float(l.out_positions());
+  float *of_shift = l.sums, *of_scale = l.sums + rows * l.outputs;
+#pragma omp for schedule(static)
+  for (Index row = 0; row < rows; ++row) {
+    const float* out = at(l.out, height, width, l.outputs, row / height, row % height, 0);
+    for (Index channel = 0; channel < l.outputs; channel += LANES) {
+      const Index count = l.outputs - channel;
+      const Vector mean = load(l.mean + channel, count);
+      Vector sum = {}, product = {};
+      for (Index x = 0; x < width; ++x) {
+        const Index here = (row * width + x) * l.outputs + channel;
+        Vector g = load(l.gradient + here, count);
+        if (l.relu) {
+          g = where_positive(g, load(out + x * l.outputs + channel, count));
+          store(l.gradient + here, g, count);
+        }
+        sum += g;
+        product += g * (load(l.convolved + here, count) - mean);
+      }
+      store(of_shift + row * l.outputs + channel, sum, count);
+      store(of_scale + row * l.outputs + channel, product, count);
+    }
+  }
 #pragma omp for schedule(static)
   for (Index channel = 0; channel < l.outputs; channel += LANES) {
     const Index count = l.outputs - channel;
-    const Vector mean = load(l.mean + channel, count), rstd = load(l.rstd + channel, count);
-    const float* convolved = l.convolved + channel;
-    float* gradient = l.gradient + channel;
-    Vector of_shift = {}, of_scale = {};
-    Position p(height, width, 0);
-    for (Index row = 0; row < positions; row += width) {
-      Vector g_part = {}, d_part = {};
-      for (Index number = row; number < row + width; ++number, p.next()) {
-        Vector g = load(gradient + number * l.outputs, count);
-        if (l.relu) {
-          g = where_positive(g, load(at(l.out, height, width, l.outputs, p.image, p.y, p.x) + channel, count));
-          store(gradient + number * l.outputs, g, count);
-        }
-        g_part += g;
-        d_part += g * (load(convolved + number * l.outputs, count) - mean);
-      }
-      of_shift += g_part;
-      of_scale += d_part;
+    Vector sum = {}, product = {};
+    for (Index row = 0; row < rows; ++row) {
+      sum += load(of_shift + row * l.outputs + channel, count);
+      product += load(of_scale + row * l.outputs + channel, count);
     }
-    of_scale *= rstd;
-    store(l.shift_gradient + channel, of_shift, count);
-    store(l.scale_gradient + channel, of_scale, count);
-
-    const Vector factor = load(l.scale + channel, count) * rstd, slope = rstd * of_scale / n, offset = of_shift / n;
-    Position q(height, width, 0);
-    for (Index number = 0; number < positions; ++number, q.next()) {
-      const Vector d = load(convolved + number * l.outputs, count) - mean;
-      const Vector g = (load(gradient + number * l.outputs, count) - offset - d * slope) * factor;
-      store(at(l.convolved_gradient, height, width, l.outputs, q.image, q.y, q.x) + channel, g, count);
+    store(l.shift_gradient + channel, sum, count);
+    store(l.scale_gradient + channel, product * load(l.rstd + channel, count), count);
+  }
+#pragma omp for schedule(static)
+  for (Index row = 0; row < rows; ++row) {
+    float* to = at(l.convolved_gradient, height, width, l.outputs, row / height, row % height, 0);
+    for (Index channel = 0; channel < l.outputs; channel += LANES) {
+      const Index count = l.outputs - channel;
+      const Vector mean = load(l.mean + channel, count), rstd = load(l.rstd + channel, count);
+      const Vector factor = load(l.scale + channel, count) * rstd, offset = load(l.shift_gradient + channel, count) / n;
+      const Vector slope = load(l.scale_gradient + channel, count) * rstd / n;
+      for (Index x = 0; x < width; ++x) {
+        const Index here = (row * width + x) * l.outputs + channel;
+        const Vector d = load(l.convolved + here, count) - mean;
+        store(to + x * l.outputs + channel, (load(l.gradient + here, count) - offset - d * slope) * factor, count);
+      }
     }
   }
 }

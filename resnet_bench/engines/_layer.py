@@ -63,7 +63,7 @@ class _Layer(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("images", "height", "width", "inputs", "outputs", "kernel", "stride")),
         *((name, ctypes.c_float) for name in ("momentum", "eps")),
         ("x", _Map),
-        *((name, ctypes.c_void_p) for name in ("weight", "convolved", "mean", "rstd", "scale", "shift")),
+        *((name, ctypes.c_void_p) for name in ("weight", "convolved", "sums", "mean", "rstd", "scale", "shift")),
         *((name, ctypes.c_void_p) for name in ("running_mean", "running_var", "batches_tracked")),
         ("added", _Map),
         ("out", _Map),
@@ -151,6 +151,7 @@ class Layer:
         self.scale_gradient, self.shift_gradient = torch.zeros_like(norm.weight), torch.zeros_like(norm.bias)
         self._tensors = {
             "convolved": torch.empty(shape),
+            "sums": scratch.map("sums", (2, images, shape[1], conv.out_channels)).tensor,
             "mean": torch.empty_like(norm.weight),
             "rstd": torch.empty_like(norm.weight),
             "transposed": scratch.map("transposed", (kernel, kernel, inputs, conv.out_channels)).tensor,
