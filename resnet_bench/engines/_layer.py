@@ -73,6 +73,8 @@ class _Layer(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("weight_gradient", "scale_gradient", "shift_gradient")),
         *((name, ctypes.c_void_p) for name in ("transposed", "x_gradient")),
         ("add_to_x_gradient", ctypes.c_int64),
+        ("winograd", ctypes.c_int64),
+        ("frequencies", ctypes.c_void_p),
     )
 
 
@@ -167,12 +169,21 @@ class Layer:
             "shift_gradient": self.shift_gradient,
             "x_gradient": x_gradient,
         }  # keeps them alive
+        tiles = images * (height // 2) * (width // 2)
+        import os
+
+        winograd = (
+            kernel == 3 and stride == 1 and height % 2 == width % 2 == 0 and tiles >= int(os.environ.get("WTILES", 32))
+        )
+        if winograd:  # of pixels, gradients and kernels
+            floats = 16 * (tiles * (inputs + conv.out_channels) + (inputs + 64) * (conv.out_channels + 64))
+            self._tensors["frequencies"] = scratch.map("frequencies", (1, 1, 1, floats)).tensor
         before_norm = scratch.map("convolved gradient", shape, kernel // 2)
         self._maps = {"x": x, "out": self.out, "added": added, "convolved_gradient": before_norm}
         self._layer = ctypes.pointer(
             _Layer(
                 images=images, height=height, width=width, inputs=inputs, outputs=conv.out_channels, kernel=kernel,
-                stride=stride, momentum=norm.momentum, eps=norm.eps, relu=relu, add_to_x_gradient=add,
+                stride=stride, momentum=norm.momentum, eps=norm.eps, relu=relu, add_to_x_gradient=add, winograd=winograd,
                 **{name: t.data_ptr() for name, t in self._tensors.items() if t is not None},
                 **{name: _Map(m.tensor.data_ptr(), m.border) for name, m in self._maps.items() if m is not None},
             )
