@@ -8,8 +8,13 @@
 //
 // The arithmetic is written with the vector types of GCC and Clang.
 
+#include <omp.h>
+
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 // As many vectors as the registers hold: ROWS × VECTORS sums, VECTORS of one operand and one of the other.
@@ -46,8 +51,8 @@ struct Layer {
   Map convolved_gradient;
   float *weight_gradient, *scale_gradient, *shift_gradient, *transposed, *x_gradient;
   Index add_to_x_gradient;
-  Index winograd;
-  float* frequencies;
+  Index threads, winograd;
+  float* partial_gradients;
 
   Index out_height() const { return (height + stride - 1) / stride; }
   Index out_width() const { return (width + stride - 1) / stride; }
@@ -74,6 +79,32 @@ static inline void store(float* to, Vector v, Index count) {
 }
 
 static inline Vector relu(Vector v) { return (Vector)((Mask)v & ~(Mask)(v <= 0.0f)); }  // of NaN it is NaN
+
+// rows[i][j] and rows[j][i] change places
+static inline void transpose(Vector* rows) {
+#if defined(__clang__) || __GNUC__ >= 12
+  const auto step = [rows]<int S, std::size_t... L>(std::integral_constant<int, S>, std::index_sequence<L...>) {
+    for (int i = 0; i < LANES; ++i)
+      if (!(i & S)) {
+        const Vector a = rows[i], b = rows[i + S];
+        rows[i] = __builtin_shufflevector(a, b, (L & S ? LANES + (L ^ S) : L)...);
+        rows[i + S] = __builtin_shufflevector(a, b, (L & S ? LANES + L : L ^ S)...);
+      }
+  };
+  constexpr auto lanes = std::make_index_sequence<LANES>();
+  step(std::integral_constant<int, 1>(), lanes);
+  step(std::integral_constant<int, 2>(), lanes);
+  if constexpr (LANES > 4) step(std::integral_constant<int, 4>(), lanes);
+  if constexpr (LANES > 8) step(std::integral_constant<int, 8>(), lanes);
+#else
+  for (int i = 0; i < LANES; ++i)
+    for (int j = 0; j < i; ++j) {
+      const float value = rows[i][j];
+      rows[i][j] = rows[j][i];
+      rows[j][i] = value;
+    }
+#endif
+}
 
 static inline Vector where_positive(Vector v, Vector of) { return (Vector)((Mask)v & (Mask)(of > 0.0f)); }
 
@@ -354,10 +385,28 @@ static inline void of_outputs(const Vector* y, Vector* to) {
 }
 
 constexpr Index FREQUENCIES = 16;
+constexpr Index CHUNK = 64;  // tiles whose frequencies stay in the second-level cache
 
-static inline Index whole_vectors(Index channels) { return (channels + LANES - 1) / LANES * LANES; }
+// Where a tile of a map begins; tiles are numbered over images, rows and columns.
+struct TilePlace {
+  Index image, y, x;
+  TilePlace(Index height, Index width, Index number)
+      : image(number / (height / 2 * (width / 2))),
+        y(number / (width / 2) % (height / 2) * 2),
+        x(number % (width / 2) * 2) {}
+};
 
-// Memory of the thread, for as long as a function needs it; at the beginning of a cache line.
+// The part of so many things that falls to this thread; equal parts of two maps fall to the same one.
+struct Share {
+  Index begin, end;
+  explicit Share(Index count) {
+    const Index threads = omp_get_num_threads(), thread = omp_get_thread_num();
+    begin = count * thread / threads;
+    end = count * (thread + 1) / threads;
+  }
+};
+
+// Memory of this thread, for as long as a function needs it; it begins with a cache line.
 static float* workspace(Index floats) {
   thread_local std::vector<float> memory;
   if (Index(memory.size()) < floats + 16) memory.resize(floats + 16);
@@ -365,46 +414,46 @@ static float* workspace(Index floats) {
   return memory.data() + (64 - address % 64) % 64 / sizeof(float);
 }
 
-// A convolution of a map with a border of 1 or more, [images, height, width, inputs], by [3, 3, inputs, outputs].
-struct Winograd {
-  Index images, height, width, inputs, outputs;
-  Map x;
-  const float* weight;
-  float* frequencies;  // [panels of outputs][16][inputs][a panel]
-  float* out;          // [images, height, width, outputs]
-  bool add;
-
-  Index tiles_of_image() const { return height / 2 * (width / 2); }
-  Index tiles() const { return images * tiles_of_image(); }
+// The kernels between a pair of channels, [ky, kx][inputs][outputs], for a convolution that reads them as they are or,
+// for the gradient of its input, turned by 180° and with inputs and outputs exchanged.
+struct Kernels {
+  const float* values;
+  Index inputs, outputs;
+  bool turned;
 };
 
-// Where a tile begins, the numbers counted over images, rows and columns.
-struct TilePlace {
-  Index image, y, x;
-  TilePlace(Index height, Index width, Index number)
-      : image(number / (height / 2 * (width / 2))), y(number / (width / 2) % (height / 2) * 2), x(number % (width / 2) * 2) {}
-};
-
-static void transform_weight(const Winograd& w) {
-  const Index wide = panel(w.outputs), panels = (w.outputs + wide - 1) / wide;
-#pragma omp for collapse(2) schedule(static)
-  for (Index p = 0; p < panels; ++p)
-    for (Index input = 0; input < w.inputs; ++input)
-      for (Index lanes = 0; lanes < wide; lanes += LANES) {
-        const Index output = p * wide + lanes;
-        Square<3> g;
-        Square<4> u;
-        for (int i = 0; i < 3; ++i)
-          for (int j = 0; j < 3; ++j)
-            g[i][j] = load(w.weight + ((i * 3 + j) * w.inputs + input) * w.outputs + output, w.outputs - output);
-        transform(g, u, of_kernel);
-        for (int f = 0; f < FREQUENCIES; ++f)
-          store(w.frequencies + ((p * FREQUENCIES + f) * w.inputs + input) * wide + lanes, u[f / 4][f % 4], LANES);
-      }
+// to[input][lane] = the kernels (i, j) from the channels input, input + 1, … to output + lane
+static inline void load_kernels(const Kernels& k, int i, int j, Index input, Index output, Vector* to) {
+  if (!k.turned) {
+    const float* from = k.values + ((i * 3 + j) * k.inputs + input) * k.outputs + output;
+    for (Index n = 0; n < LANES && input + n < k.inputs; ++n) to[n] = load(from + n * k.outputs, k.outputs - output);
+    return;
+  }
+  const float* from = k.values + ((8 - i * 3 - j) * k.outputs + output) * k.inputs + input;
+  for (Index n = 0; n < LANES; ++n)
+    to[n] = output + n < k.outputs ? load(from + n * k.inputs, k.inputs - input) : Vector{};
+  transpose(to);
 }
 
-// The frequencies of the pixels around a tile of the map: `to[f * distance]` and on, for all channels.
-static inline void transform_pixels(
+// to[frequency][input][lane], the lanes of `wide` outputs from `output` on
+static void transform_kernels(const Kernels& k, Index output, Index wide, float* to) {
+  for (Index input = 0; input < k.inputs; input += LANES)
+    for (Index lane = 0; lane < wide; lane += LANES) {
+      Vector kernels[9][LANES];
+      for (int tap = 0; tap < 9; ++tap) load_kernels(k, tap / 3, tap % 3, input, output + lane, kernels[tap]);
+      for (Index n = 0; n < LANES && input + n < k.inputs; ++n) {
+        Square<3> g;
+        Square<4> u;
+        for (int tap = 0; tap < 9; ++tap) g[tap / 3][tap % 3] = kernels[tap][n];
+        transform(g, u, of_kernel);
+        for (int f = 0; f < FREQUENCIES; ++f)
+          *(Vector*)(to + (f * k.inputs + input + n) * wide + lane) = u[f / 4][f % 4];
+      }
+    }
+}
+
+// to[frequency][channel] of the pixels in a tile and around it, the frequencies at a distance
+static void transform_pixels(
     const Map& map, Index height, Index width, Index channels, Index number, float* to, Index distance) {
   const TilePlace tile(height, width, number);
   const Index row = (width + 2 * map.border) * channels;
@@ -419,99 +468,130 @@ static inline void transform_pixels(
   }
 }
 
-static void convolve(const Winograd& w) {
-  const Index wide = panel(w.outputs), panels = (w.outputs + wide - 1) / wide, all = w.tiles();
-  transform_weight(w);
-  const Walk walk = {{1, 1, w.inputs}, {0, 0, 1}, {0, 0, wide}};
-#pragma omp for schedule(static) nowait
-  for (Index block = 0; block < tiles(all); ++block) {
-    float* pixels = workspace(FREQUENCIES * ROWS * (w.inputs + wide));  // [16][tiles][inputs]
-    float* products = pixels + FREQUENCIES * ROWS * w.inputs;           // [16][tiles][a panel]
-    const int count = rows_of(block, all);
-    for (int m = 0; m < count; ++m)
-      transform_pixels(
-          w.x, w.height, w.width, w.inputs, block * ROWS + m, pixels + m * w.inputs, ROWS * w.inputs);
-    for (Index p = 0; p < panels; ++p) {
-      for (Index f = 0; f < FREQUENCIES; ++f) {
-        const float* from[ROWS];
-        float* to[ROWS];
-        for (int m = 0; m < count; ++m) {
-          from[m] = pixels + (f * ROWS + m) * w.inputs;
-          to[m] = products + (f * ROWS + m) * wide;
+// the same of the gradients of a tile's four outputs
+static void transform_gradients(
+    const Map& map, Index height, Index width, Index channels, Index number, float* to, Index distance) {
+  const TilePlace tile(height, width, number);
+  const Index row = (width + 2 * map.border) * channels;
+  const float* gradients = at(map, height, width, channels, tile.image, tile.y, tile.x);
+  for (Index channel = 0; channel < channels; channel += LANES) {
+    const Index count = channels - channel;
+    Square<2> y;
+    Square<4> m;
+    for (int i = 0; i < 2; ++i)
+      for (int j = 0; j < 2; ++j) y[i][j] = load(gradients + i * row + j * channels + channel, count);
+    transform(y, m, of_outputs);
+    for (int f = 0; f < FREQUENCIES; ++f) store(to + f * distance + channel, m[f / 4][f % 4], count);
+  }
+}
+
+// out = x * kernels, or the gradient of the input likewise; [images, height, width, channels], each thread some tiles.
+//
+// Every thread transforms the kernels for itself: that takes less time than to fetch them from another core.
+static void convolve_3x3(
+    const Map& x, Index images, Index height, Index width, const Kernels& kernels, float* out, bool add) {
+  const Index inputs = kernels.inputs, outputs = kernels.outputs, wide = panel(outputs);
+  const Share share(tiles(images * (height / 2) * (width / 2)));
+  const Index all = images * (height / 2) * (width / 2), end = share.end * ROWS < all ? share.end * ROWS : all;
+  float* pixels = workspace(FREQUENCIES * ((CHUNK + ROWS) * inputs + (inputs + ROWS) * wide));
+  float* transformed = pixels + FREQUENCIES * (CHUNK + ROWS) * inputs;
+  float* products = transformed + FREQUENCIES * inputs * wide;
+  const Walk walk = {{1, 1, inputs}, {0, 0, 1}, {0, 0, wide}};
+  for (Index first = share.begin * ROWS; first < end; first += CHUNK) {
+    const Index chunk = end - first < CHUNK ? end - first : CHUNK;
+    for (Index t = 0; t < chunk; ++t)
+      transform_pixels(x, height, width, inputs, first + t, pixels + t * inputs, CHUNK * inputs);
+    for (Index output = 0; output < outputs; output += wide) {
+      transform_kernels(kernels, output, wide, transformed);
+      for (Index block = 0; block < chunk; block += ROWS) {
+        const int count = chunk - block < ROWS ? int(chunk - block) : ROWS;
+        for (Index f = 0; f < FREQUENCIES; ++f) {
+          const float* from[ROWS];
+          float* to[ROWS];
+          for (int m = 0; m < count; ++m) {
+            from[m] = pixels + (f * CHUNK + block + m) * inputs;
+            to[m] = products + (f * ROWS + m) * wide;
+          }
+          sum(count, from, transformed + f * inputs * wide, walk, to, 0, wide, false);
         }
-        sum(count, from, w.frequencies + (p * FREQUENCIES + f) * w.inputs * wide, walk, to, 0, wide, false);
-      }
-      for (int m = 0; m < count; ++m) {
-        const TilePlace tile(w.height, w.width, block * ROWS + m);
-        float* out = w.out + ((tile.image * w.height + tile.y) * w.width + tile.x) * w.outputs;
-        for (Index lanes = 0; lanes < wide; lanes += LANES) {
-          const Index output = p * wide + lanes, left = w.outputs - output;
-          Square<4> product;
-          Square<2> y;
-          for (int f = 0; f < FREQUENCIES; ++f)
-            product[f / 4][f % 4] = *(const Vector*)(products + (f * ROWS + m) * wide + lanes);
-          transform(product, y, to_outputs);
-          for (int i = 0; i < 2; ++i)
-            for (int j = 0; j < 2; ++j) {
-              float* here = out + (i * w.width + j) * w.outputs + output;
-              store(here, w.add ? load(here, left) + y[i][j] : y[i][j], left);
-            }
+        for (int m = 0; m < count; ++m) {
+          const TilePlace tile(height, width, first + block + m);
+          for (Index lane = 0; lane < wide; lane += LANES) {
+            const Index left = outputs - output - lane;
+            Square<4> product;
+            Square<2> y;
+            for (int f = 0; f < FREQUENCIES; ++f)
+              product[f / 4][f % 4] = *(const Vector*)(products + (f * ROWS + m) * wide + lane);
+            transform(product, y, to_outputs);
+            for (int i = 0; i < 2; ++i)
+              for (int j = 0; j < 2; ++j) {
+                float* to = out + ((tile.image * height + tile.y + i) * width + tile.x + j) * outputs + output + lane;
+                store(to, add ? load(to, left) + y[i][j] : y[i][j], left);
+              }
+          }
         }
       }
     }
   }
 }
 
-// weight_gradient = Gᵀ [ Σ (Bᵀ d B) ⊙ (A e Aᵀ) ] G, the sum over all tiles, where e are the gradients of four outputs
-static void winograd_weight_gradient(const Layer& l) {
-  const Winograd w = {l.images, l.height, l.width, l.inputs, l.outputs, l.x, nullptr, nullptr, nullptr, false};
-  const Index all = w.tiles(), wide = panel(l.outputs), map_row = (l.width + 2 * l.convolved_gradient.border) * l.outputs;
-  float* pixels = l.frequencies;                                  // [16][tiles][inputs]
-  float* gradients = pixels + FREQUENCIES * all * l.inputs;       // [16][tiles][outputs]
-  float* products = gradients + FREQUENCIES * all * l.outputs;    // [16][inputs][outputs]
-#pragma omp for schedule(static)
-  for (Index number = 0; number < all; ++number) {
-    transform_pixels(l.x, l.height, l.width, l.inputs, number, pixels + number * l.inputs, all * l.inputs);
-    const TilePlace tile(l.height, l.width, number);
-    const float* e = at(l.convolved_gradient, l.height, l.width, l.outputs, tile.image, tile.y, tile.x);
-    for (Index output = 0; output < l.outputs; output += LANES) {
-      const Index count = l.outputs - output;
-      Square<2> y;
-      Square<4> m;
-      for (int i = 0; i < 2; ++i)
-        for (int j = 0; j < 2; ++j) y[i][j] = load(e + i * map_row + j * l.outputs + output, count);
-      transform(y, m, of_outputs);
-      for (int f = 0; f < FREQUENCIES; ++f)
-        store(gradients + (f * all + number) * l.outputs + output, m[f / 4][f % 4], count);
+// weight_gradient = Gᵀ [ Σ (Bᵀ d B) ⊙ (A e Aᵀ) ] G, the sum over all tiles, where e are the gradients of four outputs.
+//
+// Each thread sums over its tiles, and what the threads have is added up, so only that goes from one core to another.
+static void weight_gradient_3x3(const Layer& l) {
+  const Index wide = panel(l.outputs), all = l.images * (l.height / 2) * (l.width / 2), size = 9 * l.inputs * l.outputs;
+  const Share share(tiles(all));
+  const Index end = share.end * ROWS < all ? share.end * ROWS : all;
+  float* partial = l.partial_gradients + omp_get_thread_num() * size;
+  float* pixels = workspace(FREQUENCIES * (CHUNK * (l.inputs + l.outputs) + ROWS * wide));
+  float* gradients = pixels + FREQUENCIES * CHUNK * l.inputs;
+  float* products = gradients + FREQUENCIES * CHUNK * l.outputs;
+  if (share.begin == share.end)
+    for (Index i = 0; i < size; ++i) partial[i] = 0;
+  for (Index first = share.begin * ROWS; first < end; first += CHUNK) {
+    const Index chunk = end - first < CHUNK ? end - first : CHUNK;
+    const bool add = first > share.begin * ROWS;
+    for (Index t = 0; t < chunk; ++t) {
+      transform_pixels(l.x, l.height, l.width, l.inputs, first + t, pixels + t * l.inputs, CHUNK * l.inputs);
+      transform_gradients(
+          l.convolved_gradient, l.height, l.width, l.outputs, first + t, gradients + t * l.outputs, CHUNK * l.outputs);
     }
-  }
-  const Walk walk = {{1, 1, all}, {0, 0, l.inputs}, {0, 0, l.outputs}};
-#pragma omp for collapse(3) schedule(static)
-  for (Index f = 0; f < FREQUENCIES; ++f)
+    const Walk walk = {{1, 1, chunk}, {0, 0, l.inputs}, {0, 0, l.outputs}};
     for (Index output = 0; output < l.outputs; output += wide)
-      for (Index t = 0; t < tiles(l.inputs); ++t) {
-        const float* from[ROWS];
-        float* to[ROWS];
-        const int count = rows_of(t, l.inputs);
-        for (int m = 0; m < count; ++m) {
-          from[m] = pixels + f * all * l.inputs + t * ROWS + m;
-          to[m] = products + (f * l.inputs + t * ROWS + m) * l.outputs + output;
+      for (Index input = 0; input < l.inputs; input += ROWS) {
+        const int count = l.inputs - input < ROWS ? int(l.inputs - input) : ROWS;
+        for (Index f = 0; f < FREQUENCIES; ++f) {
+          const float* from[ROWS];
+          float* to[ROWS];
+          for (int m = 0; m < count; ++m) {
+            from[m] = pixels + f * CHUNK * l.inputs + input + m;
+            to[m] = products + (f * ROWS + m) * wide;
+          }
+          sum(count, from, gradients + f * CHUNK * l.outputs + output, walk, to, output, l.outputs, false);
         }
-        sum(count, from, gradients + f * all * l.outputs + output, walk, to, output, l.outputs, false);
+        for (int m = 0; m < count; ++m)
+          for (Index lane = 0; lane < wide; lane += LANES) {
+            const Index left = l.outputs - output - lane;
+            Square<4> u;
+            Square<3> g;
+            for (int f = 0; f < FREQUENCIES; ++f) u[f / 4][f % 4] = load(products + (f * ROWS + m) * wide + lane, left);
+            transform(u, g, to_kernel);
+            for (int tap = 0; tap < 9; ++tap) {
+              float* to = partial + (tap * l.inputs + input + m) * l.outputs + output + lane;
+              const Vector v = g[tap / 3][tap % 3];
+              store(to, add ? load(to, left) + v : v, left);
+            }
+          }
       }
+  }
+#pragma omp barrier
 #pragma omp for schedule(static) nowait
-  for (Index input = 0; input < l.inputs; ++input)
-    for (Index output = 0; output < l.outputs; output += LANES) {
-      const Index count = l.outputs - output;
-      Square<4> u;
-      Square<3> g;
-      for (int f = 0; f < FREQUENCIES; ++f)
-        u[f / 4][f % 4] = load(products + (f * l.inputs + input) * l.outputs + output, count);
-      transform(u, g, to_kernel);
-      for (int i = 0; i < 3; ++i)
-        for (int j = 0; j < 3; ++j)
-          store(l.weight_gradient + ((i * 3 + j) * l.inputs + input) * l.outputs + output, g[i][j], count);
-    }
+  for (Index i = 0; i < size; i += LANES) {
+    Vector total = {};
+    for (int thread = 0; thread < omp_get_num_threads(); ++thread)
+      total += load(l.partial_gradients + thread * size + i, size - i);
+    store(l.weight_gradient + i, total, size - i);
+  }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -640,11 +720,11 @@ static void normalize_backward(const Layer& l) {
 // What Python calls
 
 extern "C" void forward(const Layer* l) {
-#pragma omp parallel
+#pragma omp parallel num_threads(l->threads)
   {
     if (l->winograd)
-      convolve(Winograd{
-          l->images, l->height, l->width, l->inputs, l->outputs, l->x, l->weight, l->frequencies, l->convolved, false});
+      convolve_3x3(
+          l->x, l->images, l->height, l->width, {l->weight, l->inputs, l->outputs, false}, l->convolved, false);
     else
       convolve(*l);
 #pragma omp barrier
@@ -653,20 +733,18 @@ extern "C" void forward(const Layer* l) {
 }
 
 extern "C" void backward(const Layer* l) {
-#pragma omp parallel
+#pragma omp parallel num_threads(l->threads)
   {
-    if (l->x_gradient) transpose_weight(*l);
+    if (l->x_gradient && !l->winograd) transpose_weight(*l);
     normalize_backward(*l);  // at its end all threads have done both
-    if (l->winograd) {
-      if (l->x_gradient)
-        convolve(Winograd{
-            l->images, l->height, l->width, l->outputs, l->inputs, l->convolved_gradient, l->transposed, l->frequencies,
-            l->x_gradient, l->add_to_x_gradient != 0});
-#pragma omp barrier
-      winograd_weight_gradient(*l);
-    } else {
+    if (!l->winograd)
       weight_gradient(*l);
-      if (l->x_gradient) input_gradient(*l);
-    }
+    else
+      weight_gradient_3x3(*l);
+    if (l->x_gradient && !l->winograd) input_gradient(*l);
+    if (l->x_gradient && l->winograd)
+      convolve_3x3(
+          l->convolved_gradient, l->images, l->height, l->width, {l->weight, l->outputs, l->inputs, true},
+          l->x_gradient, l->add_to_x_gradient != 0);
   }
 }

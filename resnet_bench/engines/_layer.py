@@ -73,8 +73,9 @@ class _Layer(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("weight_gradient", "scale_gradient", "shift_gradient")),
         *((name, ctypes.c_void_p) for name in ("transposed", "x_gradient")),
         ("add_to_x_gradient", ctypes.c_int64),
+        ("threads", ctypes.c_int64),
         ("winograd", ctypes.c_int64),
-        ("frequencies", ctypes.c_void_p),
+        ("partial_gradients", ctypes.c_void_p),
     )
 
 
@@ -175,15 +176,16 @@ class Layer:
         winograd = (
             kernel == 3 and stride == 1 and height % 2 == width % 2 == 0 and tiles >= int(os.environ.get("WTILES", 32))
         )
-        if winograd:  # of pixels, gradients and kernels
-            floats = 16 * (tiles * (inputs + conv.out_channels) + (inputs + 64) * (conv.out_channels + 64))
-            self._tensors["frequencies"] = scratch.map("frequencies", (1, 1, 1, floats)).tensor
+        threads = torch.get_num_threads()
+        if winograd:
+            partial = scratch.map("partial gradients", (threads, 9, inputs, conv.out_channels))
+            self._tensors["partial_gradients"] = partial.tensor
         before_norm = scratch.map("convolved gradient", shape, kernel // 2)
         self._maps = {"x": x, "out": self.out, "added": added, "convolved_gradient": before_norm}
         self._layer = ctypes.pointer(
             _Layer(
                 images=images, height=height, width=width, inputs=inputs, outputs=conv.out_channels, kernel=kernel,
-                stride=stride, momentum=norm.momentum, eps=norm.eps, relu=relu, add_to_x_gradient=add, winograd=winograd,
+                stride=stride, momentum=norm.momentum, eps=norm.eps, relu=relu, add_to_x_gradient=add, threads=threads, winograd=winograd,
                 **{name: t.data_ptr() for name, t in self._tensors.items() if t is not None},
                 **{name: _Map(m.tensor.data_ptr(), m.border) for name, m in self._maps.items() if m is not None},
             )
