@@ -17,6 +17,10 @@ from torch import Tensor, nn
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 
+WINOGRAD_TILES = 32
+"""Blocks of 2×2 outputs in a batch from which Winograd's algorithm computes 3×3 convolutions. With fewer, transforming
+the kernels takes the time that it saves."""
+
 
 class Map:
     """A float32 feature map, channels-last in memory, with a border of zeros around each image.
@@ -146,6 +150,7 @@ class Layer:
         assert conv.weight.permute(2, 3, 1, 0).is_contiguous()
         assert conv.weight.dtype == torch.float32
         assert norm.momentum is not None
+        threads = torch.get_num_threads()
         images, inputs, height, width = x.inside.shape
         shape = (images, -(-height // stride), -(-width // stride), conv.out_channels)
         self.x, self.out = x, Map(*shape, border)
@@ -171,12 +176,7 @@ class Layer:
             "x_gradient": x_gradient,
         }  # keeps them alive
         tiles = images * (height // 2) * (width // 2)
-        import os
-
-        winograd = (
-            kernel == 3 and stride == 1 and height % 2 == width % 2 == 0 and tiles >= int(os.environ.get("WTILES", 32))
-        )
-        threads = torch.get_num_threads()
+        winograd = kernel == 3 and stride == 1 and height % 2 == width % 2 == 0 and tiles >= WINOGRAD_TILES
         if winograd:
             partial = scratch.map("partial gradients", (threads, 9, inputs, conv.out_channels))
             self._tensors["partial_gradients"] = partial.tensor
