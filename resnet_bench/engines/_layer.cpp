@@ -16,7 +16,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -83,31 +82,35 @@ static inline void store(float* to, Vector v, Index count) {
 
 static inline Vector relu(Vector v) { return (Vector)((Mask)v & ~(Mask)(v <= 0.0f)); }  // of NaN it is NaN
 
-// rows[i][j] and rows[j][i] change places
-static inline void transpose(Vector* rows) {
+// rows[i][j] and rows[j][i] change places: first within squares of 2×2, then of 4×4, and so on
 #if defined(__clang__) || __GNUC__ >= 12
-  const auto step = [rows]<int S, std::size_t... L>(std::integral_constant<int, S>, std::index_sequence<L...>) {
-    for (int i = 0; i < LANES; ++i)
-      if (!(i & S)) {
-        const Vector a = rows[i], b = rows[i + S];
-        rows[i] = __builtin_shufflevector(a, b, (L & S ? LANES + (L ^ S) : L)...);
-        rows[i + S] = __builtin_shufflevector(a, b, (L & S ? LANES + L : L ^ S)...);
-      }
-  };
-  constexpr auto lanes = std::make_index_sequence<LANES>();
-  step(std::integral_constant<int, 1>(), lanes);
-  step(std::integral_constant<int, 2>(), lanes);
-  if constexpr (LANES > 4) step(std::integral_constant<int, 4>(), lanes);
-  if constexpr (LANES > 8) step(std::integral_constant<int, 8>(), lanes);
+template <int S, std::size_t... L>
+static inline void exchange(Vector* rows, std::index_sequence<L...>) {
+  for (int i = 0; i < LANES; ++i)
+    if (!(i & S)) {
+      const Vector a = rows[i], b = rows[i + S];
+      rows[i] = __builtin_shufflevector(a, b, (L & S ? LANES + L - S : L)...);
+      rows[i + S] = __builtin_shufflevector(a, b, (L & S ? LANES + L : L + S)...);
+    }
+}
+
+template <int S = 1>
+static inline void transpose(Vector* rows) {
+  if constexpr (S < LANES) {
+    exchange<S>(rows, std::make_index_sequence<LANES>());
+    transpose<2 * S>(rows);
+  }
+}
 #else
+static inline void transpose(Vector* rows) {
   for (int i = 0; i < LANES; ++i)
     for (int j = 0; j < i; ++j) {
       const float value = rows[i][j];
       rows[i][j] = rows[j][i];
       rows[j][i] = value;
     }
-#endif
 }
+#endif
 
 static inline Vector where_positive(Vector v, Vector of) { return (Vector)((Mask)v & (Mask)(of > 0.0f)); }
 

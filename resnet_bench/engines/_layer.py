@@ -185,7 +185,8 @@ class Layer:
         self._layer = ctypes.pointer(
             _Layer(
                 images=images, height=height, width=width, inputs=inputs, outputs=conv.out_channels, kernel=kernel,
-                stride=stride, momentum=norm.momentum, eps=norm.eps, relu=relu, add_to_x_gradient=add, threads=threads, winograd=winograd,
+                stride=stride, momentum=norm.momentum, eps=norm.eps, relu=relu, add_to_x_gradient=add,
+                threads=threads, winograd=winograd,
                 **{name: t.data_ptr() for name, t in self._tensors.items() if t is not None},
                 **{name: _Map(m.tensor.data_ptr(), m.border) for name, m in self._maps.items() if m is not None},
             )
