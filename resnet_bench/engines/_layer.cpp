@@ -1,6 +1,6 @@
 // One convolution with batch norm: its forward and its backward pass, for the engine `fast`.
 //
-// `_layer.py` compiles this file and describes the layers to it. All numbers are float32. Maps are channels-last, and
+// `_layer.py` compiles this file, behind `_vectors.cpp`, and describes the layers to it. All numbers are float32. Maps are channels-last, and
 // those that a convolution reads have a border of zeros as wide as its padding, so that no loop asks where a map ends.
 //
 // All three products of a convolution are one loop, `tile`: it adds up products of scalars with vectors in registers.
@@ -8,28 +8,6 @@
 //
 // Threads share the positions of the maps, in the same way in all layers and in both directions, because a core reads
 // what it has written itself in a fraction of the time that it takes to fetch what another one has written.
-//
-// The arithmetic is written with the vector types of GCC and Clang.
-
-#include <omp.h>
-
-#include <cmath>
-#include <cstddef>
-#include <cstdint>
-#include <utility>
-#include <vector>
-
-// As many vectors as the registers hold: ROWS × VECTORS sums, VECTORS of one operand and one of the other.
-#if defined(CPU_CAPABILITY_AVX512)
-constexpr int LANES = 16, ROWS = 8, VECTORS = 2;  // 32 registers
-#elif defined(CPU_CAPABILITY_AVX2)
-constexpr int LANES = 8, ROWS = 6, VECTORS = 2;  // 16 registers
-#else
-constexpr int LANES = 4, ROWS = 8, VECTORS = 2;  // 32 registers on Arm
-#endif
-
-using Index = std::int64_t;
-typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 // A map [images, height + 2 border, width + 2 border, channels].
 struct Map {
@@ -62,23 +40,9 @@ struct Layer {
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Vectors of neighbouring channels; `count` is below LANES where a layer has fewer channels left
+// Vectors
 
 typedef std::int32_t Mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
-static inline Vector load(const float* from, Index count) {
-  if (count >= LANES) return *(const Vector*)from;
-  Vector v = {};
-  for (Index lane = 0; lane < count; ++lane) v[lane] = from[lane];
-  return v;
-}
-
-static inline void store(float* to, Vector v, Index count) {
-  if (count >= LANES)
-    *(Vector*)to = v;
-  else
-    for (Index lane = 0; lane < count; ++lane) to[lane] = v[lane];
-}
 
 static inline Vector relu(Vector v) { return (Vector)((Mask)v & ~(Mask)(v <= 0.0f)); }  // of NaN it is NaN
 

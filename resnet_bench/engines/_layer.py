@@ -9,13 +9,11 @@ allocated once. docs/fast-engine.md has the measurements.
 from __future__ import annotations
 
 import ctypes
-import functools
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-SOURCE = Path(__file__).with_suffix(".cpp")
+from resnet_bench.engines._cpp import library
 
 WINOGRAD_TILES = 32
 """Blocks of 2×2 outputs in a batch from which Winograd's algorithm computes 3×3 convolutions. With fewer, transforming
@@ -81,22 +79,6 @@ class _Layer(ctypes.Structure):
         ("winograd", ctypes.c_int64),
         ("partial_gradients", ctypes.c_void_p),
     )
-
-
-@functools.cache
-def _library() -> ctypes.CDLL:
-    """`_layer.cpp`, compiled with the options and kept in the folder that Inductor has for its own code.
-
-    Raises:
-        Exception: any of torch's, where the file cannot be compiled; `compiler.explained` explains it.
-    """
-    from torch._inductor.codecache import CppCodeCache
-
-    # Inductor keeps a product and a sum apart, so that both round as in eager mode; here they are one instruction.
-    library: ctypes.CDLL = CppCodeCache.load(SOURCE.read_text("utf-8"), extra_flags=("-ffp-contract=fast",))
-    for function in (library.forward, library.backward):
-        function.argtypes, function.restype = [ctypes.POINTER(_Layer)], None
-    return library
 
 
 class Layer:
@@ -199,8 +181,8 @@ class Layer:
 
     def forward(self) -> None:
         """Compute `out` from `x`, and update the running statistics."""
-        _library().forward(self._layer)
+        library("_layer.cpp").forward(self._layer)
 
     def backward(self) -> None:
         """Compute the gradients from `gradient` and from what `forward` has kept."""
-        _library().backward(self._layer)
+        library("_layer.cpp").backward(self._layer)

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from resnet_bench.engines import _coarse, _products
+from resnet_bench.engines import _coarse, _dots, _products
 from resnet_bench.engines._coarse import CoarseCopy
 
 aten = torch.ops.aten
@@ -126,14 +126,14 @@ def head(
     """
     live: list[Tensor | None] = [None]  # the live units among each layer's inputs
     outs = [x]  # each layer's inputs, [batch, inputs]
-    read = [(outs[0], weights[0])]  # the same without idle units, and the weight without their rows
-    for bias, weight in zip(biases[:-1], weights[1:], strict=True):
-        known = activations if len(outs) == 1 else None
-        out = _products.product(*read[-1], bias).relu_() if known is None else known
+    for i, bias in enumerate(biases[:-1]):
+        if i == 0 and activations is not None:
+            out = activations
+        else:
+            out = _product(outs[i], weights[i], bias, live[i]).relu_()
         outs.append(out)
         live.append(None if idle_too else _products.live_units(out))
-        read.append((_products.selected(out, live[-1], 1), _products.selected(weight, live[-1], 0)))
-    log_probabilities = torch.log_softmax(_products.product(*read[-1], biases[-1]), 1)
+    log_probabilities = torch.log_softmax(_product(outs[-1], weights[-1], biases[-1], live[-1]), 1)
     loss, total = aten.nll_loss_forward(log_probabilities, labels, None, MEAN, IGNORED_LABEL)
 
     g = aten.nll_loss_backward(torch.ones(()), log_probabilities, labels, None, MEAN, IGNORED_LABEL, total)
@@ -141,14 +141,19 @@ def head(
     g_live = g  # the gradient of the live outputs only
     gradients: list[Gradient] = [UnitGradient(live[-1], outs[-1], g), g.sum(0)]
     for i in reversed(range(1, len(weights))):
-        below, rows = read[i]
-        g_live = g = aten.threshold_backward(_products.product(g, rows.t()), below, 0)
+        below = _products.selected(outs[i], live[i], 1)
+        g_live = g = aten.threshold_backward(_products.product(g, weights[i].t(), outputs=live[i]), below, 0)
         if (alive := live[i]) is not None:
             g = torch.zeros_like(outs[i]).index_copy_(1, alive, g_live)
         of_weight = UnitGradient(alive, g, outs[0]) if i == 1 else UnitGradient(live[i - 1], outs[i - 1], g)
         gradients[:0] = [of_weight, g.sum(0)]
-    x_gradient = _products.product(g_live, _products.selected(weights[0].t(), live[1] if len(weights) > 1 else None, 0))
+    x_gradient = _products.product(g_live, weights[0].t(), inputs=live[1] if len(weights) > 1 else None)
     return loss, x_gradient, gradients
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor, live: Tensor | None) -> Tensor:
+    """x @ weight + bias, without the inputs that are not live."""
+    return _products.product(_products.selected(x, live, 1), weight, bias, inputs=live)
 
 
 # Adam ---------------------------------------------------------------------------------------------------------------
@@ -336,7 +341,7 @@ class UnitWeight:
         self.pending = 0
         self.coarse = None
 
-    def activations(self, x: Tensor, bias: Tensor, whole: bool = False) -> Tensor:
+    def activations(self, x: Tensor, bias: Tensor) -> Tensor:
         """relu(x @ weight.T + bias), float32 [batch, units]; idle units may be found without reading their weights.
 
         The bits are the same whichever rows of the weight are read.
@@ -344,26 +349,16 @@ class UnitWeight:
         Args:
             x: float32 [batch, columns], none negative.
             bias: float32 [units].
-            whole: read all rows, as for a batch of a size that `rows_have_same_bits` has not tried yet.
         """
         units, columns = self.weight.shape
-        threads = torch.get_num_threads()
-        tried = len(x), units, columns, threads
-        if (
-            not whole
-            and self.coarse is not None
-            and _products.rows_have_same_bits(*tried)
-            and _coarse.adds_in_float32(*tried)
-        ):
+        if self.coarse is not None:
             rows = (~self.resting | self.coarse.may_be_live(x, bias)).nonzero().squeeze(1)
-            padded = torch.cat([rows, rows[-1:].expand(-len(rows) % _products.ROW_MULTIPLE)])
-            if 2 * len(padded) <= units:
+            if 2 * len(rows) <= units:
                 self.read_parameters = columns * (len(rows) + units * _coarse.RELATIVE_SIZE)
-                some, onednn = self.weight.index_select(0, padded), _products.prefers_onednn(self.weight)
-                out = _products.product(x, some.t(), bias[padded], onednn).relu_()
-                return x.new_zeros(len(x), units).index_copy_(1, rows, out[:, : len(rows)])
+                out = _dots.products(x, self.weight, rows).add_(bias[rows]).relu_()
+                return x.new_zeros(len(x), units).index_copy_(1, rows, out)
         self.read_parameters = self.weight.numel()
-        return _products.product(x, self.weight.t(), bias).relu_()
+        return _dots.products(x, self.weight).add_(bias).relu_()
 
     def update(
         self, gradient: UnitGradient, correction: Tensor, highest: float, step: int, functions: UnitFunctions
@@ -455,8 +450,6 @@ class UnitWeight:
             self._update_units(rows, UnitGradient(rows, units, columns), torch.ones(2), torch.ones(2), functions)
         finally:
             torch.use_deterministic_algorithms(deterministic)
-        for trial in (_products.rows_have_same_bits, _coarse.adds_in_float32):
-            trial(batch_size, *self.weight.shape, torch.get_num_threads())
 
 
 def chunks(rows: Tensor) -> Iterator[Tensor]:

@@ -242,7 +242,7 @@ class Engine(base.Engine):
         convolutions = self._convolutions[len(images)]
         x = convolutions.forward(images)
         flat = x.float().flatten(1)
-        activations = self._first.activations(flat, self._fc[1], whole=not full) if self._first else None
+        activations = self._first.activations(flat, self._fc[1]) if self._first else None
         loss, g, fc_gradients = head(flat, labels, self._fc[::2], self._fc[1::2], self.idle_too, activations)
         g = g.view_as(x).to(x.dtype)
         clock.lap("forward")

@@ -1,0 +1,37 @@
+// Vectors of float32 numbers, in the vector types of GCC and Clang; `_cpp.py` puts this before every other file.
+
+#include <omp.h>
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+// How many numbers are in a vector, and for how many rows of so many vectors the registers can hold sums at once, beside
+// as many vectors of one factor and one of the other.
+#if defined(CPU_CAPABILITY_AVX512)
+constexpr int LANES = 16, ROWS = 8, VECTORS = 2;  // 32 registers
+#elif defined(CPU_CAPABILITY_AVX2)
+constexpr int LANES = 8, ROWS = 6, VECTORS = 2;  // 16 registers
+#else
+constexpr int LANES = 4, ROWS = 8, VECTORS = 2;  // 32 registers on Arm
+#endif
+
+using Index = std::int64_t;
+typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+// `count` is below LANES where less than a vector is left: then only so many numbers are read or written.
+static inline Vector load(const float* from, Index count) {
+  if (count >= LANES) return *(const Vector*)from;
+  Vector v = {};
+  for (Index lane = 0; lane < count; ++lane) v[lane] = from[lane];
+  return v;
+}
+
+static inline void store(float* to, Vector v, Index count) {
+  if (count >= LANES)
+    *(Vector*)to = v;
+  else
+    for (Index lane = 0; lane < count; ++lane) to[lane] = v[lane];
+}
