@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from resnet_bench.engines import _products
+from resnet_bench.engines import _dots
 from resnet_bench.engines._coarse import CoarseCopy
 
 BATCH, UNITS, COLUMNS = 4, 12, 33
@@ -30,12 +30,10 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def live(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Bool [units]: whether a unit is live in float32, by either library and with its sum in any of several orders."""
+    """Bool [units]: whether a unit is live in float32, by torch or by our own product, its sum in any of some orders."""
     orders = [torch.arange(x.shape[1]), *(torch.randperm(x.shape[1]) for _ in range(4))]
-    out = [
-        _products.product(x[:, order], weight[:, order].t(), bias, onednn)
-        for order, onednn in itertools.product(orders, (False, True))
-    ]
+    products = (_dots.products, lambda x, rows: x @ rows.t())
+    out = [product(x[:, order], weight[:, order]) + bias for order, product in itertools.product(orders, products)]
     return ~(torch.stack(out) <= 0).all(0).all(0)
 
 
@@ -63,19 +61,14 @@ def test_no_live_unit_is_called_idle(weight: np.ndarray, x: np.ndarray, offset: 
     assert told[live(inputs, w, bias)].all()
 
 
-@pytest.mark.parametrize("of", ["weight", "input", "both"])
 @torch.no_grad()
-def test_no_live_unit_is_called_idle_when_all_roundings_go_down(of: str) -> None:
+def test_no_live_unit_is_called_idle_when_all_roundings_go_down() -> None:
     weight, x = torch.full((1, COLUMNS), 127.0), torch.ones(1, COLUMNS)
-    scale = copied(weight).scale.double()
-    if of != "input":
-        weight[0, 1:] = 100.499 * scale  # the first remains the largest
-    if of != "weight":
-        x += 2.0**-8  # is 1 in bfloat16
+    weight[0, 1:] = 100.499 * copied(weight).scale.double()  # the first remains the largest
     exact = x.double() @ weight.t().double()
     coarse = copied(weight)
-    lost = exact - scale * coarse.quantized[:, :COLUMNS].double().sum()
-    assert lost > (0.002 if of == "weight" else 0.004) * exact
+    lost = exact - coarse.scale.double() * coarse.quantized.double().sum()
+    assert lost > 0.002 * exact
     assert coarse.may_be_live(x, -(exact[0] * (1 - 1e-6)).float()).all()
 
 
@@ -88,7 +81,7 @@ def test_the_bound_is_not_larger_than_it_has_to_be() -> None:
     x[0, 0] = 0.0
     coarse = copied(weight)
     exact = float((x.double() @ weight.t().double())[0, 0])
-    error = (COLUMNS - 1) * (0.501 + 127 * 2**-8) * float(coarse.scale[0]) + 2**-8 * exact
+    error = (COLUMNS - 1) * 0.501 * float(coarse.scale[0])
     assert coarse.may_be_live(x, torch.tensor([-exact])).all()
     assert not coarse.may_be_live(x, torch.tensor([-exact - 1.05 * 2 * error])).any()
 
@@ -150,6 +143,6 @@ def test_a_copy_is_within_half_a_step_of_the_weight() -> None:
     coarse = copied(weight)
     scale = coarse.scale.double()[:, None]
     assert coarse.quantized.abs().max() <= 127
-    assert ((coarse.quantized[:, :COLUMNS] * scale - weight.double()).abs() <= 0.501 * scale).all()
+    assert ((coarse.quantized * scale - weight.double()).abs() <= 0.501 * scale).all()
     assert (scale.squeeze(1) * 127 >= weight.double().abs().amax(1)).all()
     assert (scale.squeeze(1) * 127 <= weight.double().abs().amax(1) * 1.02).all()

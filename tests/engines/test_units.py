@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from resnet_bench.engines import _coarse, _products, _units, fast
+from resnet_bench.engines import _dots, _products, _units, fast
 from resnet_bench.engines._units import UnitFunctions, UnitGradient, UnitWeight
 from resnet_bench.schedules import SCHEDULES, LearningRates
 
@@ -323,16 +323,6 @@ def test_leaving_idle_units_out_changes_products_by_rounding_only() -> None:
 OF_LAYER = (200, 512)  # units, columns
 
 
-@pytest.fixture
-def onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Small weights are read by oneDNN too, whose product has the same bits for some rows as for all."""
-    monkeypatch.setattr(_products, "ONEDNN_ELEMENTS", 1)
-    monkeypatch.setattr(_products, "ROW_MULTIPLE", 16)
-    _products.rows_have_same_bits.cache_clear()
-    yield
-    _products.rows_have_same_bits.cache_clear()
-
-
 def resting(live: int, seed: int = 0) -> tuple[UnitWeight, Tensor, Tensor]:
     """A weight of which all units rest but the first `live`; inputs, and a bias with which those are live."""
     generator = torch.Generator().manual_seed(seed)
@@ -345,49 +335,40 @@ def resting(live: int, seed: int = 0) -> tuple[UnitWeight, Tensor, Tensor]:
     return rested, torch.rand(BATCH, OF_LAYER[1], generator=generator), bias
 
 
+def from_all_rows(rested: UnitWeight, x: Tensor, bias: Tensor) -> Tensor:
+    return torch.relu(_dots.products(x, rested.weight) + bias)
+
+
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**16), live=st.integers(0, 50), spread=st.sampled_from([0.0, 1.0, 4.0]))
 @torch.no_grad()
 def test_activations_from_few_rows_are_those_from_all_to_the_last_bit(seed: int, live: int, spread: float) -> None:
     """Also where resting units are live, or nearly so."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_products, "ONEDNN_ELEMENTS", 1)
-        patch.setattr(_products, "ROW_MULTIPLE", 16)
-        _products.rows_have_same_bits.cache_clear()
-        rested, x, bias = resting(live, seed)
-        bias += spread * torch.randn(len(bias), generator=torch.Generator().manual_seed(seed))
-        expected = torch.relu(_products.product(x, rested.weight.t(), bias))
-        assert torch.equal(rested.activations(x, bias), expected)
-        assert _products.rows_have_same_bits(BATCH, *OF_LAYER, torch.get_num_threads())
-        _products.rows_have_same_bits.cache_clear()
+    rested, x, bias = resting(live, seed)
+    bias += spread * torch.randn(len(bias), generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(rested.activations(x, bias), from_all_rows(rested, x, bias))
 
 
 @torch.no_grad()
-@pytest.mark.usefixtures("onednn")
 def test_only_rows_that_may_be_live_are_read_and_a_quarter_of_all_for_the_copy() -> None:
     units, columns = OF_LAYER
     rested, x, bias = resting(20)
     rested.activations(x, bias)
     assert rested.read_parameters == 20 * columns + units * columns / 4
-    rested.activations(x, bias, whole=True)
-    assert rested.read_parameters == units * columns
-    rested.activations(x, bias)
     rested.wake()
     rested.activations(x, bias)
     assert rested.read_parameters == units * columns
 
 
 @torch.no_grad()
-@pytest.mark.usefixtures("onednn")
 def test_all_rows_are_read_where_most_may_be_live() -> None:
     rested, x, bias = resting(20)
     bias += 10
-    assert torch.equal(rested.activations(x, bias), torch.relu(_products.product(x, rested.weight.t(), bias)))
+    assert torch.equal(rested.activations(x, bias), from_all_rows(rested, x, bias))
     assert rested.read_parameters == rested.weight.numel()
 
 
 @torch.no_grad()
-@pytest.mark.usefixtures("onednn")
 def test_no_row_is_read_where_no_unit_may_be_live() -> None:
     rested, x, bias = resting(0)
     activations = rested.activations(x, bias)
@@ -397,46 +378,6 @@ def test_no_row_is_read_where_no_unit_may_be_live() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.usefixtures("onednn")
-def test_all_rows_are_read_where_a_library_adds_up_in_another_order_for_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    product = _products.product
-
-    def of_another_order(x: Tensor, weight: Tensor, bias: Tensor | None = None, onednn: bool | None = None) -> Tensor:
-        if weight.shape[1] == 48:  # one of the numbers of rows there can be
-            x, weight = x.flip(1), weight.flip(0)
-        return product(x, weight, bias, onednn)
-
-    monkeypatch.setattr(_products, "product", of_another_order)
-    assert not _products.rows_have_same_bits(BATCH, *OF_LAYER, torch.get_num_threads())
-    rested, x, bias = resting(20)
-    assert torch.equal(rested.activations(x, bias), torch.relu(product(x, rested.weight.t(), bias)))
-    assert rested.read_parameters == rested.weight.numel()
-
-
-@torch.no_grad()
-@pytest.mark.usefixtures("onednn")
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_all_rows_are_read_where_a_library_adds_the_8_bit_product_up_in_fewer_digits(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def coarser(x: Tensor, q: Tensor, scale: Tensor) -> Tensor:
-        total = torch.zeros(len(x), len(q), dtype=dtype)
-        for column in range(x.shape[1]):
-            total += x[:, column, None].to(dtype) * q[:, column].to(dtype)
-        return (total.float() * scale.float()).bfloat16()
-
-    assert _coarse.adds_in_float32(BATCH, *OF_LAYER, torch.get_num_threads())
-    monkeypatch.setattr(torch, "_weight_int8pack_mm", coarser)
-    _coarse.adds_in_float32.cache_clear()
-    assert not _coarse.adds_in_float32(BATCH, *OF_LAYER, torch.get_num_threads())
-    rested, x, bias = resting(20)
-    assert torch.equal(rested.activations(x, bias), torch.relu(_products.product(x, rested.weight.t(), bias)))
-    assert rested.read_parameters == rested.weight.numel()
-    _coarse.adds_in_float32.cache_clear()
-
-
-@torch.no_grad()
-@pytest.mark.usefixtures("onednn")
 def test_a_unit_that_rests_again_is_copied_again() -> None:
     """Its weights moved in between: the old copy would call it idle though it is live."""
     rested, x, bias = resting(20)
