@@ -30,7 +30,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def live(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Bool [units]: whether a unit is live in float32, by torch or by our own product, its sum in any of some orders."""
+    """Bool [units]: whether a unit is live in float32, by torch or by our own product, in some orders."""
     orders = [torch.arange(x.shape[1]), *(torch.randperm(x.shape[1]) for _ in range(4))]
     products = (_dots.products, lambda x, rows: x @ rows.t())
     out = [product(x[:, order], weight[:, order]) + bias for order, product in itertools.product(orders, products)]
