@@ -2,8 +2,8 @@
 
 `fast-bf16` runs these functions compiled, with oneDNN's convolutions; `fast` has its own convolutions in `_layers.py`.
 Autograd computes the same, but spends time on book-keeping in every step. Channel attention is the exception: whichever
-it is, PyTorch derives its backward pass, which is compiled with the rest. `tests/engines/test_features.py` compares both
-directions with autograd in float64.
+it is, PyTorch derives its backward pass, which is compiled with the rest. `tests/engines/test_features.py` compares
+both directions with autograd in float64.
 """
 
 from __future__ import annotations

@@ -204,6 +204,7 @@ class Bounded:
 
     def sum(self) -> Bounded:
         """Over the positions of each channel."""
+
         def over(tensor: Tensor) -> Tensor:
             return tensor.sum((0, 2, 3), keepdim=True)
 
@@ -312,7 +313,9 @@ def test_both_passes_are_exact_within_the_rounding_of_their_sums(case: Case, see
             expected = expected + Bounded.exactly(as_map(problem.x_gradient))
         assert_within(as_map(found["x"]).contiguous(), expected)
 
-    assert all(torch.equal(m.tensor, t) for m, t in zip((m for m in (problem.x, problem.added) if m), read, strict=True))
+    assert all(
+        torch.equal(m.tensor, t) for m, t in zip((m for m in (problem.x, problem.added) if m), read, strict=True)
+    )
     problem.guards.assert_untouched()
 
 
