@@ -45,12 +45,13 @@ def test_processes_of_a_session_share_its_id():
 
 def test_the_digest_is_that_of_the_sources_and_of_nothing_else(tmp_path):
     """Names, texts and templates count; line ends of a checkout, compiled files and the benchmarks do not."""
-    one = identity.sources_sha256(tree(tmp_path / "1", **{"a.py": "x = 1\n", "b/c.py": "y\n", "p.jinja": "t"}))
-    same = tree(tmp_path / "2", **{"a.py": "x = 1\r\n", "b/c.py": "y\n", "p.jinja": "t", "benchmarks/t.py": "z"})
+    files = {"a.py": "x = 1\n", "b/c.py": "y\n", "p.jinja": "t", "b/d.cpp": "int z;\n"}
+    one = identity.sources_sha256(tree(tmp_path / "1", **files))
+    same = tree(tmp_path / "2", **{**files, "a.py": "x = 1\r\n", "b/d.cpp": "int z;\r\n", "benchmarks/t.py": "z"})
     tree(same, **{"b/__pycache__/c.pyc": "junk", "notes.txt": "n"})
     assert identity.sources_sha256(same) == one
-    for changed in ({"a.py": "x = 2\n"}, {"d.py": ""}, {"p.jinja": "u"}):
-        other = tree(tmp_path / str(changed), **{"a.py": "x = 1\n", "b/c.py": "y\n", "p.jinja": "t", **changed})
+    for changed in ({"a.py": "x = 2\n"}, {"d.py": ""}, {"p.jinja": "u"}, {"b/d.cpp": "int w;\n"}):
+        other = tree(tmp_path / str(changed), **{**files, **changed})
         assert identity.sources_sha256(other) != one
 
 

@@ -9,9 +9,11 @@ its own distance, in float32, from the same training in float64.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import re
+import shutil
 import subprocess
 import sys
 import weakref
@@ -24,6 +26,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor import config as inductor_config
 from torch._inductor import exc
 from torch.nn import functional as F
 
@@ -31,7 +34,7 @@ from resnet_bench import engines, networks
 from resnet_bench.architectures import Architecture
 from resnet_bench.attention import ATTENTION, ChannelAttention
 from resnet_bench.clock import NoClock
-from resnet_bench.engines import _products, _units, fast, fast_bf16, reference
+from resnet_bench.engines import _layer, _products, _units, fast, fast_bf16, reference
 from resnet_bench.engines._coarse import CoarseCopy
 from resnet_bench.engines._units import UnitGradient
 from resnet_bench.engines.base import Engine
@@ -65,7 +68,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def forget_compiled() -> None:
     """As in a process whose first engine comes now."""
     fast.compiled_stages.cache_clear()
-    fast._compiled_features.cache_clear()
+    fast_bf16.compiled_features.cache_clear()
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -385,28 +388,23 @@ def test_engines_of_one_process_share_what_is_compiled_and_nothing_else() -> Non
     assert not torch.equal(weights(other), weights(one))
 
 
+@pytest.mark.skipif(not has_bf16, reason="this CPU has no bfloat16 instructions")
 @pytest.mark.parametrize("order", [1, -1])
 def test_networks_that_differ_in_their_fc_layers_share_their_convolutions(order: int) -> None:
-    """Whichever of them compiled, each trains as it does alone."""
+    """Those that are compiled. Whichever of the networks compiled them, each trains as it does alone."""
     variants = [replace(SMALL, id=str(hidden), hidden=hidden) for hidden in ((), (20,), (20, 12))][::order]
 
-    def states() -> Iterator[dict[str, Tensor]]:
-        for variant in variants:
-            engine = fast.Engine(networks.build(variant, CLASSES, seed=0), Recipe())
-            train(engine, batches(6))
-            yield everything(engine)
+    def state(variant: Architecture) -> dict[str, Tensor]:
+        engine = fast_bf16.Engine(networks.build(variant, CLASSES, seed=0), Recipe())
+        train(engine, batches(6))
+        return everything(engine)
 
     forget_compiled()
-    together = list(states())
-    assert fast._compiled_features.cache_info().misses == 1
-    alone = []
-    for variant in variants:
+    together = [state(variant) for variant in variants]
+    assert fast_bf16.compiled_features.cache_info().misses == 1
+    for variant, mine in zip(variants, together, strict=True):
         forget_compiled()
-        engine = fast.Engine(networks.build(variant, CLASSES, seed=0), Recipe())
-        train(engine, batches(6))
-        alone.append(everything(engine))
-    for mine, its in zip(together, alone, strict=True):
-        assert_identical(mine, its)
+        assert_identical(state(variant), mine)
 
 
 @pytest.mark.parametrize(
@@ -665,32 +663,67 @@ def test_evaluation_gives_the_logits_of_the_plain_network(trained: fast.Engine) 
     assert difference <= SLACK * depth * 150 * U * expected.abs().max()
 
 
-@pytest.mark.usefixtures("nothing_compiled")
-def test_a_compiler_that_fails_after_all_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a small function did not show: here the disk and the memory are used up while the engine compiles."""
-    monkeypatch.delenv("CXX", raising=False)
+def uncompiled() -> fast.Engine:
+    """An engine that compiles nothing but its convolutions."""
     engine = fast.Engine(network(), Recipe())
-    for error, said in (
+    engine._compiled = fast.Stages()
+    return engine
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
         (exc.CppCompileError(["g++"], "g++: fatal error: Killed signal terminated program cc1plus"), "Killed signal"),
         (OSError(28, "No space left on device"), "No space left on device; mend that"),
-    ):
+    ],
+    ids=["memory", "disk"],
+)
+@pytest.mark.parametrize("inner", [False, True])
+def test_a_compiler_that_fails_after_all_is_one_sentence(
+    error: Exception, said: str, inner: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a small function did not show: here the disk and the memory are used up while the engine compiles."""
+    monkeypatch.delenv("CXX", raising=False)
 
-        def fails(*_: Any, error: Exception = error) -> None:
-            raise exc.InductorError(error, None)
+    def fails() -> None:
+        raise exc.InductorError(error, None) if inner else error
 
-        engine._compiled = fast.Stages(features=fails)
-        with pytest.raises(UserError, match=rf"{said}.*, or take --engine reference"):
-            engine.warm_up(*batches(1)[0])
+    monkeypatch.setattr(_layer, "_library", fails)
+    with pytest.raises(UserError, match=rf"{said}.*, or take --engine reference"):
+        uncompiled().warm_up(*batches(1)[0])
 
 
-def test_a_fault_of_ones_own_while_compiling_is_not_blamed_on_the_compiler() -> None:
-    def fails(*_: Any) -> None:
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in for a compiler is a shell script")
+def test_a_compiler_that_cannot_compile_the_convolutions_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that compiles all that Inductor writes; such as a compiler without GCC's vector types."""
+    script = tmp_path / "g++"
+    script.write_text(
+        "#!/bin/sh\n"
+        'for word; do case "$word" in *.cpp) if grep -q vector_size "$word"; then\n'
+        "echo 'layer.cpp:28:15: error: no such attribute' >&2; exit 1; fi;; esac; done\n"
+        f'exec {shutil.which("g++")} "$@"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(_layer, "_library", functools.cache(_layer._library.__wrapped__))
+    with inductor_config.patch({"cpp.cxx": (str(script),)}), pytest.raises(UserError) as raised:
+        uncompiled().warm_up(*batches(1)[0])
+    assert str(raised.value) == (
+        f"The C++ compiler {script} cannot compile what the engines fast and fast-bf16 need: layer.cpp:28:15: error: "
+        "no such attribute; repair it, name another one in CXX, or take --engine reference, which runs without."
+    )
+
+
+def test_a_fault_of_ones_own_while_compiling_is_not_blamed_on_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
         raise ValueError("a fault")
 
-    engine = fast.Engine(network(), Recipe())
-    engine._compiled = fast.Stages(features=fails)
+    monkeypatch.setattr(_layer, "_library", fails)
     with pytest.raises(ValueError, match="a fault"):
-        engine.warm_up(*batches(1)[0])
+        uncompiled().warm_up(*batches(1)[0])
 
 
 def test_what_cannot_be_compiled_is_an_error() -> None:

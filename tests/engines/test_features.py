@@ -1,4 +1,4 @@
-"""The written-out forward and backward pass of `fast`, against autograd, in float64 and so to many digits."""
+"""The written-out forward and backward pass of `fast-bf16`, against autograd, in float64 and so to many digits."""
 
 from __future__ import annotations
 
