@@ -6,6 +6,8 @@ import ctypes
 import functools
 from pathlib import Path
 
+from resnet_bench import compiler
+
 FOLDER = Path(__file__).parent
 
 
@@ -19,11 +21,15 @@ def library(name: str) -> ctypes.CDLL:
         name: e.g. `_layer.cpp`.
 
     Raises:
-        Exception: any of torch's, where it cannot be compiled; `compiler.explained` explains it.
+        UserError: where it cannot be compiled here.
     """
     from torch._inductor.codecache import CppCodeCache
 
     source = "".join((FOLDER / file).read_text("utf-8") for file in ("_vectors.cpp", name))
     # Inductor keeps a product and a sum apart, so that both round as in eager mode; here they are one instruction.
-    compiled: ctypes.CDLL = CppCodeCache.load(source, extra_flags=("-ffp-contract=fast",))
-    return compiled
+    try:
+        return CppCodeCache.load(source, extra_flags=("-ffp-contract=fast",))  # type: ignore[no-any-return]
+    except Exception as error:
+        if reason := compiler.explained(error):
+            raise reason from None
+        raise

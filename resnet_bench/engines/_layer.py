@@ -51,7 +51,10 @@ class Scratch:
 
     def map(self, purpose: str, shape: tuple[int, int, int, int], border: int = 0) -> Map:
         """A map [images, height, width, channels]; those of another purpose have other memory."""
-        return self._maps.setdefault((purpose, shape, border), Map(*shape, border))
+        key = purpose, shape, border
+        if key not in self._maps:
+            self._maps[key] = Map(*shape, border)
+        return self._maps[key]
 
 
 class _Map(ctypes.Structure):

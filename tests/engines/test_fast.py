@@ -9,7 +9,6 @@ its own distance, in float32, from the same training in float64.
 
 from __future__ import annotations
 
-import functools
 import gc
 import os
 import re
@@ -26,15 +25,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor import codecache, exc
 from torch._inductor import config as inductor_config
-from torch._inductor import exc
 from torch.nn import functional as F
 
 from resnet_bench import engines, networks
 from resnet_bench.architectures import Architecture
 from resnet_bench.attention import ATTENTION, ChannelAttention
 from resnet_bench.clock import NoClock
-from resnet_bench.engines import _layer, _products, _units, fast, fast_bf16, reference
+from resnet_bench.engines import _cpp, _layer, _products, _units, fast, fast_bf16, reference
 from resnet_bench.engines._coarse import CoarseCopy
 from resnet_bench.engines._units import UnitGradient
 from resnet_bench.engines.base import Engine
@@ -56,8 +55,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A compile cache for this module alone, empty at first; and what is for large layers is for small ones too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "WORTH_RESTING", 1)
-        patch.setattr(_products, "ONEDNN_ELEMENTS", 1)
-        patch.setattr(_products, "ROW_MULTIPLE", 2)
+        patch.setattr(_products, "OWN_ELEMENTS", 1)
         forget_compiled()
         folder = tmp_path_factory.mktemp("inductor")
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
@@ -123,8 +121,7 @@ SCRIPT = """
 import hashlib, sys, torch
 sys.path[:0] = [{folder!r}]
 import test_fast as t
-t.fast.WORTH_RESTING = t._products.ONEDNN_ELEMENTS = 1
-t._products.ROW_MULTIPLE = 2
+t.fast.WORTH_RESTING = t._products.OWN_ELEMENTS = 1
 torch.use_deterministic_algorithms(True)
 engine = t.fast.Engine(t.network(), t.Recipe())
 t.train(engine, t.batches(10) + t.batches(1, size=2))
@@ -156,7 +153,7 @@ def test_the_same_weights_in_every_process_with_cold_or_warm_cache(cache: Path) 
 def test_products_are_exact_within_the_rounding_of_a_sum(
     large: bool, batch: int, inputs: int, outputs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_products, "ONEDNN_ELEMENTS", 1 if large else 2**30)
+    monkeypatch.setattr(_products, "OWN_ELEMENTS", 1 if large else 2**30)
     x, weight, bias = random(batch, inputs), random(inputs, outputs, seed=2), random(outputs, seed=3)
     for b in (None, bias):
         exact, magnitude = x.double() @ weight.double(), x.double().abs() @ weight.double().abs()
@@ -685,12 +682,15 @@ def test_a_compiler_that_fails_after_all_is_one_sentence(
     """What a small function did not show: here the disk and the memory are used up while the engine compiles."""
     monkeypatch.delenv("CXX", raising=False)
 
-    def fails() -> None:
+    def fails(*_: Any, **__: Any) -> None:
         raise exc.InductorError(error, None) if inner else error
 
-    monkeypatch.setattr(_layer, "_library", fails)
+    monkeypatch.setattr(codecache.CppCodeCache, "load", fails)
+    monkeypatch.setattr(_layer, "library", _cpp.library.__wrapped__)
     with pytest.raises(UserError, match=rf"{said}.*, or take --engine reference"):
         uncompiled().warm_up(*batches(1)[0])
+    with pytest.raises(UserError, match=rf"{said}.*, or take --engine reference"):
+        uncompiled().step(*batches(1, size=3)[0], NoClock())  # is not warmed up
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the stand-in for a compiler is a shell script")
@@ -708,7 +708,7 @@ def test_a_compiler_that_cannot_compile_the_convolutions_is_one_sentence(
     script.chmod(0o755)
     monkeypatch.setenv("CXX", str(script))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(_layer, "_library", functools.cache(_layer._library.__wrapped__))
+    monkeypatch.setattr(_layer, "library", _cpp.library.__wrapped__)
     with inductor_config.patch({"cpp.cxx": (str(script),)}), pytest.raises(UserError) as raised:
         uncompiled().warm_up(*batches(1)[0])
     assert str(raised.value) == (
@@ -718,10 +718,10 @@ def test_a_compiler_that_cannot_compile_the_convolutions_is_one_sentence(
 
 
 def test_a_fault_of_ones_own_while_compiling_is_not_blamed_on_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails() -> None:
+    def fails(_: str) -> None:
         raise ValueError("a fault")
 
-    monkeypatch.setattr(_layer, "_library", fails)
+    monkeypatch.setattr(_layer, "library", fails)
     with pytest.raises(ValueError, match="a fault"):
         uncompiled().warm_up(*batches(1)[0])
 

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.overrides import TorchFunctionMode
 
+from resnet_bench.engines import _layer
 from resnet_bench.engines._layer import Layer, Map, Scratch
 
 U = 2.0**-24
@@ -97,25 +98,33 @@ class Case:
 
 
 CHANNELS = st.sampled_from([1, 3, 5, 8, 17, 24, 40, 48, 64])
-SIZES = st.integers(1, 9)
-CASES = st.builds(
-    Case,
-    images=st.integers(1, 4),
-    inputs=CHANNELS,
-    outputs=CHANNELS,
-    kernel=st.sampled_from([1, 3, 5, 7]),
-    stride=st.integers(1, 3),
-    height=SIZES,
-    width=SIZES,
-    wider=st.integers(0, 2),
-    border=st.integers(0, 3),
-    added=st.none() | st.integers(0, 2),
-    relu=st.booleans(),
-    add=st.booleans(),
-    x_gradient=st.booleans(),
-    offset=st.sampled_from([0.0, 3.0]),
-    eps=st.sampled_from([1e-5, 0.1]),
-).filter(lambda case: case.positions > 1)  # one number alone has no variance
+
+
+def cases(
+    kernels: st.SearchStrategy[int], strides: st.SearchStrategy[int], sizes: st.SearchStrategy[int]
+) -> st.SearchStrategy[Case]:
+    return st.builds(
+        Case,
+        images=st.integers(1, 4),
+        inputs=CHANNELS,
+        outputs=CHANNELS,
+        kernel=kernels,
+        stride=strides,
+        height=sizes,
+        width=sizes,
+        wider=st.integers(0, 2),
+        border=st.integers(0, 3),
+        added=st.none() | st.integers(0, 2),
+        relu=st.booleans(),
+        add=st.booleans(),
+        x_gradient=st.booleans(),
+        offset=st.sampled_from([0.0, 3.0]),
+        eps=st.sampled_from([1e-5, 0.1]),
+    ).filter(lambda case: case.positions > 1)  # one number alone has no variance
+
+
+CASES = cases(st.sampled_from([1, 3, 5, 7]), st.integers(1, 3), st.integers(1, 9))
+WINOGRAD_CASES = cases(st.just(3), st.just(1), st.sampled_from([2, 4, 6, 8, 16, 18]))
 SEEDS = st.integers(0, 1000)
 
 
@@ -255,6 +264,21 @@ def assert_within(found: Tensor, expected: Bounded) -> None:
 @settings(max_examples=60, deadline=None)
 @given(case=CASES, seed=SEEDS)
 def test_both_passes_are_exact_within_the_rounding_of_their_sums(case: Case, seed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_layer, "WINOGRAD_TILES", 2**30)
+        assert_exact(case, seed, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=WINOGRAD_CASES, seed=SEEDS)
+def test_so_are_they_by_winograds_algorithm(case: Case, seed: int) -> None:
+    """With few tiles and with many, of which a thread takes several chunks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_layer, "WINOGRAD_TILES", 1)
+        assert_exact(case, seed, WINOGRAD)
+
+
+def assert_exact(case: Case, seed: int, factor: int) -> None:
     problem = Problem(case)
     problem.fill(seed)
     x, w = Bounded.exactly(problem.x.inside), Bounded.exactly(problem.conv.weight)
@@ -265,7 +289,6 @@ def test_both_passes_are_exact_within_the_rounding_of_their_sums(case: Case, see
     read = [m.tensor.clone() for m in (problem.x, problem.added) if m]
     found = problem.run(seed)
     geometry = {"stride": case.stride, "padding": case.kernel // 2}
-    factor = WINOGRAD if (case.kernel, case.stride) == (3, 1) else 1
 
     convolved = products(
         lambda x, w: F.conv2d(x, w, None, **geometry), x, w, factor * of_sum(case.inputs * case.kernel**2), (0, 2, 3)
@@ -331,27 +354,37 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("threads")
-def test_the_same_bits_again_and_with_any_number_of_threads() -> None:
-    """In the same memory, after a pass with other numbers; and the border of the output is still 0."""
+@pytest.mark.parametrize("tiles", [1, 2**30], ids=["winograd", "direct"])
+def test_the_same_bits_again_and_with_any_number_of_threads(tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the same memory, after a pass with other numbers; and the border of the output is still 0.
+
+    Only the weight's gradient by Winograd's algorithm is a sum of what each thread has.
+    """
+    monkeypatch.setattr(_layer, "WINOGRAD_TILES", tiles)
 
     @settings(max_examples=30, deadline=None)
-    @given(case=CASES, seed=SEEDS)
+    @given(case=WINOGRAD_CASES if tiles == 1 else CASES, seed=SEEDS)
     def check(case: Case, seed: int) -> None:
-        problem = Problem(case)
-        torch.set_num_threads(1)
-        expected = problem.run(seed)
+        of_one: dict[str, Tensor] = {}
         for count in (1, 2, 3):
             torch.set_num_threads(count)
+            problem = Problem(case)
+            expected = problem.run(seed)
+            of_one = of_one or expected
             other = problem.run(seed + 1)
             again = problem.run(seed)
             assert not torch.equal(other["gradient"], expected["gradient"])
             for name, tensor in expected.items():
                 assert torch.equal(again[name], tensor), (count, name)
-        border = problem.layer.out.tensor.clone()
-        b = case.border
-        border[:, b : b + case.out_shape[1], b : b + case.out_shape[2]] = 0
-        assert not border.any()
-        problem.guards.assert_untouched()
+                if name == "weight" and tiles == 1:
+                    torch.testing.assert_close(tensor, of_one[name], rtol=1e-4, atol=1e-5 * float(tensor.abs().max()))
+                else:
+                    assert torch.equal(of_one[name], tensor), (count, name)
+            border = problem.layer.out.tensor.clone()
+            b = case.border
+            border[:, b : b + case.out_shape[1], b : b + case.out_shape[2]] = 0
+            assert not border.any()
+            problem.guards.assert_untouched()
 
     check()
 
