@@ -118,7 +118,7 @@ CHANGES = (
     Change("vectorized data", "augmentation of whole chunks, no workers", reference.Engine, "vectorized", 76),
     Change("fused Adam", "one pass of Adam over the parameters instead of seven", FusedAdam, "vectorized", 32),
     Change(
-        "gradient never stored", "FC gradient formed inside Adam's pass; oneDNN's FC products", GradientNeverStored,
+        "gradient never stored", "FC gradient formed inside Adam's pass; FC products of its own", GradientNeverStored,
         "vectorized", 24,
     ),
     Change(
