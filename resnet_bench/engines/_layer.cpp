@@ -42,9 +42,11 @@ struct Layer {
 // ---------------------------------------------------------------------------------------------------------------------
 // Vectors
 
-typedef std::int32_t Mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef std::int32_t Mask __attribute__((vector_size(4 * LANES)));
 
 static inline Vector relu(Vector v) { return (Vector)((Mask)v & ~(Mask)(v <= 0.0f)); }  // of NaN it is NaN
+
+static inline Vector where_positive(Vector v, Vector of) { return (Vector)((Mask)v & (Mask)(of > 0.0f)); }
 
 // rows[i][j] and rows[j][i] change places: first within squares of 2×2, then of 4×4, and so on
 #if defined(__clang__) || __GNUC__ >= 12
@@ -75,8 +77,6 @@ static inline void transpose(Vector* rows) {
     }
 }
 #endif
-
-static inline Vector where_positive(Vector v, Vector of) { return (Vector)((Mask)v & (Mask)(of > 0.0f)); }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Sums of products
@@ -122,7 +122,7 @@ static inline void rows(int m, Arguments... arguments) {
 // How many channels one tile covers.
 static inline Index panel(Index channels) { return channels % (VECTORS * LANES) == 0 ? VECTORS * LANES : LANES; }
 
-// A tile that begins at a channel of so many, with its first `count` rows.
+// The tile that begins at `channel` of so many, with its first `count` rows.
 static inline void sum(
     int count, const float* const* scalars, const float* vectors, const Walk& walk, float* const* results,
     Index channel, Index channels, bool add) {
@@ -298,7 +298,8 @@ static void input_gradient(const Layer& l) {
 //
 // A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks (2016), whose letters these are: the four
 // outputs of a channel are Aᵀ [ Σ (G g Gᵀ) ⊙ (Bᵀ d B) ] A, where d are 4×4 pixels, g is the kernel, and the sum is over
-// the input channels. So each of the 16 frequencies has a matrix product of its own, of pixels by kernels.
+// the input channels. So each of the 16 elements of a transformed tile, here called frequencies, has a matrix product of
+// its own, of pixels by kernels.
 
 // The pixels or frequencies of a tile: 4×4 vectors of channels, or 2×2, or 3×3 of a kernel.
 template <int SIZE>
@@ -366,13 +367,14 @@ struct TilePlace {
         x(number % (width / 2) * 2) {}
 };
 
-// The part of so many things that falls to this thread; equal parts of two maps fall to the same one.
+// The tiles of a map that fall to this thread. They lie in the same rows, or nearly so, as what falls to it elsewhere.
 struct Share {
   Index begin, end;
-  explicit Share(Index count) {
-    const Index threads = omp_get_num_threads(), thread = omp_get_thread_num();
-    begin = count * thread / threads;
-    end = count * (thread + 1) / threads;
+  explicit Share(Index all) {
+    const Index blocks = tiles(all), threads = omp_get_num_threads(), thread = omp_get_thread_num();
+    begin = blocks * thread / threads * ROWS;
+    end = blocks * (thread + 1) / threads * ROWS;
+    if (end > all) end = all;
   }
 };
 
@@ -461,14 +463,13 @@ static void transform_gradients(
 static void convolve_3x3(
     const Map& x, Index images, Index height, Index width, const Kernels& kernels, float* out, bool add) {
   const Index inputs = kernels.inputs, outputs = kernels.outputs, wide = panel(outputs);
-  const Share share(tiles(images * (height / 2) * (width / 2)));
-  const Index all = images * (height / 2) * (width / 2), end = share.end * ROWS < all ? share.end * ROWS : all;
-  float* pixels = workspace(FREQUENCIES * ((CHUNK + ROWS) * inputs + (inputs + ROWS) * wide));
-  float* transformed = pixels + FREQUENCIES * (CHUNK + ROWS) * inputs;
+  const Share share(images * (height / 2) * (width / 2));
+  float* pixels = workspace(FREQUENCIES * (CHUNK * inputs + (inputs + ROWS) * wide));
+  float* transformed = pixels + FREQUENCIES * CHUNK * inputs;
   float* products = transformed + FREQUENCIES * inputs * wide;
   const Walk walk = {{1, 1, inputs}, {0, 0, 1}, {0, 0, wide}};
-  for (Index first = share.begin * ROWS; first < end; first += CHUNK) {
-    const Index chunk = end - first < CHUNK ? end - first : CHUNK;
+  for (Index first = share.begin; first < share.end; first += CHUNK) {
+    const Index chunk = share.end - first < CHUNK ? share.end - first : CHUNK;
     for (Index t = 0; t < chunk; ++t)
       transform_pixels(x, height, width, inputs, first + t, pixels + t * inputs, CHUNK * inputs);
     for (Index output = 0; output < outputs; output += wide) {
@@ -509,18 +510,17 @@ static void convolve_3x3(
 //
 // Each thread sums over its tiles, and what the threads have is added up, so only that goes from one core to another.
 static void weight_gradient_3x3(const Layer& l) {
-  const Index wide = panel(l.outputs), all = l.images * (l.height / 2) * (l.width / 2), size = 9 * l.inputs * l.outputs;
-  const Share share(tiles(all));
-  const Index end = share.end * ROWS < all ? share.end * ROWS : all;
+  const Index wide = panel(l.outputs), size = 9 * l.inputs * l.outputs;
+  const Share share(l.images * (l.height / 2) * (l.width / 2));
   float* partial = l.partial_gradients + omp_get_thread_num() * size;
   float* pixels = workspace(FREQUENCIES * (CHUNK * (l.inputs + l.outputs) + ROWS * wide));
   float* gradients = pixels + FREQUENCIES * CHUNK * l.inputs;
   float* products = gradients + FREQUENCIES * CHUNK * l.outputs;
-  if (share.begin == share.end)
+  if (share.begin >= share.end)
     for (Index i = 0; i < size; ++i) partial[i] = 0;
-  for (Index first = share.begin * ROWS; first < end; first += CHUNK) {
-    const Index chunk = end - first < CHUNK ? end - first : CHUNK;
-    const bool add = first > share.begin * ROWS;
+  for (Index first = share.begin; first < share.end; first += CHUNK) {
+    const Index chunk = share.end - first < CHUNK ? share.end - first : CHUNK;
+    const bool add = first > share.begin;
     for (Index t = 0; t < chunk; ++t) {
       transform_pixels(l.x, l.height, l.width, l.inputs, first + t, pixels + t * l.inputs, CHUNK * l.inputs);
       transform_gradients(

@@ -1,9 +1,9 @@
 """One convolution with batch norm, computed by `_layer.cpp`.
 
-A library is made for one size of problem at a time: oneDNN turns kernels into an order of its own in every call, and a
-call costs some 40 µs beside the arithmetic. At batch size 4, on maps of 16×16 pixels and fewer, that is a good part of
-a step. Here a weight lies in memory as the products read it, all of a layer is done in one call, and its tensors are
-allocated once. docs/fast-engine.md has the measurements.
+oneDNN, which torch calls, turns kernels into an order of its own in every call, and a call costs some 40 µs beside the
+arithmetic. At batch size 4, on maps of 16×16 pixels and fewer, that is a good part of a step. Here a weight lies in
+memory as the products read it, all of a layer is done in one call, and its tensors are allocated once.
+docs/fast-engine.md has the measurements.
 """
 
 from __future__ import annotations
@@ -62,7 +62,13 @@ class _Map(ctypes.Structure):
 
 
 class _Layer(ctypes.Structure):
-    """The fields of `Layer` in `_layer.cpp`, in its order."""
+    """The fields of `Layer` in `_layer.cpp`, in its order.
+
+    Beside what the class `Layer` names: `convolved`, `mean` and `rstd` are the convolution's output and what batch norm
+    finds of it; `sums` those of each row of it; `transposed` is the weight for the gradient of `x`; `winograd` tells
+    whether the kernels go through Winograd's transformation, and `partial_gradients` has the weight's gradient of each
+    thread then.
+    """
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("images", "height", "width", "inputs", "outputs", "kernel", "stride")),

@@ -408,6 +408,12 @@ class UnitWeight:
         self.coarse = self.coarse or CoarseCopy(*self.weight.shape)
         for some in chunks(rows):
             self.coarse.copy(some, self.weight)
+            self._settle(some)
+
+    def _settle(self, rows: Tensor) -> None:
+        """Find out which of some resting units are settled; after a state was loaded, those of dead units are at once."""
+        m = self.exp_avg[rows]
+        self.settled[rows] = (m * self.betas[0] == m).all(1)
 
     def catch_up(self, functions: UnitFunctions) -> None:
         """Bring the moments of all resting units up to date, and with that the optimiser's state."""
@@ -430,8 +436,7 @@ class UnitWeight:
         for some in chunks(rows[~self.settled[rows]]):
             for factors in first.split(FACTORS_PER_PASS):
                 functions.decay(self.exp_avg, some, factors)
-            m = self.exp_avg[some]
-            self.settled[some] = (m * self.betas[0] == m).all(1)
+            self._settle(some)
         for some in chunks(rows):
             for factors in second.split(FACTORS_PER_PASS):
                 functions.decay(self.exp_avg_sq, some, factors)

@@ -378,6 +378,18 @@ def test_no_row_is_read_where_no_unit_may_be_live() -> None:
 
 
 @torch.no_grad()
+def test_units_whose_first_moments_decay_no_further_are_settled_as_soon_as_they_rest() -> None:
+    """As after a state was loaded in which they have been dead for long."""
+    rested, _, _ = resting(len(torch.empty(OF_LAYER)))
+    rested.exp_avg[:50] = 1e-45 * torch.arange(3)[torch.arange(OF_LAYER[1]) % 3]  # the smallest denormals
+    rested.exp_avg[50:100] = 1e-20
+    rested._rest(torch.arange(len(rested.weight)))
+    assert rested.settled[:50].all()
+    assert not rested.settled[50:100].any()
+    assert rested.settled[100:].all()  # they are 0
+
+
+@torch.no_grad()
 def test_a_unit_that_rests_again_is_copied_again() -> None:
     """Its weights moved in between: the old copy would call it idle though it is live."""
     rested, x, bias = resting(20)
