@@ -411,7 +411,7 @@ class UnitWeight:
             self._settle(some)
 
     def _settle(self, rows: Tensor) -> None:
-        """Find out which of some resting units are settled; after a state was loaded, those of dead units are at once."""
+        """Find out which of some resting units are settled; after a state was loaded, dead units are at once."""
         m = self.exp_avg[rows]
         self.settled[rows] = (m * self.betas[0] == m).all(1)
 

@@ -373,7 +373,7 @@ def test_the_same_bits_again_and_with_any_number_of_threads(tiles: int, monkeypa
             of_one = of_one or expected
             other = problem.run(seed + 1)
             again = problem.run(seed)
-            assert not torch.equal(other["gradient"], expected["gradient"])
+            assert not torch.equal(other["running_mean"], expected["running_mean"])
             for name, tensor in expected.items():
                 assert torch.equal(again[name], tensor), (count, name)
                 if name == "weight" and tiles == 1:
