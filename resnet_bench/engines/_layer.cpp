@@ -42,8 +42,6 @@ struct Layer {
 // ---------------------------------------------------------------------------------------------------------------------
 // Vectors
 
-typedef std::int32_t Mask __attribute__((vector_size(4 * LANES)));
-
 static inline Vector relu(Vector v) { return (Vector)((Mask)v & ~(Mask)(v <= 0.0f)); }  // of NaN it is NaN
 
 static inline Vector where_positive(Vector v, Vector of) { return (Vector)((Mask)v & (Mask)(of > 0.0f)); }

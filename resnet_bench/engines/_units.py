@@ -23,13 +23,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from resnet_bench.engines import _coarse, _dots, _products
+from resnet_bench.engines import _adam, _coarse, _dots, _products
 from resnet_bench.engines._coarse import CoarseCopy
 
 aten = torch.ops.aten
@@ -41,17 +41,10 @@ UNROLLED_BATCH = 16
 them. Larger batches take a matrix product."""
 
 CHUNK_UNITS = 64
-"""Units that one call updates. Their weights and moments (6 MB for 8192 columns) then stay in the cache from the time
-they are read to the time they are written."""
+"""Units of which a copy is made at a time, so that it stays in the cache."""
 
 PERIOD = 64
 """Every so many steps units may go to rest, and the moments of resting units are brought up to date."""
-
-FACTORS_PER_PASS = 32
-"""Multiplications of a moment's element in one pass over a chunk of rows. Each has to wait for the result of the one
-before. A CPU works on other elements in the meantime, but it looks only so far ahead in the program: with more
-multiplications in a row it finds no other element and waits. With fewer there are more passes. docs/fast-engine.md has
-the times."""
 
 RESTING_SHARE = 0.75
 """Smallest share of a layer's units that may rest. With fewer, one walk through the memory of all units takes less time
@@ -200,54 +193,6 @@ def update(
             tensor.copy_(value)
 
 
-def update_units(
-    weight: Tensor,
-    exp_avg: Tensor,
-    exp_avg_sq: Tensor,
-    rows: Tensor,
-    units: Tensor,
-    columns: Tensor,
-    correction: Tensor,
-    betas: tuple[float, float],
-    eps: float,
-    limits: Tensor,
-) -> Tensor:
-    """One step of `adam`, in place, for some rows of a weight [units, columns] whose gradient is units.T @ columns.
-
-    Args:
-        rows: int64 [rows], each once.
-        units: [batch, units].
-        columns: [batch, columns].
-        limits: [2], of `resting_limits`.
-
-    Returns:
-        bool [rows]: whether an element of the row moved, or may still move if its gradient is 0 from now on.
-    """
-    before = weight[rows]
-    gradient = outer_product(units[:, rows], columns)
-    after, m, v = adam(before, exp_avg[rows], exp_avg_sq[rows], gradient, correction, betas, eps)
-    weight[rows], exp_avg[rows], exp_avg_sq[rows] = after, m, v
-    return may_move(before, m, v, correction, limits, eps).any(1)
-
-
-def may_move(
-    before: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, correction: Tensor, limits: Tensor, eps: float
-) -> Tensor:
-    """Which weights moved in a step, or may still move if their gradient is 0 from now on; see `UnitWeight`.
-
-    Args:
-        before: the weights before the step.
-        exp_avg, exp_avg_sq: their moments after it.
-        correction: [2], the step's.
-        limits: [2], of `resting_limits`.
-        eps: Adam's.
-    """
-    highest_step_size, smallest = limits
-    after_highest = before - highest_step_size * exp_avg / (exp_avg_sq.sqrt() / correction[1] + eps)
-    moving: Tensor = (after_highest != before) | ((before.abs() < smallest) & (exp_avg != 0))
-    return moving
-
-
 def resting_limits(highest: float, betas: tuple[float, float], eps: float, step: int) -> Tensor:
     """What decides whether a unit may rest after this step: float32 [2]; see `UnitWeight`.
 
@@ -270,34 +215,11 @@ def changes_shrink(betas: tuple[float, float], step: int) -> bool:
     return betas[0] * math.sqrt((1 + 1 / step) / betas[1]) < 0.99  # and not 1, because of rounding
 
 
-def decay(moment: Tensor, rows: Tensor, factors: Tensor) -> None:
-    """Multiply some rows of a moment [units, columns] by one factor after the other, in place.
-
-    As many idle steps would do the same multiplications, and round after each.
-
-    Args:
-        rows: int64 [rows], each once.
-        factors: [FACTORS_PER_PASS].
-    """
-    after = moment[rows]
-    for factor in factors:
-        after = after * factor
-    moment[rows] = after
-
-
-class UnitFunctions(NamedTuple):
-    """The functions above that `UnitWeight` calls, compiled or not."""
-
-    update: Callable[..., None] = update
-    update_units: Callable[..., Tensor] = update_units
-    decay: Callable[..., None] = decay
-
-
 class UnitWeight:
     """A large weight of a hidden layer, [units, columns] in memory, with Adam's lazy update.
 
     Why a unit may rest. Step t of Adam changes a weight by lr / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + eps). Let lr be the
-    highest rate of this step and all later ones; `update_units` tells that even at that rate every weight of a row
+    highest rate of this step and all later ones; `_adam.update_rows` tells that even at that rate every weight of a row
     stays as it is. In the next idle step m is multiplied by β₁ and v by β₂, so the change at one rate is multiplied by
     less than β₁ · √((1 + 1/t) / β₂). Where that factor is below 1, every later change is smaller, at whichever rate the
     schedule has for it, and rounding leaves the weight as it is for as long as the unit is idle.
@@ -360,9 +282,7 @@ class UnitWeight:
         self.read_parameters = self.weight.numel()
         return _dots.products(x, self.weight).add_(bias).relu_()
 
-    def update(
-        self, gradient: UnitGradient, correction: Tensor, highest: float, step: int, functions: UnitFunctions
-    ) -> None:
+    def update(self, gradient: UnitGradient, correction: Tensor, highest: float, step: int) -> None:
         """One step of Adam.
 
         Args:
@@ -370,34 +290,30 @@ class UnitWeight:
             correction: [2], of `adam_correction`.
             highest: the highest learning rate of this step and all later ones.
             step: the step's number, counted from 1.
-            functions: what computes it.
         """
         if highest > self.highest:
-            self.catch_up(functions)
+            self.catch_up()
             self.wake()
         self.highest = highest
         live = torch.arange(len(self.weight)) if gradient.live is None else gradient.live
         woken = live[self.resting[live]]
         if len(woken):
-            self._decay(woken, functions)
+            self._decay(woken)
             self.resting[woken] = self.settled[woken] = False
         awake = (~self.resting).nonzero().squeeze(1)
         self.updated_parameters = len(awake) * self.weight.shape[1]
         self.pending += 1
-        if step % PERIOD and len(awake) == len(self.weight):  # one walk through memory takes less time than many
-            functions.update(
-                [self.weight], [self.exp_avg], [self.exp_avg_sq], [gradient._replace(live=None)], correction,
-                self.betas, self.eps,
-            )  # fmt: skip
-            return
-        limits = resting_limits(highest, self.betas, self.eps, step)
-        moved = [self._update_units(rows, gradient, correction, limits, functions) for rows in chunks(awake)]
-        if step % PERIOD == 0:
-            self.catch_up(functions)
-            if moved and changes_shrink(self.betas, step):
+        limits = None if step % PERIOD else resting_limits(highest, self.betas, self.eps, step)
+        moved = _adam.update_rows(
+            self.weight, self.exp_avg, self.exp_avg_sq, None if len(awake) == len(self.weight) else awake,
+            gradient.units, gradient.columns, correction, self.betas, self.eps, limits,
+        )  # fmt: skip
+        if moved is not None:
+            self.catch_up()
+            if changes_shrink(self.betas, step):
                 idle = torch.ones_like(self.resting)
                 idle[live] = False
-                self._rest(awake[idle[awake] & ~torch.cat(moved)])
+                self._rest(awake[idle[awake] & ~moved])
 
     def _rest(self, rows: Tensor) -> None:
         """Let `rows` rest too, where at least `RESTING_SHARE` of the units then do; else wake all."""
@@ -415,46 +331,17 @@ class UnitWeight:
         m = self.exp_avg[rows]
         self.settled[rows] = (m * self.betas[0] == m).all(1)
 
-    def catch_up(self, functions: UnitFunctions) -> None:
+    def catch_up(self) -> None:
         """Bring the moments of all resting units up to date, and with that the optimiser's state."""
-        self._decay(self.resting.nonzero().squeeze(1), functions)
+        self._decay(self.resting.nonzero().squeeze(1))
         self.pending = 0
 
-    def _update_units(
-        self, rows: Tensor, gradient: UnitGradient, correction: Tensor, limits: Tensor, functions: UnitFunctions
-    ) -> Tensor:
-        return functions.update_units(
-            self.weight, self.exp_avg, self.exp_avg_sq, rows, gradient.units, gradient.columns, correction,
-            self.betas, self.eps, limits,
-        )  # fmt: skip
-
-    def _decay(self, rows: Tensor, functions: UnitFunctions) -> None:
-        if not self.pending:
-            return
-        first, second = torch.ones(2, -(-self.pending // FACTORS_PER_PASS) * FACTORS_PER_PASS)
-        first[: self.pending], second[: self.pending] = self.betas
-        for some in chunks(rows[~self.settled[rows]]):
-            for factors in first.split(FACTORS_PER_PASS):
-                functions.decay(self.exp_avg, some, factors)
+    def _decay(self, rows: Tensor) -> None:
+        unsettled = rows[~self.settled[rows]]
+        _adam.decay_rows(self.exp_avg, unsettled, self.betas[0], self.pending)
+        for some in chunks(unsettled):
             self._settle(some)
-        for some in chunks(rows):
-            for factors in second.split(FACTORS_PER_PASS):
-                functions.decay(self.exp_avg_sq, some, factors)
-
-    def compile(self, batch_size: int, functions: UnitFunctions) -> None:
-        """Call the functions once, so that they are compiled for any number of rows; the gradient of the call is 0."""
-        rows = torch.arange(min(CHUNK_UNITS, len(self.weight)))
-        torch._dynamo.mark_dynamic(rows, 0)
-        units, columns = (torch.zeros(batch_size, size) for size in self.weight.shape)
-        # Where operations have to be deterministic, Inductor compiles a write to indexed rows into slow code. Here each
-        # row is written once, so the fast code is deterministic too.
-        deterministic = torch.are_deterministic_algorithms_enabled()
-        torch.use_deterministic_algorithms(False)
-        try:
-            functions.decay(self.exp_avg, rows, torch.ones(FACTORS_PER_PASS))
-            self._update_units(rows, UnitGradient(rows, units, columns), torch.ones(2), torch.ones(2), functions)
-        finally:
-            torch.use_deterministic_algorithms(deterministic)
+        _adam.decay_rows(self.exp_avg_sq, rows, self.betas[1], self.pending)
 
 
 def chunks(rows: Tensor) -> Iterator[Tensor]:

@@ -20,6 +20,7 @@ constexpr int LANES = 4, ROWS = 8, VECTORS = 2;  // 32 registers on Arm
 
 using Index = std::int64_t;
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef std::int32_t Mask __attribute__((vector_size(4 * LANES)));  // of comparisons
 
 // `count` is below LANES where less than a vector is left: then only so many numbers are read or written.
 static inline Vector load(const float* from, Index count) {

@@ -11,9 +11,9 @@ those hidden units whose weights move. A step has four stages:
     convolutions       gradients of the features  backward pass, in C++ too
     update             Adam                       weight gradient, moments and parameter in one pass
 
-The last is a function of `_units.py` that `torch.compile` compiles; the head is there too, and runs uncompiled because
-the sizes of its products change with the number of live units. Leaving idle units out changes no bit of an update for a
-given gradient; it changes products by rounding (see `_units.py`).
+The update of units that may rest is C++ (`_adam.cpp`), that of all other parameters a function of `_units.py` that
+`torch.compile` compiles. The head is there too, and runs uncompiled. Leaving idle units out changes no bit of an update
+for a given gradient; it changes products by rounding (see `_units.py`).
 
 The weight of every FC layer but the first lies transposed in memory, as [inputs, outputs]; so does that of a single FC
 layer. The network's parameter is a view with the usual shape, so only its strides differ from the usual ones.
@@ -23,11 +23,10 @@ docs/fast-engine.md has the bounds, the measurements and what did not help.
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -45,14 +44,11 @@ from resnet_bench.engines._units import (
     UNROLLED_BATCH,
     WORTH_RESTING,
     Gradient,
-    UnitFunctions,
     UnitGradient,
     UnitWeight,
     adam_correction,
-    decay,
     head,
     update,
-    update_units,
 )
 from resnet_bench.networks import ResidualNetwork
 from resnet_bench.recipe import Recipe
@@ -75,18 +71,12 @@ class Stages:
     Attributes:
         update: as in the module's docstring.
         attention: the functions for the attention of each block; uncompiled ones serve those that are not there.
-        units: the functions for each large weight of a hidden layer, by the weight's shape in memory; uncompiled ones
-            serve any other shape.
         warm: whether all functions were called once, which compiles them.
     """
 
     update: Callable[..., Any] = update
     attention: Sequence[AttentionFunctions] = ()
-    units: dict[tuple[int, ...], UnitFunctions] = field(default_factory=dict)
     warm: bool = False
-
-    def unit_functions(self, weight: UnitWeight) -> UnitFunctions:
-        return self.units.get(tuple(weight.weight.shape), UnitFunctions())
 
 
 @functools.cache
@@ -98,23 +88,12 @@ def compiled_stages(
 
     The network is not compiled in: its tensors are looked up in every call.
     """
-    (inputs, outputs), *others = architecture.fc_shapes(num_classes)
-    hidden = [(outputs, inputs), *others[:-1]] if others else []  # in the order of memory
     return Stages(
         update=compiled(update, SINGLE_PASS),
         attention=[
             AttentionFunctions(compiled(attend), compiled(attend_backward))
             for _ in (architecture.widths if architecture.attention else ())
         ],
-        units={
-            shape: UnitFunctions(
-                compiled(update, SINGLE_PASS),
-                compiled(update_units, SINGLE_PASS, dynamic=None),
-                compiled(decay, SINGLE_PASS, dynamic=None),
-            )
-            for shape in hidden
-            if math.prod(shape) >= WORTH_RESTING
-        },
     )
 
 
@@ -213,8 +192,6 @@ class Engine(base.Engine):
         network, optimizer = deepcopy(self.network.state_dict()), self.optimizer_state()
         try:
             with torch.random.fork_rng(devices=[]):
-                for unit_weight in self._unit_weights.values():
-                    unit_weight.compile(len(images), self._compiled.unit_functions(unit_weight))
                 self._step(images, labels, NoClock())
         except Exception as error:  # the disk may be full by now, the compiler gone
             if reason := compiler.explained(error):
@@ -258,7 +235,7 @@ class Engine(base.Engine):
         for i, unit_weight in self._unit_weights.items():
             of_units = gradients[i]
             assert isinstance(of_units, UnitGradient)
-            unit_weight.update(of_units, correction, highest, self.steps, stages.unit_functions(unit_weight))
+            unit_weight.update(of_units, correction, highest, self.steps)
         others = [_whole(g) for i, g in enumerate(gradients) if i not in self._unit_weights]
         stages.update(*self._others, others, correction, (beta1, beta2), eps)
         clock.lap("optimizer")
@@ -280,9 +257,8 @@ class Engine(base.Engine):
         )
 
     def optimizer_state(self) -> dict[str, Any]:
-        stages = self._compiled if self._compiled.warm else Stages()
         for unit_weight in self._unit_weights.values():
-            unit_weight.catch_up(stages.unit_functions(unit_weight))
+            unit_weight.catch_up()
         recipe, parameters = self.recipe, list(self.network.parameters())
         adam = torch.optim.Adam(parameters, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
         state = {

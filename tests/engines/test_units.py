@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from resnet_bench.engines import _dots, _products, _units, fast
-from resnet_bench.engines._units import UnitFunctions, UnitGradient, UnitWeight
+from resnet_bench.engines import _adam, _dots, _products, _units
+from resnet_bench.engines._units import UnitGradient, UnitWeight
 from resnet_bench.schedules import SCHEDULES, LearningRates
 
 BATCH, UNITS, COLUMNS = 4, 70, 37  # more units than a chunk has, and columns that leave a rest in vectors
@@ -31,18 +31,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("inductor")
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
         yield folder
-
-
-@pytest.fixture(scope="module")
-def compiled() -> UnitFunctions:
-    functions = UnitFunctions(
-        fast.compiled(_units.update, fast.SINGLE_PASS),
-        fast.compiled(_units.update_units, fast.SINGLE_PASS, dynamic=None),
-        fast.compiled(_units.decay, fast.SINGLE_PASS, dynamic=None),
-    )
-    with torch.no_grad():
-        unit_weight().compile(BATCH, functions)
-    return functions
 
 
 def unit_weight(seed: int = 0, betas: tuple[float, float] = BETAS, eps: float = EPS) -> UnitWeight:
@@ -62,7 +50,6 @@ def gradient(step: int, live: Tensor, columns: int = COLUMNS) -> UnitGradient:
 class Pair:
     """The same weight twice: units of `lazy` rest, all of `eager` are updated in every step by Adam's plain formula."""
 
-    functions: UnitFunctions
     lazy: UnitWeight
     eager: UnitWeight
     rested: int = 0  # units that rested, summed over the steps
@@ -70,31 +57,27 @@ class Pair:
     def step(self, number: int, live: Tensor, lr: float = LR, highest: float = LR) -> None:
         g = gradient(number, live)
         correction = _units.adam_correction(lr, self.lazy.betas, number)
-        self.lazy.update(g, correction, highest, number, self.functions)
+        self.lazy.update(g, correction, highest, number)
         e = self.eager
-        self.functions.update(
-            [e.weight], [e.exp_avg], [e.exp_avg_sq], [g._replace(live=None)], correction, e.betas, e.eps
-        )
+        _adam.update_rows(e.weight, e.exp_avg, e.exp_avg_sq, None, g.units, g.columns, correction, e.betas, e.eps)
         self.rested += int(self.lazy.resting.sum())
 
     def assert_identical(self) -> None:
-        self.lazy.catch_up(self.functions)
+        self.lazy.catch_up()
         for name in ("weight", "exp_avg", "exp_avg_sq"):
             torch.testing.assert_close(
                 getattr(self.lazy, name), getattr(self.eager, name), rtol=0, atol=0, equal_nan=True
             )  # without epsilon, Adam divides 0 by 0
 
 
-def pair(functions: UnitFunctions, **options: object) -> Pair:
-    return Pair(functions, unit_weight(**options), unit_weight(**options))  # type: ignore[arg-type]
+def pair(**options: object) -> Pair:
+    return Pair(unit_weight(**options), unit_weight(**options))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("how", ["compiled", "eager"])
 @torch.no_grad()
-def test_weights_and_moments_are_those_of_updating_all_units_to_the_last_bit(how: str, compiled: UnitFunctions) -> None:
+def test_weights_and_moments_are_those_of_updating_all_units_to_the_last_bit() -> None:
     """Through all that can happen to units: always live, never live, long idle, live again, most live at once."""
-    functions = compiled if how == "compiled" else UnitFunctions()
-    both = pair(functions)
+    both = pair()
     for step in range(1, 1501):
         live = list(range(3))
         live += [u for u in range(3, 13) if step % (40 * u) < 3]
@@ -126,7 +109,7 @@ def test_weights_and_moments_are_the_same_whichever_units_are_live(
     seed: int, share: float, stop: int, betas: tuple[float, float], eps: float
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    both = pair(UnitFunctions(), seed=seed, betas=betas, eps=eps)
+    both = pair(seed=seed, betas=betas, eps=eps)
     for step in range(1, 500):
         chance = share if step > stop else 0.9
         both.step(step, (torch.rand(UNITS, generator=generator) < chance).nonzero().squeeze(1))
@@ -144,9 +127,9 @@ RATES = {
 
 @pytest.mark.parametrize("schedule", RATES)
 @torch.no_grad()
-def test_units_rest_under_any_schedule_and_keep_every_bit(schedule: str, compiled: UnitFunctions) -> None:
+def test_units_rest_under_any_schedule_and_keep_every_bit(schedule: str) -> None:
     rates = [RATES[schedule](step) for step in range(700)]
-    both = pair(compiled)
+    both = pair()
     for step in range(1, 701):
         live = torch.arange(UNITS if step < 20 else 5 if step % 50 else 10)
         both.step(step, live, rates[step - 1], max(rates[step - 1 :]))
@@ -170,7 +153,7 @@ def test_weights_and_moments_are_the_same_under_arbitrary_rates(
     """Rates that stay for some steps and then jump, up or down."""
     rates = [LR * factors[step // piece % len(factors)] for step in range(450)]
     generator = torch.Generator().manual_seed(seed)
-    both = pair(UnitFunctions(), seed=seed, eps=eps)
+    both = pair(seed=seed, eps=eps)
     for step in range(1, 451):
         chance = 0.02 if step > stop else 0.9
         live = (torch.rand(UNITS, generator=generator) < chance).nonzero().squeeze(1)
@@ -181,7 +164,7 @@ def test_weights_and_moments_are_the_same_under_arbitrary_rates(
 @torch.no_grad()
 def test_all_units_wake_where_the_rate_rises_above_what_they_were_told() -> None:
     """No schedule does that; the weights are right all the same."""
-    both = pair(UnitFunctions())
+    both = pair()
     for step in range(1, 500):
         both.step(step, torch.arange(UNITS if step < 10 else 2))
     assert both.lazy.resting.any()
@@ -195,24 +178,24 @@ def test_all_units_wake_where_the_rate_rises_above_what_they_were_told() -> None
 @torch.no_grad()
 def test_units_that_rest_at_a_low_rate_rest_at_the_highest_to_come() -> None:
     """At a rate of 0 no weight moves, however large its first moment is. It will, once the rate is back."""
-    both = pair(UnitFunctions())
+    both = pair()
     for step in range(1, 129):
         both.step(step, torch.arange(UNITS if step < 100 else 2), LR if step < 100 else 0.0, LR)
     assert not both.lazy.resting.any()
 
 
 @torch.no_grad()
-def test_it_does_not_matter_when_moments_are_brought_up_to_date_or_units_are_woken(compiled: UnitFunctions) -> None:
+def test_it_does_not_matter_when_moments_are_brought_up_to_date_or_units_are_woken() -> None:
     """What a checkpoint in between does, and a resume from it."""
-    interrupted, other = pair(compiled), pair(compiled)
+    interrupted, other = pair(), pair()
     for step in range(1, 700):
         live = torch.arange(5 if step > 50 else UNITS)
         interrupted.step(step, live)
         other.step(step, live)
         if step == 333:
-            interrupted.lazy.catch_up(compiled)
+            interrupted.lazy.catch_up()
         if step == 500:
-            interrupted.lazy.catch_up(compiled)
+            interrupted.lazy.catch_up()
             interrupted.lazy.wake()
             assert other.lazy.resting.any()
     interrupted.assert_identical()
@@ -223,7 +206,7 @@ def test_it_does_not_matter_when_moments_are_brought_up_to_date_or_units_are_wok
 @torch.no_grad()
 def test_units_whose_first_moment_outlives_the_second_do_not_rest() -> None:
     """Their weights may move again, since m / √v grows while both decay."""
-    both = pair(UnitFunctions(), betas=(0.999, 0.9))
+    both = pair(betas=(0.999, 0.9))
     for step in range(1, 700):
         both.step(step, torch.arange(UNITS if step < 10 else 2))
     assert both.rested == 0
@@ -233,7 +216,7 @@ def test_units_whose_first_moment_outlives_the_second_do_not_rest() -> None:
 @torch.no_grad()
 def test_units_do_not_rest_while_a_weight_is_moved_by_however_little() -> None:
     """A weight of 0 is, until the first moment is 0 as well: by 10⁻³⁵ in a step."""
-    both = pair(UnitFunctions())
+    both = pair()
     for step in range(1, 700):
         both.step(step, torch.arange(UNITS if step < 10 else 2))
     assert both.lazy.resting[2:].all()
@@ -250,7 +233,7 @@ def test_units_do_not_rest_while_a_weight_is_moved_by_however_little() -> None:
 
 @torch.no_grad()
 def test_only_live_units_are_updated_once_the_others_rest() -> None:
-    both = pair(UnitFunctions())
+    both = pair()
     for step in range(1, 520):
         both.step(step, torch.arange(UNITS if step < 100 else 7))
     assert both.lazy.updated_parameters == 7 * COLUMNS
@@ -261,7 +244,7 @@ def test_only_live_units_are_updated_once_the_others_rest() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize(("idle", "rests"), [(UNITS // 2, False), (UNITS - 17, True)])
 def test_units_rest_where_most_of_the_layer_can(idle: int, rests: bool) -> None:
-    both = pair(UnitFunctions())
+    both = pair()
     for step in range(1, 400):
         both.step(step, torch.arange(UNITS if step < 10 else UNITS - idle))
     assert bool(both.lazy.resting.any()) == rests
@@ -271,7 +254,7 @@ def test_units_rest_where_most_of_the_layer_can(idle: int, rests: bool) -> None:
 
 @torch.no_grad()
 def test_a_layer_without_live_units_is_no_error() -> None:
-    both = pair(UnitFunctions())
+    both = pair()
     for step in range(1, 200):
         both.step(step, torch.arange(0))
     assert both.lazy.resting.all()
@@ -394,7 +377,7 @@ def test_a_unit_that_rests_again_is_copied_again() -> None:
     """Its weights moved in between: the old copy would call it idle though it is live."""
     rested, x, bias = resting(20)
     assert not rested.activations(x, bias)[:, 100].any()
-    rested.update(gradient_of(rested, 100), torch.tensor([LR, 1.0]), LR, 1000, UnitFunctions())
+    rested.update(gradient_of(rested, 100), torch.tensor([LR, 1.0]), LR, 1000)
     assert not rested.resting[100]
     rested.weight[100] = 1.0
     rested._rest(torch.tensor([100]))

@@ -1,0 +1,76 @@
+// Adam for some rows of a large weight, for the engine `fast`; `_adam.py` compiles this file.
+//
+// Weight and moments are read and written once. Each element's numbers depend on nothing but its own and its gradient,
+// so they are the same whichever other rows are updated, and with any number of threads.
+
+#if defined(CPU_CAPABILITY_AVX512) || defined(CPU_CAPABILITY_AVX2)
+#include <immintrin.h>
+#endif
+
+constexpr Index COLUMNS = 2048;  // of a row that one thread takes at a time
+
+static inline Vector root(Vector v) {  // GCC turns a loop over the lanes into as many calls
+#if defined(CPU_CAPABILITY_AVX512)
+  return (Vector)_mm512_sqrt_ps((__m512)v);
+#elif defined(CPU_CAPABILITY_AVX2)
+  return (Vector)_mm256_sqrt_ps((__m256)v);
+#else
+  for (int lane = 0; lane < LANES; ++lane) v[lane] = std::sqrt(v[lane]);
+  return v;
+#endif
+}
+
+// `_adam.py` has the same fields in the same order, and says what they are.
+struct Step {
+  float beta1, beta2, rest1, rest2, eps, step_size, correction, highest_step_size, smallest;
+};
+
+// Rows `which` of [units, columns], or all where it is null; the gradient of a row is Σ units[image][row] · x[image].
+// `moved[row · parts + part]` tells whether an element of that part moved, or may still move if its gradient is 0.
+extern "C" void update_rows(
+    float* weight, float* exp_avg, float* exp_avg_sq, const Index* which, Index rows, Index columns, const float* units,
+    Index all_units, const float* x, Index images, const Step* step, bool* moved, Index threads) {
+  const Step s = *step;
+  const Index parts = (columns + COLUMNS - 1) / COLUMNS;
+#pragma omp parallel for collapse(2) num_threads(threads) schedule(static)
+  for (Index r = 0; r < rows; ++r)
+    for (Index part = 0; part < parts; ++part) {
+      const Index row = which ? which[r] : r, end = (part + 1) * COLUMNS < columns ? (part + 1) * COLUMNS : columns;
+      Mask moving = {};
+      for (Index column = part * COLUMNS; column < end; column += LANES) {
+        const Index here = row * columns + column, count = end - column;
+        Vector g = {};
+        for (Index image = 0; image < images; ++image)
+          g += units[image * all_units + row] * load(x + image * columns + column, count);
+        const Vector before = load(weight + here, count);
+        const Vector m = load(exp_avg + here, count) * s.beta1 + g * s.rest1;
+        const Vector v = load(exp_avg_sq + here, count) * s.beta2 + g * g * s.rest2;
+        const Vector change = m / (root(v) / s.correction + s.eps);
+        store(weight + here, before - change * s.step_size, count);
+        store(exp_avg + here, m, count);
+        store(exp_avg_sq + here, v, count);
+        const Mask small = (Mask)(before < s.smallest) & (Mask)(before > -s.smallest);
+        moving |= (Mask)(before - change * s.highest_step_size != before) | (small & (Mask)(m != 0.0f));
+      }
+      bool any = false;
+      for (int lane = 0; lane < LANES; ++lane) any |= moving[lane] != 0;
+      if (moved) moved[r * parts + part] = any;
+    }
+}
+
+// Multiplies rows of a moment by a factor so many times, and rounds after each, as so many idle steps would.
+extern "C" void decay_rows(
+    float* moment, const Index* which, Index rows, Index columns, float factor, Index times, Index threads) {
+  constexpr Index TOGETHER = 8;  // vectors; each product waits for the one before, so the CPU works on several
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (Index r = 0; r < rows; ++r)
+    for (Index column = 0; column < columns; column += TOGETHER * LANES) {
+      float* here = moment + which[r] * columns + column;
+      const Index count = columns - column;
+      Vector v[TOGETHER];
+      for (Index i = 0; i < TOGETHER; ++i) v[i] = load(here + i * LANES, count - i * LANES);
+      for (Index t = 0; t < times; ++t)
+        for (Index i = 0; i < TOGETHER; ++i) v[i] *= factor;
+      for (Index i = 0; i < TOGETHER; ++i) store(here + i * LANES, v[i], count - i * LANES);
+    }
+}
