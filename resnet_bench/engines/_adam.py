@@ -49,8 +49,7 @@ def update_rows(
         limits: [2], of `_units.resting_limits`.
 
     Returns:
-        bool [rows], where limits are given: whether an element of the row moved, or may still move if its gradient is 0
-        from now on (see `_units.UnitWeight`).
+        bool [rows], where limits are given: whether `_units.may_move` holds for an element of the row.
     """
     step_size, root = correction.tolist()
     highest, smallest = limits.tolist() if limits is not None else (0.0, 0.0)

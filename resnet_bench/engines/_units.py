@@ -193,6 +193,24 @@ def update(
             tensor.copy_(value)
 
 
+def may_move(
+    before: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, correction: Tensor, limits: Tensor, eps: float
+) -> Tensor:
+    """Which weights moved in a step, or may still move if their gradient is 0 from now on; see `UnitWeight`.
+
+    Args:
+        before: the weights before the step.
+        exp_avg, exp_avg_sq: their moments after it.
+        correction: [2], the step's.
+        limits: [2], of `resting_limits`.
+        eps: Adam's.
+    """
+    highest_step_size, smallest = limits
+    after_highest = before - highest_step_size * exp_avg / (exp_avg_sq.sqrt() / correction[1] + eps)
+    moving: Tensor = (after_highest != before) | ((before.abs() < smallest) & (exp_avg != 0))
+    return moving
+
+
 def resting_limits(highest: float, betas: tuple[float, float], eps: float, step: int) -> Tensor:
     """What decides whether a unit may rest after this step: float32 [2]; see `UnitWeight`.
 

@@ -106,6 +106,8 @@ def test_a_row_moved_if_any_of_its_weights_did_or_may() -> None:
     moved = _adam.update_rows(weight, m, v, None, *none, torch.tensor([1e-2, 1.0]), BETAS, EPS, limits)
     assert moved is not None
     assert moved.tolist() == [False, True, False, True, False]
+    told = _units.may_move(torch.where(weight < 0.5, 1e-9, 1.0), m, v, torch.tensor([1e-2, 1.0]), limits, EPS)
+    assert told.any(1).tolist() == moved.tolist()
 
 
 @settings(max_examples=30, deadline=None)
