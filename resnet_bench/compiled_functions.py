@@ -52,14 +52,12 @@ class _Indescribable(Exception):
     """Something may decide about the code and has no description that is the same in every process."""
 
 
-def compiled(
-    function: Callable[..., Any], options: dict[str, Any] | None = None, dynamic: bool | None = False
-) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], options: dict[str, Any] | None = None) -> Callable[..., Any]:
     """`function`, as `compiler.compiled` compiles it, or as an earlier process has kept it.
 
     Args:
         function: a plain function of tensors, called with positional arguments.
-        options, dynamic: as for `compiler.compiled`.
+        options: as for `compiler.compiled`.
 
     Raises:
         Exception: any of torch's, in the first call, where the function cannot be compiled. Where it cannot be kept,
@@ -70,18 +68,18 @@ def compiled(
     def call(*arguments: Any) -> Any:
         nonlocal ready
         if ready is None:
-            ready = _ready(function, options, dynamic, arguments)
+            ready = _ready(function, options, arguments)
         return ready(*arguments)
 
     return call
 
 
 def _ready(
-    function: Callable[..., Any], options: dict[str, Any] | None, dynamic: bool | None, arguments: tuple[Any, ...]
+    function: Callable[..., Any], options: dict[str, Any] | None, arguments: tuple[Any, ...]
 ) -> Callable[..., Any]:
     """The function, compiled for such arguments: loaded, or compiled and kept."""
-    lazily = compiler.compiled(function, options, dynamic)
-    path = None if compiler.switched_off() else _path(function, (options, dynamic), arguments)
+    lazily = compiler.compiled(function, options)
+    path = None if compiler.switched_off() else _path(function, options, arguments)
     if path is None or not hasattr(lazily, "aot_compile"):
         return lazily
     if loaded := _loaded(path):
@@ -207,9 +205,7 @@ class _Description:
 
     def _tensor(self, t: Tensor) -> str:
         memory = self._memory.setdefault(t.data_ptr(), len(self._memory))
-        dynamic = sorted(getattr(t, "_dynamo_dynamic_indices", ()))
-        shape = [None if i in dynamic else size for i, size in enumerate(t.shape)]
-        return f"{type(t).__name__} {t.dtype} {shape} {t.stride()} {t.requires_grad} {memory} {t.storage_offset()}"
+        return f"{type(t).__name__} {t.dtype} {t.shape} {t.stride()} {t.requires_grad} {memory} {t.storage_offset()}"
 
     def _module(self, module: nn.Module) -> Iterator[str]:
         _require_own(type(module))

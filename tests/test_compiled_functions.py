@@ -30,12 +30,11 @@ compiler.require()
 counters.clear()
 torch.set_num_threads(1)
 generator = torch.Generator().manual_seed(0)
-moment, rows = torch.rand(6, 40, generator=generator), torch.tensor([1, 4])
-torch._dynamo.mark_dynamic(rows, 0)
-decay = compiled(_units.decay, SINGLE_PASS, dynamic=None)
-for some in (rows, torch.tensor([0, 2, 5])):
-    decay(moment, some, torch.full((_units.FACTORS_PER_PASS,), 0.9))
-print(counters["stats"]["unique_graphs"], hashlib.sha256(moment.numpy().tobytes()).hexdigest())
+x, g = torch.rand(4, 6, generator=generator), torch.rand(4, 40, generator=generator)
+outer_product = compiled(_units.outer_product, SINGLE_PASS)
+for _ in range(2):
+    product = outer_product(x, g)
+print(counters["stats"]["unique_graphs"], hashlib.sha256(product.numpy().tobytes()).hexdigest())
 """
 
 
@@ -99,34 +98,31 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def decay_path(moment: Tensor, *, how: object = None, rows: int = 2) -> Path | None:
-    return compiled_functions._path(_units.decay, how, (moment, torch.arange(rows), torch.ones(4)))
+def path_of(moment: Tensor, *, how: object = None, rows: int = 2) -> Path | None:
+    return compiled_functions._path(_units.outer_product, how, (moment, torch.arange(rows), torch.ones(4)))
 
 
 def test_equal_arguments_have_one_file_and_any_difference_has_another() -> None:
     moment = torch.zeros(4, 8)
-    marked = torch.zeros(4, 8)
-    torch._dynamo.mark_dynamic(marked, 0)
     paths = [
-        decay_path(moment),
-        decay_path(torch.zeros(4, 9)),
-        decay_path(torch.zeros(8, 4).t()),
-        decay_path(moment.double()),
-        decay_path(moment.clone().requires_grad_()),
-        decay_path(torch.zeros(5, 8)[1:]),
-        decay_path(marked),
-        decay_path(moment, how={"realize_reads_threshold": 1}),
-        decay_path(moment, rows=3),
-        compiled_functions._path(_units.decay, None, (moment, moment, moment)),
-        compiled_functions._path(_units.decay, None, (moment, moment.clone(), moment)),
-        compiled_functions._path(_units.decay, None, ([moment], moment.clone(), (moment, 1))),
-        compiled_functions._path(_units.decay, None, ([moment], moment.clone(), (moment, 1.0))),
-        compiled_functions._path(_units.decay, None, ([moment], moment.clone(), (moment, None))),
-        compiled_functions._path(_units.chunks, None, (moment, torch.arange(2), torch.ones(4))),
+        path_of(moment),
+        path_of(torch.zeros(4, 9)),
+        path_of(torch.zeros(8, 4).t()),
+        path_of(moment.double()),
+        path_of(moment.clone().requires_grad_()),
+        path_of(torch.zeros(5, 8)[1:]),
+        path_of(moment, how={"realize_reads_threshold": 1}),
+        path_of(moment, rows=3),
+        compiled_functions._path(_units.outer_product, None, (moment, moment, moment)),
+        compiled_functions._path(_units.outer_product, None, (moment, moment.clone(), moment)),
+        compiled_functions._path(_units.outer_product, None, ([moment], moment.clone(), (moment, 1))),
+        compiled_functions._path(_units.outer_product, None, ([moment], moment.clone(), (moment, 1.0))),
+        compiled_functions._path(_units.outer_product, None, ([moment], moment.clone(), (moment, None))),
+        compiled_functions._path(_units.adam, None, (moment, torch.arange(2), torch.ones(4))),
     ]
     assert None not in paths
     assert len({*paths}) == len(paths)
-    assert decay_path(torch.ones(4, 8)) == paths[0]  # values decide nothing
+    assert path_of(torch.ones(4, 8)) == paths[0]  # values decide nothing
 
 
 @pytest.fixture
@@ -139,7 +135,7 @@ def threads() -> Iterator[None]:
 @pytest.mark.usefixtures("threads")
 def test_settings_that_change_the_code_change_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     def path() -> Path | None:
-        return decay_path(torch.zeros(4, 8))
+        return path_of(torch.zeros(4, 8))
 
     torch.set_num_threads(1)
     paths = [path()]
@@ -163,7 +159,7 @@ def test_settings_that_change_the_code_change_the_name(monkeypatch: pytest.Monke
 
 
 def features_path(network: nn.Module) -> Path | None:
-    return compiled_functions._path(_units.decay, None, (network, torch.zeros(4, 3, 32, 32)))
+    return compiled_functions._path(_units.outer_product, None, (network, torch.zeros(4, 3, 32, 32)))
 
 
 def test_networks_are_told_apart_by_their_layers() -> None:
@@ -193,8 +189,8 @@ def test_what_no_digest_covers_is_not_kept() -> None:
     assert compiled_functions._path(foreign, None, (x,)) is None
     assert features_path(Foreign()) is None
     assert features_path(nn.Sequential(nn.ReLU(), Foreign())) is None
-    assert compiled_functions._path(_units.decay, None, (x, object())) is None
-    assert compiled_functions._path(_units.decay, None, (x, lambda: x)) is None
+    assert compiled_functions._path(_units.outer_product, None, (x, object())) is None
+    assert compiled_functions._path(_units.outer_product, None, (x, lambda: x)) is None
 
 
 def test_the_files_that_count_are_there() -> None:
