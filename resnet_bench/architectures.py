@@ -48,16 +48,12 @@ class Architecture:
     stem_stride = 2
 
     @property
-    def map_sizes(self) -> tuple[int, ...]:
-        """Side of the square feature map behind each basic block, in pixels."""
-        stem = IMAGE_SIZE // self.stem_stride
-        sizes = itertools.accumulate(self.strides, lambda size, stride: -(-size // stride), initial=stem)
-        return tuple(sizes)[1:]
-
-    @property
     def map_size(self) -> int:
         """Side of the square feature map that reaches the first FC layer, in pixels."""
-        return self.map_sizes[-1]
+        size = IMAGE_SIZE // self.stem_stride
+        for stride in self.strides:
+            size = -(-size // stride)
+        return size
 
     @property
     def features(self) -> int:

@@ -55,6 +55,14 @@ def locked_by_another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
         yield other
 
 
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """For tests that change the number of torch's threads: afterwards it is what it was."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def _answer_interrupts() -> Iterator[None]:
     """Also where the tests run as a shell's background job, which ignores Ctrl-C, as do the processes it starts."""

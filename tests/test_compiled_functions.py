@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,13 +123,6 @@ def test_equal_arguments_have_one_file_and_any_difference_has_another() -> None:
     assert None not in paths
     assert len({*paths}) == len(paths)
     assert path_of(torch.ones(4, 8)) == paths[0]  # values decide nothing
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("threads")

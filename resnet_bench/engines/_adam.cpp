@@ -3,12 +3,6 @@
 // Weight and moments are read and written once. Each element's numbers depend on nothing but its own and its gradient,
 // so they are the same whichever other rows are updated, and with any number of threads.
 
-#if defined(CPU_CAPABILITY_AVX512) || defined(CPU_CAPABILITY_AVX2)
-#include <immintrin.h>
-#endif
-
-constexpr Index COLUMNS = 2048;  // of a row that one thread takes at a time
-
 static inline Vector root(Vector v) {  // GCC turns a loop over the lanes into as many calls
 #if defined(CPU_CAPABILITY_AVX512)
   return (Vector)_mm512_sqrt_ps((__m512)v);
@@ -26,18 +20,19 @@ struct Step {
 };
 
 // Rows `which` of [units, columns], or all where it is null; the gradient of a row is Σ units[image][row] · x[image].
-// `moved[row · parts + part]` tells whether an element of that part moved, or may still move if its gradient is 0.
+// A thread takes `part_columns` of a row at a time. `moved[row · parts + part]` tells whether an element of that part moved, or may still move if its gradient is 0.
 extern "C" void update_rows(
     float* weight, float* exp_avg, float* exp_avg_sq, const Index* which, Index rows, Index columns, const float* units,
-    Index all_units, const float* x, Index images, const Step* step, bool* moved, Index threads) {
+    Index all_units, const float* x, Index images, const Step* step, Index part_columns, bool* moved, Index threads) {
   const Step s = *step;
-  const Index parts = (columns + COLUMNS - 1) / COLUMNS;
+  const Index parts = (columns + part_columns - 1) / part_columns;
 #pragma omp parallel for collapse(2) num_threads(threads) schedule(static)
   for (Index r = 0; r < rows; ++r)
     for (Index part = 0; part < parts; ++part) {
-      const Index row = which ? which[r] : r, end = (part + 1) * COLUMNS < columns ? (part + 1) * COLUMNS : columns;
+      const Index row = which ? which[r] : r, begin = part * part_columns;
+      const Index end = begin + part_columns < columns ? begin + part_columns : columns;
       Mask moving = {};
-      for (Index column = part * COLUMNS; column < end; column += LANES) {
+      for (Index column = begin; column < end; column += LANES) {
         const Index here = row * columns + column, count = end - column;
         Vector g = {};
         for (Index image = 0; image < images; ++image)

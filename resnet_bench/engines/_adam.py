@@ -7,9 +7,10 @@ import ctypes
 import torch
 from torch import Tensor
 
-from resnet_bench.engines._cpp import library
+from resnet_bench.engines._cpp import call
 
-_COLUMNS = 2048  # as in `_adam.cpp`
+PART_COLUMNS = 2048
+"""Columns of a row that one thread updates at a time."""
 
 
 class _Step(ctypes.Structure):
@@ -55,12 +56,11 @@ def update_rows(
     highest, smallest = limits.tolist() if limits is not None else (0.0, 0.0)
     count, width = (len(weight) if rows is None else len(rows)), weight.shape[1]
     units, columns = units.contiguous(), columns.contiguous()
-    moved = torch.empty(count, -(-width // _COLUMNS), dtype=torch.bool) if limits is not None else None
+    moved = torch.empty(count, -(-width // PART_COLUMNS), dtype=torch.bool) if limits is not None else None
     step = _Step(*betas, 1 - betas[0], 1 - betas[1], eps, step_size, root, highest, smallest)
-    library("_adam.cpp").update_rows(
-        *map(_pointer, (weight, exp_avg, exp_avg_sq, rows)), _size(count), _size(width), _pointer(units),
-        _size(units.shape[1]), _pointer(columns), _size(len(columns)), ctypes.byref(step), _pointer(moved),
-        _size(torch.get_num_threads()),
+    call(
+        "_adam.cpp", "update_rows", weight, exp_avg, exp_avg_sq, rows, count, width, units, units.shape[1], columns,
+        len(columns), step, PART_COLUMNS, moved, torch.get_num_threads(),
     )  # fmt: skip
     return None if moved is None else moved.any(1)
 
@@ -72,15 +72,4 @@ def decay_rows(moment: Tensor, rows: Tensor, factor: float, times: int) -> None:
         moment: float32 [units, columns], in this order in memory.
         rows: int64 [rows], each once.
     """
-    library("_adam.cpp").decay_rows(
-        _pointer(moment), _pointer(rows), _size(len(rows)), _size(moment.shape[1]), ctypes.c_float(factor),
-        _size(times), _size(torch.get_num_threads()),
-    )  # fmt: skip
-
-
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p | None:
-    return None if tensor is None else ctypes.c_void_p(tensor.data_ptr())
-
-
-def _size(number: int) -> ctypes.c_int64:
-    return ctypes.c_int64(number)
+    call("_adam.cpp", "decay_rows", moment, rows, len(rows), moment.shape[1], factor, times, torch.get_num_threads())

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import functools
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from resnet_bench import compiler
 
@@ -33,3 +36,22 @@ def library(name: str) -> ctypes.CDLL:
         if reason := compiler.explained(error):
             raise reason from None
         raise
+
+
+def call(name: str, function: str, *arguments: Tensor | int | float | ctypes.Structure | None) -> None:
+    """Call a function of a C++ file with pointers to tensors and structures, 64-bit integers and 32-bit floats.
+
+    Raises:
+        UserError: as `library`.
+    """
+    getattr(library(name), function)(*map(_converted, arguments))
+
+
+def _converted(argument: Tensor | int | float | ctypes.Structure | None) -> Any:
+    if isinstance(argument, Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    if isinstance(argument, ctypes.Structure):
+        return ctypes.byref(argument)
+    if argument is None:
+        return None
+    return ctypes.c_int64(argument) if isinstance(argument, int) else ctypes.c_float(argument)

@@ -3,15 +3,9 @@
 // The rows are read once, so their number of bytes decides about the time. Each product is computed in the same order
 // whichever other rows are asked for, and by however many threads.
 
-#if defined(CPU_CAPABILITY_AVX512) || defined(CPU_CAPABILITY_AVX2)
-#include <immintrin.h>
-#endif
+constexpr int UNITS = 4, IMAGES = 4, PARTS = 4;  // UNITS × IMAGES sums stay in registers, or IMAGES × PARTS
 
-constexpr int UNITS = 4, IMAGES = 4;  // UNITS × IMAGES sums stay in registers
-
-static inline Vector numbers(const float* from, Index count) { return load(from, count); }
-
-static inline Vector numbers(const std::int8_t* from, Index count) {
+static inline Vector load(const std::int8_t* from, Index count) {
   if (count >= LANES) {  // GCC turns a loop over the lanes into as many instructions
 #if defined(CPU_CAPABILITY_AVX512)
     return (Vector)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
@@ -32,7 +26,7 @@ static inline void dots(const Number* const* rows, const float* x, Index columns
     Vector inputs[B];
     for (int b = 0; b < B; ++b) inputs[b] = load(x + b * columns + column, count);
     for (int u = 0; u < UNITS; ++u) {
-      const Vector weights = numbers(rows[u] + column, count);
+      const Vector weights = load(rows[u] + column, count);
       for (int b = 0; b < B; ++b) sums[u][b] += weights * inputs[b];
     }
   };
@@ -77,7 +71,6 @@ template <int B>
 static inline void combine(
     const float* weight, Index distance, const Index* which, Index rows, const float* x, Index column, Index columns,
     float* out) {
-  constexpr int PARTS = 4;  // vectors of columns
   Vector sums[B][PARTS] = {};
   for (Index row = 0; row < rows; ++row) {
     const float* from = weight + (which ? which[row] : row) * distance + column;
@@ -95,7 +88,7 @@ extern "C" void combinations(
     const float* weight, Index distance, const Index* which, Index rows, const float* x, Index images, Index columns,
     float* out, Index threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
-  for (Index column = 0; column < columns; column += 4 * LANES) {
+  for (Index column = 0; column < columns; column += PARTS * LANES) {
     Index image = 0;
     for (; image + IMAGES <= images; image += IMAGES)
       combine<IMAGES>(weight, distance, which, rows, x + image * rows, column, columns, out + image * columns);

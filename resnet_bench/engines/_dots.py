@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import torch
 from torch import Tensor
 
-from resnet_bench.engines._cpp import library
+from resnet_bench.engines._cpp import call
 
 _PRODUCTS = {torch.float32: "products_float32", torch.int8: "products_int8"}
 
@@ -53,11 +51,6 @@ def _called(
     assert x.dtype == torch.float32
     assert weight.stride(1) == 1
     x = x.contiguous()
-    pointers = [None if t is None else ctypes.c_void_p(t.data_ptr()) for t in (weight, rows, x, out)]
-    distance, count_, images, columns_, threads = map(
-        ctypes.c_int64, (weight.stride(0), count, len(x), columns, torch.get_num_threads())
-    )
-    getattr(library("_dots.cpp"), function)(
-        pointers[0], distance, pointers[1], count_, pointers[2], images, columns_, pointers[3], threads
-    )
+    arguments = weight, weight.stride(0), rows, count, x, len(x), columns, out, torch.get_num_threads()
+    call("_dots.cpp", function, *arguments)
     return out

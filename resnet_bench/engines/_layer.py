@@ -153,7 +153,6 @@ class Layer:
             "sums": scratch.map("sums", (2, images, shape[1], conv.out_channels)).tensor,
             "mean": torch.empty_like(norm.weight),
             "rstd": torch.empty_like(norm.weight),
-            "transposed": scratch.map("transposed", (kernel, kernel, inputs, conv.out_channels)).tensor,
             "weight": conv.weight.detach(),
             "scale": norm.weight.detach(),
             "shift": norm.bias.detach(),
@@ -171,6 +170,9 @@ class Layer:
         if winograd:
             partial = scratch.map("partial gradients", (threads, 9, inputs, conv.out_channels))
             self._tensors["partial_gradients"] = partial.tensor
+        elif x_gradient is not None:
+            turned = scratch.map("transposed", (kernel, kernel, inputs, conv.out_channels))
+            self._tensors["transposed"] = turned.tensor
         before_norm = scratch.map("convolved gradient", shape, kernel // 2)
         self._maps = {"x": x, "out": self.out, "added": added, "convolved_gradient": before_norm}
         self._layer = ctypes.pointer(

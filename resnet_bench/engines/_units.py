@@ -355,6 +355,8 @@ class UnitWeight:
         self.pending = 0
 
     def _decay(self, rows: Tensor) -> None:
+        if not self.pending:
+            return
         unsettled = rows[~self.settled[rows]]
         _adam.decay_rows(self.exp_avg, unsettled, self.betas[0], self.pending)
         for some in chunks(unsettled):

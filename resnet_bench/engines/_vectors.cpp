@@ -1,6 +1,9 @@
 // Vectors of float32 numbers, in the vector types of GCC and Clang; `_cpp.py` puts this before every other file.
 
 #include <omp.h>
+#if defined(CPU_CAPABILITY_AVX512) || defined(CPU_CAPABILITY_AVX2)
+#include <immintrin.h>
+#endif
 
 #include <cmath>
 #include <cstddef>

@@ -103,7 +103,9 @@ def _whole(g: Gradient) -> Gradient:
 
 
 class Engine(base.Engine):
-    """See the module. Batches of `recipe.batch_size` run compiled; any other, such as an epoch's last, eagerly."""
+    """See the module. What torch compiles is for batches of `recipe.batch_size`; others, such as an epoch's last, run the
+    same functions eagerly.
+    """
 
     name = "fast"
     pipeline = "vectorized"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,16 +10,11 @@ from torch import Tensor
 
 from resnet_bench.engines import _adam, _units
 
+pytestmark = pytest.mark.usefixtures("threads")
+
 U = 2.0**-24  # largest relative rounding error of float32
 SLACK = 4
 BETAS, EPS = (0.9, 0.999), 1e-8
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

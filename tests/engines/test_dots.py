@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from resnet_bench.engines import _dots, _products
+
+pytestmark = pytest.mark.usefixtures("threads")
 
 U = 2.0**-24  # largest relative rounding error of float32
 
@@ -29,13 +29,6 @@ def assert_within_rounding(found: Tensor, x: Tensor, weight: Tensor) -> None:
     exact, magnitude = x.double() @ weight.double(), x.double().abs() @ weight.double().abs()
     assert found.shape == exact.shape
     assert ((found.double() - exact).abs() <= gamma(len(weight)) * magnitude).all()
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 SIZES = {"batch": st.integers(1, 17), "units": st.integers(1, 40), "columns": st.integers(1, 200)}

@@ -59,13 +59,10 @@ def test_description_agrees_with_torch_and_the_system() -> None:
     assert described["python"].endswith(platform.python_version())
 
 
+@pytest.mark.usefixtures("threads")
 def test_description_follows_the_thread_setting() -> None:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        assert machine.describe()["threads"]["intraop"] == 3
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(3)
+    assert machine.describe()["threads"]["intraop"] == 3
 
 
 def test_description_names_neither_host_nor_user_nor_a_path(monkeypatch: pytest.MonkeyPatch) -> None:

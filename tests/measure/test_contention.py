@@ -29,11 +29,8 @@ class Compiled(reference.Engine):
 
 
 @pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
+def two_threads(threads):
     torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def build(dataset, **options):

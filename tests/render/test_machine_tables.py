@@ -6,7 +6,6 @@ import json
 import os
 
 import pytest
-import torch
 from click.testing import CliRunner
 
 from resnet_bench import machine
@@ -47,14 +46,10 @@ def test_command_prints_json() -> None:
     assert set(data["step_bound_seconds"]) == set(ARCHITECTURES)
 
 
-@pytest.mark.usefixtures("instant")
+@pytest.mark.usefixtures("instant", "threads")
 def test_command_sets_the_threads() -> None:
-    before = torch.get_num_threads()
-    try:
-        result = CliRunner().invoke(cli, ["machine", "--threads", "3", "--format", "json"])
-        assert json.loads(result.stdout)["threads"]["intraop"] == 3
-    finally:
-        torch.set_num_threads(before)
+    result = CliRunner().invoke(cli, ["machine", "--threads", "3", "--format", "json"])
+    assert json.loads(result.stdout)["threads"]["intraop"] == 3
 
 
 def test_command_refuses_zero_threads() -> None:
