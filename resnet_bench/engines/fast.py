@@ -103,9 +103,7 @@ def _whole(g: Gradient) -> Gradient:
 
 
 class Engine(base.Engine):
-    """See the module. What torch compiles is for batches of `recipe.batch_size`; others, such as an epoch's last, run the
-    same functions eagerly.
-    """
+    """See the module. What torch compiles is for batches of `recipe.batch_size`; for others it runs eagerly."""
 
     name = "fast"
     pipeline = "vectorized"
