@@ -10,7 +10,7 @@ from torch import Tensor
 
 from resnet_bench.engines import _adam, _units
 
-pytestmark = pytest.mark.usefixtures("threads")
+pytestmark = pytest.mark.usefixtures("threads", "vectors")
 
 U = 2.0**-24  # largest relative rounding error of float32
 SLACK = 4

@@ -515,6 +515,7 @@ def test_an_engine_counts_the_parameters_that_it_reads_and_updates(monkeypatch: 
     assert engine.read_parameters == read - (20 - 4) * first.shape[1] + first.numel() / 4
 
 
+@pytest.mark.usefixtures("vectors")
 def test_a_training_with_resting_units_follows_reference() -> None:
     data = batches(_units.PERIOD + 10)
     exact, plain = reference.Engine(with_dead_units().double(), Recipe()), reference.Engine(with_dead_units(), Recipe())

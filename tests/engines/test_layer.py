@@ -11,7 +11,6 @@ that of the channel's largest sum.
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +33,7 @@ WINOGRAD = 8
 SLACK = 4  # the same formulas in another order, and what a bound of a bound's own rounding would take
 ZONE = 4096  # numbers on each side of a tensor; more than a row of the largest map
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None and shutil.which("c++") is None, reason="no compiler")
+pytestmark = pytest.mark.usefixtures("vectors")
 
 
 # ----------------------------------------------------------------------------------------------------------------------

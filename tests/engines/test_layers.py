@@ -6,7 +6,6 @@ rounding decides about it. Where one did, a whole gradient would come or go.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -28,7 +27,7 @@ SAME_WIDTH = Architecture("same-width", "", "", widths=(16, 16), strides=(1, 1))
 NARROW = replace(SAME_WIDTH, id="narrow", widths=(16, 5, 5), strides=(1, 3, 1), attention="se")
 EVERY = [*architectures.every().values(), SAME_WIDTH, replace(SAME_WIDTH, id="attended", attention="eca"), NARROW]
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None and shutil.which("c++") is None, reason="no compiler")
+pytestmark = pytest.mark.usefixtures("vectors")
 
 
 def random(*shape: int, seed: int) -> Tensor:

@@ -56,9 +56,10 @@ def states(folder: Path) -> list[str]:
 
 
 def test_under_slurm_a_cancelled_job_saves_and_the_same_job_goes_on(tmp_path: Path, variables: dict[str, str]) -> None:
-    idle = shutil.which("sbatch") and subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True)
-    if not idle or "idle" not in idle.stdout:
-        pytest.skip("no SLURM with an idle node answers")
+    nodes = shutil.which("sbatch") and subprocess.run(["sinfo", "-h", "-o", "%T %c"], capture_output=True, text=True)
+    state_and_cpus = [line.split() for line in nodes.stdout.splitlines()] if nodes else []
+    if not any(state == "idle" and int(cpus.rstrip("+")) >= 4 for state, cpus in state_and_cpus):
+        pytest.skip("no SLURM answers that has an idle node of 4 CPUs, two for each of two tasks")
     script = tmp_path / "study.sh"
     script.write_text(readme("#!/bin/bash", "cifar100", epochs=6).replace("--ntasks=8", "--ntasks=2"))
     folder = tmp_path / "runs/study"
