@@ -273,7 +273,7 @@ def test_both_passes_are_exact_within_the_rounding_of_their_sums(case: Case, see
 def test_so_are_they_by_winograds_algorithm(case: Case, seed: int) -> None:
     """With few tiles and with many, of which a thread takes several chunks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_layer, "WINOGRAD_TILES", 1)
+        patch.setattr(_layer, "WINOGRAD_TILES", 0)
         assert_exact(case, seed, WINOGRAD)
 
 
@@ -346,7 +346,7 @@ def assert_exact(case: Case, seed: int, factor: int) -> None:
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("tiles", [1, 2**30], ids=["winograd", "direct"])
+@pytest.mark.parametrize("tiles", [0, 2**30], ids=["winograd", "direct"])
 def test_the_same_bits_again_and_with_any_number_of_threads(tiles: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the same memory, after a pass with other numbers; and the border of the output is still 0.
 
@@ -355,7 +355,7 @@ def test_the_same_bits_again_and_with_any_number_of_threads(tiles: int, monkeypa
     monkeypatch.setattr(_layer, "WINOGRAD_TILES", tiles)
 
     @settings(max_examples=30, deadline=None)
-    @given(case=WINOGRAD_CASES if tiles == 1 else CASES, seed=SEEDS)
+    @given(case=WINOGRAD_CASES if tiles == 0 else CASES, seed=SEEDS)
     def check(case: Case, seed: int) -> None:
         of_one: dict[str, Tensor] = {}
         for count in (1, 2, 3):
@@ -368,7 +368,7 @@ def test_the_same_bits_again_and_with_any_number_of_threads(tiles: int, monkeypa
             assert not torch.equal(other["running_mean"], expected["running_mean"])
             for name, tensor in expected.items():
                 assert torch.equal(again[name], tensor), (count, name)
-                if name == "weight" and tiles == 1:
+                if name == "weight" and tiles == 0:
                     torch.testing.assert_close(tensor, of_one[name], rtol=1e-4, atol=1e-5 * float(tensor.abs().max()))
                 else:
                     assert torch.equal(of_one[name], tensor), (count, name)
@@ -405,6 +405,25 @@ def test_what_is_not_a_number_does_not_disappear(kernel: int, outputs: int) -> N
     assert scale.isnan().nonzero().tolist() == shift.isnan().nonzero().tolist() == [[channel]]
     assert problem.x_gradient is not None
     assert problem.x_gradient.isnan().all()
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(
+    ("case", "threads", "winograd"),
+    [
+        (Case(images=4, height=4, width=4), 1, True),  # 16 blocks of 2×2 for each thread
+        (Case(images=4, height=4, width=4), 2, False),
+        (Case(images=4, height=8, width=8), 4, True),
+        (Case(images=4, height=8, width=8), 5, False),
+        (Case(images=3, height=4, width=4), 1, False),
+        (Case(images=4, height=16, width=15), 1, False),  # no whole number of blocks
+        (Case(images=4, height=16, width=16, stride=2), 1, False),
+        (Case(images=4, height=16, width=16, kernel=5), 1, False),
+    ],
+)
+def test_winograds_algorithm_needs_16_blocks_for_each_thread(case: Case, threads: int, winograd: bool) -> None:
+    torch.set_num_threads(threads)
+    assert bool(Problem(case).layer._layer.contents.winograd) == winograd
 
 
 def test_gradients_have_the_shapes_and_strides_of_their_parameters() -> None:
