@@ -37,8 +37,7 @@ KEPT_SECONDS = 30 * 24 * 3600.0
 """What was made by other software or other code is deleted when nothing has loaded it for so long."""
 
 SOURCES = (
-    "architectures.py", "attention/", "compiled_functions.py", "compiler.py", "engines/", "measure/aging.py",
-    "networks.py",
+    "architectures.py", "attention/", "compiled_functions.py", "compiler.py", "engines/", "networks.py",
 )  # fmt: skip
 """The files and folders of this package that decide what is compiled."""
 
@@ -52,12 +51,11 @@ class _Indescribable(Exception):
     """Something may decide about the code and has no description that is the same in every process."""
 
 
-def compiled(function: Callable[..., Any], options: dict[str, Any] | None = None) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, as `compiler.compiled` compiles it, or as an earlier process has kept it.
 
     Args:
         function: a plain function of tensors, called with positional arguments.
-        options: as for `compiler.compiled`.
 
     Raises:
         Exception: any of torch's, in the first call, where the function cannot be compiled. Where it cannot be kept,
@@ -68,18 +66,16 @@ def compiled(function: Callable[..., Any], options: dict[str, Any] | None = None
     def call(*arguments: Any) -> Any:
         nonlocal ready
         if ready is None:
-            ready = _ready(function, options, arguments)
+            ready = _ready(function, arguments)
         return ready(*arguments)
 
     return call
 
 
-def _ready(
-    function: Callable[..., Any], options: dict[str, Any] | None, arguments: tuple[Any, ...]
-) -> Callable[..., Any]:
+def _ready(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
     """The function, compiled for such arguments: loaded, or compiled and kept."""
-    lazily = compiler.compiled(function, options)
-    path = None if compiler.switched_off() else _path(function, options, arguments)
+    lazily = compiler.compiled(function)
+    path = None if compiler.switched_off() else _path(function, arguments)
     if path is None or not hasattr(lazily, "aot_compile"):
         return lazily
     if loaded := _loaded(path):
@@ -118,12 +114,12 @@ def _delete_old(used: Path) -> None:
 # Names of files
 
 
-def _path(function: Callable[..., Any], how: object, arguments: Sequence[Any]) -> Path | None:
-    """Where a function, compiled in such a way for such arguments, is kept; None where it cannot be."""
+def _path(function: Callable[..., Any], arguments: Sequence[Any]) -> Path | None:
+    """Where a function, compiled for such arguments, is kept; None where it cannot be."""
     try:
         _require_own(function)
         described = "\n".join(
-            [*_state(), function.__qualname__, repr(function.__defaults__), repr(how), *_Description().of(arguments)]
+            [*_state(), function.__qualname__, repr(function.__defaults__), *_Description().of(arguments)]
         )
     except _Indescribable:
         return None

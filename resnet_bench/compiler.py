@@ -42,7 +42,7 @@ WAY_OUT = "or take --engine reference, which runs without"
 """The end of every message: what a user can do who has no compiler."""
 
 
-def compiled(function: Callable[..., Any], options: dict[str, Any] | None = None) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function`, compiled as a whole in its first call for the shapes of the arguments.
 
     A copy of the function is compiled, because Dynamo stores compiled code by code object and keeps only a limited
@@ -51,7 +51,6 @@ def compiled(function: Callable[..., Any], options: dict[str, Any] | None = None
 
     Args:
         function: a plain function of tensors.
-        options: options of Inductor, beside the one that leaves out the guards.
 
     Raises:
         Exception: any of torch's, in the first call, where the function cannot be compiled. It never runs uncompiled.
@@ -59,8 +58,7 @@ def compiled(function: Callable[..., Any], options: dict[str, Any] | None = None
     assert isinstance(function, FunctionType)
     copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
     unguarded = {"guard_filter_fn": lambda guards: [False] * len(guards)}
-    chosen: dict[str, Any] = {**unguarded, **(options or {})}
-    return torch.compile(copy, fullgraph=True, dynamic=False, options=chosen)
+    return torch.compile(copy, fullgraph=True, dynamic=False, options=unguarded)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-// Adam for some rows of a large weight, for the engine `fast`; `_adam.py` compiles this file.
+// Adam, for the engine `fast`; `_adam.py` compiles this file.
 //
 // Weight and moments are read and written once. Each element's numbers depend on nothing but its own and its gradient,
 // so they are the same whichever other rows are updated, and with any number of threads.
@@ -19,8 +19,23 @@ struct Step {
   float beta1, beta2, rest1, rest2, eps, step_size, correction, highest_step_size, smallest;
 };
 
+// One step for up to a vector of weights, whose gradient is g. Tells which of them would move at the highest rate still
+// to come, or may still move if their gradient is 0 from now on.
+static inline Mask adam(float* weight, float* exp_avg, float* exp_avg_sq, Vector g, const Step& s, Index count) {
+  const Vector before = load(weight, count);
+  const Vector m = load(exp_avg, count) * s.beta1 + g * s.rest1;
+  const Vector v = load(exp_avg_sq, count) * s.beta2 + g * g * s.rest2;
+  const Vector change = m / (root(v) / s.correction + s.eps);
+  store(weight, before - change * s.step_size, count);
+  store(exp_avg, m, count);
+  store(exp_avg_sq, v, count);
+  const Mask small = (Mask)(before < s.smallest) & (Mask)(before > -s.smallest);
+  return (Mask)(before - change * s.highest_step_size != before) | (small & (Mask)(m != 0.0f));
+}
+
 // Rows `which` of [units, columns], or all where it is null; the gradient of a row is Σ units[image][row] · x[image].
-// A thread takes `part_columns` of a row at a time. `moved[row · parts + part]` tells whether an element of that part moved, or may still move if its gradient is 0.
+// A thread takes `part_columns` of a row at a time. `moved[row · parts + part]` tells whether `adam` names an element of
+// that part.
 extern "C" void update_rows(
     float* weight, float* exp_avg, float* exp_avg_sq, const Index* which, Index rows, Index columns, const float* units,
     Index all_units, const float* x, Index images, const Step* step, Index part_columns, bool* moved, Index threads) {
@@ -37,20 +52,33 @@ extern "C" void update_rows(
         Vector g = {};
         for (Index image = 0; image < images; ++image)
           g += units[image * all_units + row] * load(x + image * columns + column, count);
-        const Vector before = load(weight + here, count);
-        const Vector m = load(exp_avg + here, count) * s.beta1 + g * s.rest1;
-        const Vector v = load(exp_avg_sq + here, count) * s.beta2 + g * g * s.rest2;
-        const Vector change = m / (root(v) / s.correction + s.eps);
-        store(weight + here, before - change * s.step_size, count);
-        store(exp_avg + here, m, count);
-        store(exp_avg_sq + here, v, count);
-        const Mask small = (Mask)(before < s.smallest) & (Mask)(before > -s.smallest);
-        moving |= (Mask)(before - change * s.highest_step_size != before) | (small & (Mask)(m != 0.0f));
+        moving |= adam(weight + here, exp_avg + here, exp_avg_sq + here, g, s, count);
       }
       bool any = false;
       for (int lane = 0; lane < LANES; ++lane) any |= moving[lane] != 0;
       if (moved) moved[r * parts + part] = any;
     }
+}
+
+// A parameter with its moments and its gradient, all in the same order in memory. `_adam.py` has the same fields.
+struct Parameter {
+  float *weight, *exp_avg, *exp_avg_sq;
+  const float* gradient;
+  Index size;
+};
+
+// Whole parameters, one after the other.
+extern "C" void update_parameters(const Parameter* parameters, Index count, const Step* step, Index threads) {
+  const Step s = *step;
+#pragma omp parallel num_threads(threads)
+  for (Index i = 0; i < count; ++i) {
+    const Parameter p = parameters[i];
+#pragma omp for schedule(static) nowait
+    for (Index here = 0; here < p.size; here += LANES) {
+      const Index left = p.size - here;
+      adam(p.weight + here, p.exp_avg + here, p.exp_avg_sq + here, load(p.gradient + here, left), s, left);
+    }
+  }
 }
 
 // Multiplies rows of a moment by a factor so many times, and rounds after each, as so many idle steps would.

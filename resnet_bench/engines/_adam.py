@@ -1,8 +1,10 @@
-"""Adam for some rows of a large weight, whose gradient is never stored; computed by `_adam.cpp`."""
+"""Adam (D. Kingma and J. Ba, 2015), computed by `_adam.cpp` in one pass over weights and moments."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -11,6 +13,9 @@ from resnet_bench.engines._cpp import call
 
 PART_COLUMNS = 2048
 """Columns of a row that one thread updates at a time."""
+
+State = tuple[Tensor, Tensor, Tensor]
+"""A parameter and its first and second moment, of one shape and in the same order in memory."""
 
 
 class _Step(ctypes.Structure):
@@ -22,6 +27,36 @@ class _Step(ctypes.Structure):
             "beta1", "beta2", "rest1", "rest2", "eps", "step_size", "correction", "highest_step_size", "smallest"
         )
     )  # fmt: skip
+
+    @classmethod
+    def of(cls, correction: Tensor, betas: tuple[float, float], eps: float, limits: Tensor | None = None) -> _Step:
+        highest, smallest = limits.tolist() if limits is not None else (0.0, 0.0)
+        return cls(*betas, 1 - betas[0], 1 - betas[1], eps, *correction.tolist(), highest, smallest)
+
+
+def update_parameters(
+    states: Sequence[State], gradients: Sequence[Tensor], correction: Tensor, betas: tuple[float, float], eps: float
+) -> None:
+    """One step of Adam, in place, for whole parameters; its formula is that of `_units.adam`.
+
+    Args:
+        states: float32.
+        gradients: of the parameters, of their shapes, in any order in memory.
+        correction: [2], of `_units.adam_correction`.
+        betas, eps: Adam's.
+    """
+    ordered = [
+        g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+        for (p, _, _), g in zip(states, gradients, strict=True)
+    ]
+    # the fields of `Parameter` in `_adam.cpp`, in its order
+    fields = [
+        (p.data_ptr(), m.data_ptr(), v.data_ptr(), g.data_ptr(), p.numel())
+        for (p, m, v), g in zip(states, ordered, strict=True)
+    ]
+    parameters = (ctypes.c_int64 * (5 * len(fields)))(*chain.from_iterable(fields))
+    step = _Step.of(correction, betas, eps)
+    call("_adam.cpp", "update_parameters", parameters, len(fields), step, torch.get_num_threads())
 
 
 def update_rows(
@@ -36,7 +71,7 @@ def update_rows(
     eps: float,
     limits: Tensor | None = None,
 ) -> Tensor | None:
-    """One step of Adam (D. Kingma and J. Ba, 2015), in place, for rows whose gradient is units[:, rows].T @ columns.
+    """One step of Adam, in place, for rows of a large weight; their gradient is units[:, rows].T @ columns.
 
     Its formula is that of `_units.adam`, and the numbers of a row do not depend on which other rows there are.
 
@@ -52,12 +87,10 @@ def update_rows(
     Returns:
         bool [rows], where limits are given: whether `_units.may_move` holds for an element of the row.
     """
-    step_size, root = correction.tolist()
-    highest, smallest = limits.tolist() if limits is not None else (0.0, 0.0)
     count, width = (len(weight) if rows is None else len(rows)), weight.shape[1]
     units, columns = units.contiguous(), columns.contiguous()
     moved = torch.empty(count, -(-width // PART_COLUMNS), dtype=torch.bool) if limits is not None else None
-    step = _Step(*betas, 1 - betas[0], 1 - betas[1], eps, step_size, root, highest, smallest)
+    step = _Step.of(correction, betas, eps, limits)
     call(
         "_adam.cpp", "update_rows", weight, exp_avg, exp_avg_sq, rows, count, width, units, units.shape[1], columns,
         len(columns), step, PART_COLUMNS, moved, torch.get_num_threads(),

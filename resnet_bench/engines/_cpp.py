@@ -13,6 +13,8 @@ from resnet_bench import compiler
 
 FOLDER = Path(__file__).parent
 
+Argument = Tensor | int | float | ctypes.Structure | ctypes.Array[Any] | None
+
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL:
@@ -38,8 +40,8 @@ def library(name: str) -> ctypes.CDLL:
         raise
 
 
-def call(name: str, function: str, *arguments: Tensor | int | float | ctypes.Structure | None) -> None:
-    """Call a function of a C++ file with pointers to tensors and structures, 64-bit integers and 32-bit floats.
+def call(name: str, function: str, *arguments: Argument) -> None:
+    """Call a function of a C++ file with pointers to tensors, structures and arrays, 64-bit integers and 32-bit floats.
 
     Raises:
         UserError: as `library`.
@@ -47,10 +49,10 @@ def call(name: str, function: str, *arguments: Tensor | int | float | ctypes.Str
     getattr(library(name), function)(*map(_converted, arguments))
 
 
-def _converted(argument: Tensor | int | float | ctypes.Structure | None) -> Any:
+def _converted(argument: Argument) -> Any:
     if isinstance(argument, Tensor):
         return ctypes.c_void_p(argument.data_ptr())
-    if isinstance(argument, ctypes.Structure):
+    if isinstance(argument, (ctypes.Structure, ctypes.Array)):
         return ctypes.byref(argument)
     if argument is None:
         return None

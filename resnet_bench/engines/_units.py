@@ -21,7 +21,6 @@ of which is ever 0 for a whole batch.) docs/fast-engine.md has the measurements.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -36,9 +35,9 @@ aten = torch.ops.aten
 
 MEAN, IGNORED_LABEL = 1, -100  # the defaults with which `F.cross_entropy` calls the operators of the loss
 
-UNROLLED_BATCH = 16
-"""Largest batch for which sums over the batch are written out, term by term, and so become a part of the pass that uses
-them. Larger batches take a matrix product."""
+FUSED_BATCH = 16
+"""Largest batch for which the gradient of an FC weight, a sum over the batch, is formed in the pass that uses it. Larger
+batches take a matrix product, which stores the gradient."""
 
 CHUNK_UNITS = 64
 """Units of which a copy is made at a time, so that it stays in the cache."""
@@ -49,9 +48,6 @@ PERIOD = 64
 RESTING_SHARE = 0.75
 """Smallest share of a layer's units that may rest. With fewer, one walk through the memory of all units takes less time
 than many short walks through the memory of some."""
-
-SETTLING_STEPS = PERIOD
-"""Steps after a state was loaded until the units that can rest do: a state does not say which of them did."""
 
 WORTH_RESTING = 2**20
 """Elements of a hidden layer's weight from which its units may rest. A smaller weight and its moments (12 MB) stay in a
@@ -77,21 +73,6 @@ Gradient = Tensor | UnitGradient
 
 
 # Forward and backward pass ------------------------------------------------------------------------------------------
-
-
-def outer_product(x: Tensor, g: Tensor) -> Tensor:
-    """x.T @ g, the gradient of a weight [inputs, outputs].
-
-    For batches of up to `UNROLLED_BATCH` images, each row of the result has the same bits whichever other rows are
-    computed with it. A matrix product does not promise that.
-
-    Args:
-        x: [batch, inputs].
-        g: [batch, outputs].
-    """
-    if len(x) > UNROLLED_BATCH:
-        return x.t() @ g
-    return functools.reduce(torch.add, [x[i][:, None] * g[i] for i in range(len(x))])
 
 
 def head(
@@ -165,7 +146,7 @@ def adam(
 
     Args:
         parameter: of any shape, as are `exp_avg`, `exp_avg_sq` (first and second moment) and `gradient`.
-        correction: [2], of `adam_correction`. It is a tensor because numbers would be compiled in.
+        correction: [2], of `adam_correction`.
 
     Returns:
         The new parameter, first moment and second moment.
@@ -177,20 +158,29 @@ def adam(
 
 
 def update(
-    parameters: Sequence[Tensor],
-    exp_avgs: Sequence[Tensor],
-    exp_avg_sqs: Sequence[Tensor],
+    states: Sequence[_adam.State],
     gradients: Sequence[Gradient],
     correction: Tensor,
     betas: tuple[float, float],
     eps: float,
 ) -> None:
-    """One step of `adam`, in place, for whole parameters. The weights of FC layers are [units, columns]."""
-    for parameter, exp_avg, exp_avg_sq, g in zip(parameters, exp_avgs, exp_avg_sqs, gradients, strict=True):
-        gradient = outer_product(g.units, g.columns) if isinstance(g, UnitGradient) else g
-        new = adam(parameter, exp_avg, exp_avg_sq, gradient, correction, betas, eps)
-        for tensor, value in zip((parameter, exp_avg, exp_avg_sq), new, strict=True):
-            tensor.copy_(value)
+    """One step of `adam`, in place, for whole parameters.
+
+    Args:
+        states: float32; the weights of FC layers are [units, columns].
+        gradients: of the parameters.
+        correction: [2], of `adam_correction`.
+        betas, eps: Adam's.
+    """
+    stored: list[tuple[_adam.State, Tensor]] = []
+    for state, g in zip(states, gradients, strict=True):
+        if isinstance(g, Tensor):
+            stored.append((state, g))
+        elif len(g.units) > FUSED_BATCH:
+            stored.append((state, g.units.t() @ g.columns))
+        else:
+            _adam.update_rows(*state, None, g.units, g.columns, correction, betas, eps)
+    _adam.update_parameters([state for state, _ in stored], [g for _, g in stored], correction, betas, eps)
 
 
 def may_move(
@@ -199,7 +189,7 @@ def may_move(
     """Which weights moved in a step, or may still move if their gradient is 0 from now on; see `UnitWeight`.
 
     Args:
-        before: the weights before the step.
+        before: the weights before the step; those after it may move if they would at the next one.
         exp_avg, exp_avg_sq: their moments after it.
         correction: [2], the step's.
         limits: [2], of `resting_limits`.
@@ -280,6 +270,28 @@ class UnitWeight:
         self.settled.fill_(False)
         self.pending = 0
         self.coarse = None
+
+    def look(self, highest: float, step: int) -> None:
+        """Find the units that may rest after this step, in a state that was loaded or changed from outside.
+
+        Args:
+            highest: the highest learning rate of the next step and all later ones.
+            step: the number of the last step, counted from 1; 0 before the first.
+        """
+        self.wake()
+        self.highest = highest
+        if step == 0 or not changes_shrink(self.betas, step):
+            return
+        correction, limits = (
+            adam_correction(highest, self.betas, step),
+            resting_limits(highest, self.betas, self.eps, step),
+        )
+        state = (self.weight, self.exp_avg, self.exp_avg_sq)
+        still = [
+            ~may_move(*(tensor[some] for tensor in state), correction, limits, self.eps).any(1)
+            for some in chunks(torch.arange(len(self.weight)))
+        ]
+        self._rest(torch.cat(still).nonzero().squeeze(1))
 
     def activations(self, x: Tensor, bias: Tensor) -> Tensor:
         """relu(x @ weight.T + bias), float32 [batch, units]; idle units may be found without reading their weights.

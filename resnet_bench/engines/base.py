@@ -31,7 +31,7 @@ class Engine(ABC):
             do its accuracies count as the paper's, and its times stand beside the machine's float32 rates.
         needs_compiler: whether it compiles C++ code, which needs a compiler on the machine.
         compile_seconds: time spent compiling so far; 0 for an engine that compiles nothing.
-        settling_steps: steps after a state was loaded until a step takes as long as in a training without that break.
+        leaves_idle_units_out: whether its steps take less time once hidden units have died.
         rates: the learning rate of each step.
         steps: how many the optimiser has done, from the beginning of the training.
         read_parameters: parameters that the last step's forward pass read; a quarter of one where it read 8 bits of it.
@@ -71,9 +71,14 @@ class Engine(ABC):
         self.rates.highest_from(0)  # finds a schedule that is none
         self.steps = 0
         self.compile_seconds = 0.0
-        self.settling_steps = 0
+        self.leaves_idle_units_out = False
         self.updated_parameters = sum(p.numel() for p in network.parameters())
         self.read_parameters: float = self.updated_parameters
+
+    @property
+    def threads_compiled_in(self) -> bool:
+        """Whether it would have to compile anew to train with another number of threads."""
+        return False
 
     def warm_up(self, images: Tensor, labels: Tensor) -> None:  # noqa: B027 (nothing to do is a fine default)
         """Compile what steps on batches like this one need, so that no step pays for it; state is left as it was."""

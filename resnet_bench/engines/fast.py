@@ -9,11 +9,10 @@ those hidden units whose weights move. A step has four stages:
     convolutions       images → feature map       forward pass, in C++: `_layers.py` and `_layer.cpp`
     head               feature map → loss         the FC layers, forward and backward, without their weight gradients
     convolutions       gradients of the features  backward pass, in C++ too
-    update             Adam                       weight gradient, moments and parameter in one pass
+    update             Adam                       FC weight gradients, moments and parameters in one pass
 
-The update of units that may rest is C++ (`_adam.cpp`), that of all other parameters a function of `_units.py` that
-`torch.compile` compiles. The head is there too, and runs uncompiled. Leaving idle units out changes no bit of an update
-for a given gradient; it changes products by rounding (see `_units.py`).
+The update is C++ too (`_adam.cpp`). `_units.py` has the head, and tells which units may be left out. Leaving idle units
+out changes no bit of an update for a given gradient; it changes products by rounding (see `_units.py`).
 
 The weight of every FC layer but the first lies transposed in memory, as [inputs, outputs]; so does that of a single FC
 layer. The network's parameter is a view with the usual shape, so only its strides differ from the usual ones.
@@ -24,7 +23,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -40,8 +39,7 @@ from resnet_bench.engines import base
 from resnet_bench.engines._features import Convolutions
 from resnet_bench.engines._layers import AttentionFunctions, Layers, attend, attend_backward, in_product_order
 from resnet_bench.engines._units import (
-    SETTLING_STEPS,
-    UNROLLED_BATCH,
+    FUSED_BATCH,
     WORTH_RESTING,
     Gradient,
     UnitGradient,
@@ -54,10 +52,6 @@ from resnet_bench.networks import ResidualNetwork
 from resnet_bench.recipe import Recipe
 from resnet_bench.schedules import LearningRates
 
-# One pass over the weight needs the whole update in one loop. Inductor's defaults would first store the weight
-# gradient, because both moments read it.
-SINGLE_PASS = {"realize_reads_threshold": 10_000, "realize_opcount_threshold": 10_000}
-
 
 def in_memory_order(tensor: Tensor, parameter: Tensor) -> Tensor:
     """A tensor of the shape of `parameter`, transposed if `parameter` is transposed in memory; its own inverse."""
@@ -65,41 +59,26 @@ def in_memory_order(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 
 @dataclass
-class Stages:
-    """The functions that a step runs, compiled or not.
+class Compiled:
+    """What torch compiles for a network.
 
     Attributes:
-        update: as in the module's docstring.
         attention: the functions for the attention of each block; uncompiled ones serve those that are not there.
-        warm: whether all functions were called once, which compiles them.
+        warm: whether a step has compiled all that it needs, the C++ too.
     """
 
-    update: Callable[..., Any] = update
     attention: Sequence[AttentionFunctions] = ()
     warm: bool = False
 
 
 @functools.cache
-def compiled_stages(
-    architecture: Architecture, num_classes: int, batch_size: int, betas: tuple[float, float], eps: float,
-    strides: tuple[tuple[int, ...], ...], threads: int, deterministic: bool,
-) -> Stages:  # fmt: skip
-    """The stages, compiled once in a process for all engines with the same arguments, which are compiled in.
+def compiled_for(architecture: Architecture, batch_size: int, threads: int, deterministic: bool) -> Compiled:
+    """Compiled once in a process for all engines with the same arguments, which are compiled in.
 
     The network is not compiled in: its tensors are looked up in every call.
     """
-    return Stages(
-        update=compiled(update, SINGLE_PASS),
-        attention=[
-            AttentionFunctions(compiled(attend), compiled(attend_backward))
-            for _ in (architecture.widths if architecture.attention else ())
-        ],
-    )
-
-
-def _whole(g: Gradient) -> Gradient:
-    """The same gradient without its list of live units, whose length would otherwise be compiled in."""
-    return g._replace(live=None) if isinstance(g, UnitGradient) else g
+    blocks = architecture.widths if architecture.attention else ()
+    return Compiled([AttentionFunctions(compiled(attend), compiled(attend_backward)) for _ in blocks])
 
 
 class Engine(base.Engine):
@@ -129,10 +108,10 @@ class Engine(base.Engine):
 
     @classmethod
     def note(cls, recipe: Recipe) -> str | None:
-        if recipe.batch_size <= UNROLLED_BATCH:
+        if recipe.batch_size <= FUSED_BATCH:
             return super().note(recipe)
         return (
-            f"{cls.name} leaves no idle units out at batches above {UNROLLED_BATCH} images; `resnet-bench scale --over "
+            f"{cls.name} leaves no idle units out at batches above {FUSED_BATCH} images; `resnet-bench scale --over "
             "batch-size=...` tells whether it is still worth it here."
         )
 
@@ -153,19 +132,21 @@ class Engine(base.Engine):
             for i, (p, state) in enumerate(zip(network.parameters(), self._state(), strict=True))
             if p.numel() >= WORTH_RESTING and any(p is weight for weight in hidden)
         }
-        if recipe.batch_size > UNROLLED_BATCH:  # few units are idle for so many images; see also `outer_product`
+        if recipe.batch_size > FUSED_BATCH:  # few units are idle for so many images
             self._unit_weights = {}
         in_first_layer = (u for u in self._unit_weights.values() if u.weight.data_ptr() == first.data_ptr())
         self._first = next(in_first_layer, None)  # its inputs are the feature map
-        self.settling_steps = SETTLING_STEPS if self._unit_weights and not self.idle_too else 0
-        others = (state for i, state in enumerate(self._state()) if i not in self._unit_weights)
-        self._others = list(zip(*others, strict=True))  # parameters, first moments, second moments
-        self._convolutions: dict[int, Convolutions] = {}  # by the size of the batch
-        strides = tuple(p.stride() for p in network.parameters())
-        self._compiled = compiled_stages(
-            network.architecture, network.num_classes, recipe.batch_size, recipe.betas, recipe.eps, strides,
-            torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(),
+        self.leaves_idle_units_out = bool(self._unit_weights) and not self.idle_too
+        self._others = [state for i, state in enumerate(self._state()) if i not in self._unit_weights]
+        self._convolutions: dict[tuple[int, int], Convolutions] = {}  # by the size of the batch and threads
+        self._compiled = compiled_for(
+            network.architecture, recipe.batch_size, torch.get_num_threads(),
+            torch.are_deterministic_algorithms_enabled(),
         )  # fmt: skip
+
+    @property
+    def threads_compiled_in(self) -> bool:
+        return self.network.architecture.attention is not None
 
     def arrange_kernels(self) -> None:
         """Put the kernels of the convolutions into the order in memory that `convolutions` needs."""
@@ -210,13 +191,10 @@ class Engine(base.Engine):
 
     @torch.no_grad()
     def _step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
-        full = len(images) == self.recipe.batch_size
-        stages = self._compiled if full else Stages()
-        (beta1, beta2), eps = self.recipe.betas, self.recipe.eps
-
-        if len(images) not in self._convolutions:
-            self._convolutions[len(images)] = self.convolutions(len(images))
-        convolutions = self._convolutions[len(images)]
+        size = len(images), torch.get_num_threads()
+        if size not in self._convolutions:
+            self._convolutions[size] = self.convolutions(len(images))
+        convolutions = self._convolutions[size]
         x = convolutions.forward(images)
         flat = x.float().flatten(1)
         activations = self._first.activations(flat, self._fc[1]) if self._first else None
@@ -236,8 +214,8 @@ class Engine(base.Engine):
             of_units = gradients[i]
             assert isinstance(of_units, UnitGradient)
             unit_weight.update(of_units, correction, highest, self.steps)
-        others = [_whole(g) for i, g in enumerate(gradients) if i not in self._unit_weights]
-        stages.update(*self._others, others, correction, (beta1, beta2), eps)
+        others = [g for i, g in enumerate(gradients) if i not in self._unit_weights]
+        update(self._others, others, correction, self.recipe.betas, self.recipe.eps)
         clock.lap("optimizer")
         self._count(fc_gradients)
         return loss
@@ -252,7 +230,7 @@ class Engine(base.Engine):
             if g.live is not None:
                 self.read_parameters -= (len(weight) - len(g.live)) * weight.shape[1]
         unit_weights = self._unit_weights.values()
-        self.updated_parameters = sum(p.numel() for p in self._others[0]) + sum(
+        self.updated_parameters = sum(p.numel() for p, _, _ in self._others) + sum(
             unit_weight.updated_parameters for unit_weight in unit_weights
         )
 
@@ -273,7 +251,7 @@ class Engine(base.Engine):
         return {**adam.state_dict(), "state": state if self.steps else {}}
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """See `base.Engine`. Call it also after weights were changed from outside, because it wakes all units."""
+        """See `base.Engine`. Call it also after weights were changed from outside: it finds anew which units may rest."""
         self.require_same_adam(state)
         saved = state["state"]
         self.steps = int(saved[0]["step"]) if saved else 0
@@ -281,4 +259,5 @@ class Engine(base.Engine):
             exp_avg.copy_(in_memory_order(saved[i]["exp_avg"], p) if saved else torch.zeros(()))
             exp_avg_sq.copy_(in_memory_order(saved[i]["exp_avg_sq"], p) if saved else torch.zeros(()))
         for unit_weight in self._unit_weights.values():
-            unit_weight.wake()
+            if self.leaves_idle_units_out:
+                unit_weight.look(self.rates.highest_from(self.steps), self.steps)

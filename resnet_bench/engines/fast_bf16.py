@@ -46,6 +46,10 @@ class Engine(fast.Engine):
             )
         super().require()
 
+    @property
+    def threads_compiled_in(self) -> bool:
+        return True
+
     def arrange_kernels(self) -> None:
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -28,7 +28,7 @@ from resnet_bench.data.datasets import Dataset
 from resnet_bench.data.pipelines import Batch, crowded
 from resnet_bench.engines import fast, reference
 from resnet_bench.engines._features import Convolutions, TorchConvolutions
-from resnet_bench.engines._units import SETTLING_STEPS
+from resnet_bench.engines._units import PERIOD
 from resnet_bench.engines.base import Engine
 from resnet_bench.intervals import positive_mean_interval
 from resnet_bench.measure.contention import reasons
@@ -221,13 +221,13 @@ def _train_first_steps(timers: Sequence[EpochTimer], seconds: float) -> int:
 
     Two periods after which an engine looks for units that may rest are trained in any case.
     """
-    resting = [timer for timer in timers if timer.training.engine.settling_steps]
+    resting = [timer for timer in timers if timer.training.engine.leaves_idle_units_out]
     begun, done = time.perf_counter(), 0
     while done < FIRST_STEPS:
         for timer in resting:
-            timer.run(SETTLING_STEPS)
-        done += SETTLING_STEPS
-        if done >= 2 * SETTLING_STEPS and (time.perf_counter() - begun) * (1 + SETTLING_STEPS / done) > seconds:
+            timer.run(PERIOD)
+        done += PERIOD
+        if done >= 2 * PERIOD and (time.perf_counter() - begun) * (1 + PERIOD / done) > seconds:
             break
     return done
 

@@ -16,23 +16,20 @@ core. The multiplications themselves would take minutes.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from resnet_bench import compiler
-from resnet_bench.compiled_functions import compiled
 from resnet_bench.data import pipelines
 from resnet_bench.data.datasets import Dataset
+from resnet_bench.engines import _adam
 from resnet_bench.engines._units import adam, adam_correction, changes_shrink, may_move, resting_limits
-from resnet_bench.engines.fast import SINGLE_PASS
 from resnet_bench.errors import UserError
 from resnet_bench.networks import ResidualNetwork
 from resnet_bench.recipe import Recipe
@@ -139,47 +136,54 @@ def idle_steps(
     weight: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, steps: range, recipe: Recipe, rates: LearningRates
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weights and moments, float32 [n] each, after steps of Adam with these numbers in which the gradient is 0."""
-    count, padding = len(weight), -len(weight) % CHUNK  # as much more that is at rest: all chunks have one size
-    padded = zip((weight, exp_avg, exp_avg_sq), (0.0, 0.0, 1.0), strict=True)
-    state = [torch.cat([tensor, tensor.new_full((padding,), value)]) for tensor, value in padded]
-    left = torch.zeros(len(state[0]), dtype=torch.int32)  # steps in which a weight rests
-    idle_step = _idle_step(recipe.betas, recipe.eps, torch.get_num_threads())
+    state = [tensor.clone() for tensor in (weight, exp_avg, exp_avg_sq)]
+    left = torch.zeros(len(weight), dtype=torch.int32)  # steps in which a weight rests
+    idle_step = _compiled_idle_step if _compiles() else _idle_step
     for begin in range(0, len(left), CHUNK):
         chunk = slice(begin, begin + CHUNK)
-        w, m, v = (tensor[chunk] for tensor in state)
+        of_chunk = [tensor[chunk] for tensor in state]
         for step in steps:
             correction = adam_correction(rates.at(step - 1), recipe.betas, step)
             limits = resting_limits(rates.highest_from(step - 1), recipe.betas, recipe.eps, step)
-            w, m, v, moving = idle_step(w, m, v, correction, limits)
+            moving = idle_step(*of_chunk, correction, limits, recipe.betas, recipe.eps)
             if changes_shrink(recipe.betas, step) and not moving:
                 left[chunk] = steps[-1] - step
                 break
-        for tensor, value in zip(state, (w, m, v), strict=True):
-            tensor[chunk] = value
-    w, m, v = (tensor[:count] for tensor in state)
-    return w, multiplied(m, recipe.betas[0], left[:count]), multiplied(v, recipe.betas[1], left[:count])
+    w, m, v = state
+    return w, multiplied(m, recipe.betas[0], left), multiplied(v, recipe.betas[1], left)
 
 
-@functools.cache
-def _idle_step(betas: tuple[float, float], eps: float, threads: int) -> Callable[..., Any]:
-    """A step of Adam on a chunk. It is compiled where the engine `fast` is: eager square roots are rounded otherwise.
-
-    The function takes weights and moments, the correction and what decides about rest. It returns the new weights
-    and moments, and whether any weight moves or may still move.
-    """
-
-    def idle_step(
-        weight: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, correction: Tensor, limits: Tensor,
-        betas: tuple[float, float] = betas, eps: float = eps,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        w, m, v = adam(weight, exp_avg, exp_avg_sq, torch.zeros_like(weight), correction, betas, eps)
-        return w, m, v, may_move(weight, m, v, correction, limits, eps).any()
-
+def _compiles() -> bool:
+    """Whether the C++ of the engine `fast` can be compiled here; square roots of eager torch are rounded otherwise."""
     try:
         compiler.require()
     except UserError:
-        return idle_step
-    return compiled(idle_step, SINGLE_PASS)
+        return False
+    return True
+
+
+def _compiled_idle_step(
+    weight: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, correction: Tensor, limits: Tensor,
+    betas: tuple[float, float], eps: float,
+) -> bool:  # fmt: skip
+    """A step of Adam, in place, on float32 [n]; whether any weight moves at the highest rate or may still move."""
+    rows = (tensor[None] for tensor in (weight, exp_avg, exp_avg_sq))
+    no_images = weight.new_empty(0, 1), weight.new_empty(0, len(weight))
+    moved = _adam.update_rows(*rows, None, *no_images, correction, betas, eps, limits)
+    assert moved is not None
+    return bool(moved)
+
+
+def _idle_step(
+    weight: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, correction: Tensor, limits: Tensor,
+    betas: tuple[float, float], eps: float,
+) -> bool:  # fmt: skip
+    """The same without a compiler."""
+    before = weight.clone()
+    new = adam(weight, exp_avg, exp_avg_sq, torch.zeros_like(weight), correction, betas, eps)
+    for tensor, value in zip((weight, exp_avg, exp_avg_sq), new, strict=True):
+        tensor.copy_(value)
+    return bool(may_move(before, exp_avg, exp_avg_sq, correction, limits, eps).any())
 
 
 def multiplied(x: Tensor, factor: float, times: Tensor) -> Tensor:

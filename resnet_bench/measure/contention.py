@@ -81,7 +81,7 @@ def one_thread_ratio(training: Training, seconds: float = TRIAL_SECONDS) -> floa
     None where that number is 1, and for engines that would have to compile for another number, which takes longer than
     it is worth. The training is left as it was, to the last bit; its pipeline is opened anew.
     """
-    if training.threads == 1 or training.engine.needs_compiler:
+    if training.threads == 1 or training.engine.threads_compiled_in:
         return None
     spent: dict[int, list[float]] = {training.threads: [], 1: []}
     with training.undone():
@@ -203,7 +203,7 @@ def _remedy(timer: EpochTimer) -> str:
     training, ratio = timer.training, timer.one_thread_ratio
     if training.threads == 1:
         return "end what need not run, or measure later"
-    if training.engine.needs_compiler:
+    if training.engine.threads_compiled_in:
         return (
             "--threads 1 has no partner to wait for; what it gives here is not measured, because "
             f"{training.engine.name} would have to compile for it"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -90,24 +90,16 @@ class EpochTimer:
         training = self.training
         if training.step + min(steps, self._skipped_steps) + self.block_steps > training.steps_per_epoch:
             training.close_epoch()
-        self._train(range(steps))
+        self.train(steps)
 
     @property
     def steps_per_block(self) -> int:
         """Steps that `measure` trains for a block in mode `sampled`, timed or not."""
         return self._skipped_steps + self.block_steps
 
-    def settle(self, steps: int | None = None) -> None:
-        """Train until the engine is as fast as in a training that came to this state undisturbed.
-
-        Args:
-            steps: how many that takes; by default what the engine says.
-        """
-        self._train(range(self.training.engine.settling_steps if steps is None else steps))
-
-    def _train(self, steps: Iterable[int]) -> None:
-        """Train a step for each of `steps` without timing, over the end of an epoch where need be."""
-        for _ in steps:
+    def train(self, steps: int) -> None:
+        """Train so many steps without timing, over the end of an epoch where need be."""
+        for _ in range(steps):
             if self.training.step == self.training.steps_per_epoch:
                 self.training.close_epoch()
             self._step()

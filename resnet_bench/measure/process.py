@@ -229,22 +229,18 @@ def _steps_that_fit(timers: Sequence[EpochTimer], epochs: int, seconds: float) -
 
 
 def _arriving_steps(timer: EpochTimer, place: Place) -> int:
-    """Steps from the state that is loaded to where blocks are timed: until the engine is as fast as it will be there.
+    """Steps from the state that is loaded to where blocks are timed.
 
     A later point without a prepared state is reached by training from the beginning, where the engine leaves idle units
     out. Any other engine is as fast at once, and starts from the beginning.
     """
-    settling = timer.training.engine.settling_steps
-    if place.path is None and settling:
-        return place.point.step
-    return settling
+    return place.point.step if place.path is None and timer.training.engine.leaves_idle_units_out else 0
 
 
 def _go_to(timer: EpochTimer, place: Place) -> None:
-    """Load the state of a point, and settle unless the point is the training's beginning."""
+    """Load the state of a point, and train to it where there is none."""
     states.load(timer.training, place.state)
-    if place.point.step:
-        timer.settle(_arriving_steps(timer, place))
+    timer.train(_arriving_steps(timer, place))
 
 
 def _sampled(

@@ -1,6 +1,8 @@
-"""Adam for some rows, against float64, against torch's own operations, and its bits against themselves."""
+"""Adam in C++, against float64, against torch's own operations, and its bits against themselves."""
 
 from __future__ import annotations
+
+from copy import deepcopy
 
 import pytest
 import torch
@@ -101,6 +103,37 @@ def test_a_row_moved_if_any_of_its_weights_did_or_may() -> None:
     assert moved.tolist() == [False, True, False, True, False]
     told = _units.may_move(torch.where(weight < 0.5, 1e-9, 1.0), m, v, torch.tensor([1e-2, 1.0]), limits, EPS)
     assert told.any(1).tolist() == moved.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=5),
+    seed=st.integers(0, 1000),
+    transposed=st.booleans(),
+)
+def test_whole_parameters_have_the_bits_of_rows_and_guarded_neighbours(
+    shapes: list[tuple[int, int]], seed: int, transposed: bool
+) -> None:
+    """With any number of threads, with gradients in another order in memory, and with none beside them written."""
+    arguments = _units.adam_correction(1e-2, BETAS, 7), BETAS, EPS
+    starts = [state(*shape, seed + i) for i, shape in enumerate(shapes)]
+    gradients = [random(*shape, seed=seed + 10 + i) for i, shape in enumerate(shapes)]
+    expected = deepcopy(starts)
+    for one, g in zip(expected, gradients, strict=True):
+        flat = tuple(t.view(1, -1) for t in one)
+        _adam.update_rows(*flat, None, torch.ones(1, 1), g.view(1, -1), *arguments)
+    given = [g.t().contiguous().t() for g in gradients] if transposed else gradients
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        memory = [[torch.full((t.numel() + 64,), torch.nan) for t in one] for one in starts]
+        found = [
+            tuple(room[32:-32].view(t.shape).copy_(t) for room, t in zip(rooms, one, strict=True))
+            for rooms, one in zip(memory, starts, strict=True)
+        ]
+        _adam.update_parameters(found, given, *arguments)  # type: ignore[arg-type]
+        for a, b in zip(found, expected, strict=True):
+            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+        assert all(room[:32].isnan().all() and room[-32:].isnan().all() for rooms in memory for room in rooms)
 
 
 @settings(max_examples=30, deadline=None)

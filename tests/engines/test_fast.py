@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +65,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def forget_compiled() -> None:
     """As in a process whose first engine comes now."""
-    fast.compiled_stages.cache_clear()
+    fast.compiled_for.cache_clear()
     fast_bf16.compiled_features.cache_clear()
 
 
@@ -81,8 +81,8 @@ def batches(count: int, size: int = 4, seed: int = 0) -> list[tuple[Tensor, Tens
     ]
 
 
-def network() -> ResidualNetwork:
-    return networks.build(SMALL, CLASSES, seed=0)
+def network(attention: str | None = None) -> ResidualNetwork:
+    return networks.build(replace(SMALL, attention=attention), CLASSES, seed=0)
 
 
 def train(engine: Engine, data: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -111,10 +111,6 @@ def assert_identical(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
     assert a.keys() == b.keys()
     for name in a:
         assert torch.equal(a[name], b[name]), name
-
-
-def as_run(function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
-    return fast.compiled(function, fast.SINGLE_PASS) if compiled else function
 
 
 SCRIPT = """
@@ -164,15 +160,6 @@ def test_products_are_exact_within_the_rounding_of_a_sum(
         assert ((_products.product(x, weight.t().contiguous().t(), b).double() - exact).abs() <= bound).all()
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("batch", [1, 4, 17])
-def test_the_gradient_of_a_weight_is_exact_within_the_rounding_of_a_sum(compiled: bool, batch: int) -> None:
-    x, g = random(batch, 40), random(batch, 7, seed=1)
-    result = as_run(_units.outer_product, compiled)(x, g).double()
-    bound = SLACK * batch * U * (x.double().abs().t() @ g.double().abs())
-    assert ((result - x.double().t() @ g.double()).abs() <= bound).all()
-
-
 @pytest.mark.parametrize("idle_too", [False, True])
 def test_head_gives_the_loss_and_gradients_of_autograd_in_float64(idle_too: bool) -> None:
     """Errors are followed layer by layer.
@@ -219,8 +206,8 @@ def test_head_gives_the_loss_and_gradients_of_autograd_in_float64(idle_too: bool
     assert ((x_gradient.double() - x64.grad).abs() <= SLACK * g_error).all()
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_twenty_updates_follow_torch_adam_in_float64(compiled: bool) -> None:
+@pytest.mark.parametrize("batch", [4, _units.FUSED_BATCH + 1])
+def test_twenty_updates_follow_torch_adam_in_float64(batch: int) -> None:
     """The bound is followed along the float64 run, to first order.
 
     Each step rounds each operation once (8u covers them) and carries on the moments' errors, which the betas damp, and
@@ -235,12 +222,12 @@ def test_twenty_updates_follow_torch_adam_in_float64(compiled: bool) -> None:
     p64 = [p.double().requires_grad_() for p in p32]
     adam = torch.optim.Adam(p64, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
     p_error, m_error, v_error = ([torch.zeros_like(p).detach() for p in p64] for _ in range(3))
-    update = as_run(_units.update, compiled)
     for t in range(1, 21):
-        pair = random(4, 30, seed=50 + t), random(4, 7, seed=100 + t)
+        pair = random(batch, 30, seed=50 + t), random(batch, 7, seed=100 + t)
         rest = random(7, seed=150 + t), random(4, 3, 3, 3, seed=200 + t)  # the last one not in the parameter's order
         correction = torch.tensor([recipe.lr / (1 - beta1**t), (1 - beta2**t) ** 0.5])
-        update(p32, m32, v32, [UnitGradient(None, *pair), *rest], correction, recipe.betas, eps)
+        states = list(zip(p32, m32, v32, strict=True))
+        _units.update(states, [UnitGradient(None, *pair), *rest], correction, recipe.betas, eps)
 
         magnitude = pair[0].double().abs().t() @ pair[1].double().abs()
         gradients = [pair[0].double().t() @ pair[1].double(), rest[0].double(), rest[1].double()]
@@ -250,7 +237,7 @@ def test_twenty_updates_follow_torch_adam_in_float64(compiled: bool) -> None:
         step_size, root = recipe.lr / (1 - beta1**t), (1 - beta2**t) ** 0.5
         for i, (p, g) in enumerate(zip(p64, gradients, strict=True)):
             m, v = adam.state[p]["exp_avg"], adam.state[p]["exp_avg_sq"]
-            g_error = 4 * U * magnitude if i == 0 else torch.zeros_like(g)
+            g_error = batch * U * magnitude if i == 0 else torch.zeros_like(g)
             m_error[i] = beta1 * m_error[i] + (1 - beta1) * g_error + 8 * U * (m.abs() + g.abs())
             v_error[i] = beta2 * v_error[i] + (1 - beta2) * 2 * g.abs() * g_error + 8 * U * v
             denominator = v.sqrt() / root + eps
@@ -304,7 +291,7 @@ def test_losses_of_200_steps_agree_with_reference_within_its_own_rounding(
     rates = recipe.learning_rates(len(data))
 
     def start() -> ResidualNetwork:
-        return networks.build(replace(SMALL, attention=attention), CLASSES, seed=0)
+        return network(attention)
 
     exact = train(reference.Engine(start().double(), recipe, rates), data)
     starts = [start(), *(perturbed(start(), seed) for seed in range(3))]
@@ -350,15 +337,15 @@ def test_a_smaller_last_batch_trains_like_reference() -> None:
 
 
 def test_a_recipe_of_large_batches_takes_matrix_products_and_trains_like_reference() -> None:
-    data = batches(3, size=_units.UNROLLED_BATCH + 1)
-    engine = fast.Engine(network(), Recipe(batch_size=_units.UNROLLED_BATCH + 1))
+    data = batches(3, size=_units.FUSED_BATCH + 1)
+    engine = fast.Engine(network(), Recipe(batch_size=_units.FUSED_BATCH + 1))
     train(engine, data)
     assert_close_to_float64(engine, data)
 
 
 @pytest.mark.usefixtures("nothing_compiled")
 def test_steps_never_compile_again() -> None:
-    engine = fast.Engine(network(), Recipe())
+    engine = fast.Engine(network("se"), Recipe())
     train(engine, batches(1))
     before = engine.compile_seconds
     with torch.compiler.set_stance("fail_on_recompile"):
@@ -369,13 +356,13 @@ def test_steps_never_compile_again() -> None:
 @pytest.mark.usefixtures("nothing_compiled")
 def test_engines_of_one_process_share_what_is_compiled_and_nothing_else() -> None:
     """Two that take turns end as each does alone, also after the one that compiled is gone."""
-    first = fast.Engine(network(), Recipe())
+    first = fast.Engine(network("se"), Recipe())
     train(first, batches(6))
     state, left = everything(first), weakref.ref(first.network)
     del first
     gc.collect()
     assert left() is None
-    one, other = fast.Engine(network(), Recipe()), fast.Engine(perturbed(network(), 0), Recipe())
+    one, other = fast.Engine(network("se"), Recipe()), fast.Engine(perturbed(network("se"), 0), Recipe())
     with torch.compiler.set_stance("fail_on_recompile"):
         for batch in batches(6):
             train(one, [batch])
@@ -404,19 +391,17 @@ def test_networks_that_differ_in_their_fc_layers_share_their_convolutions(order:
         assert_identical(state(variant), mine)
 
 
-@pytest.mark.parametrize(
-    "recipe", [Recipe(batch_size=2), Recipe(betas=(0.5, 0.9)), Recipe(eps=1e-3)], ids=["batch size", "betas", "eps"]
-)
-def test_what_another_recipe_compiled_is_not_taken_for_ones_own(trained: fast.Engine, recipe: Recipe) -> None:
+def test_what_another_batch_size_compiled_is_not_taken_for_ones_own() -> None:
     """Compared with its own step, uncompiled, up to rounding: Adam divides by small moments, so to some digits only."""
-    data = batches(3, size=recipe.batch_size)
-    engine, eager = fast.Engine(network(), recipe), fast.Engine(network(), recipe)
-    eager._compiled = fast.Stages(warm=True)
+    start, recipe, data = network("se"), Recipe(batch_size=2), batches(3, size=2)
+    other, engine, eager = (fast.Engine(deepcopy(start), r) for r in (Recipe(), recipe, recipe))
+    eager._compiled = fast.Compiled(warm=True)
+    train(other, batches(1))
     train(engine, data)
     train(eager, data)
-    assert engine._compiled is not trained._compiled
-    difference = (weights(engine) - weights(eager)).norm() / (weights(eager) - weights(trained)).norm()
-    assert difference < 1e-2
+    assert engine._compiled is not other._compiled
+    difference, way = (weights(eager) - weights(e) for e in (engine, reference.Engine(start, recipe)))
+    assert difference.norm() < 1e-2 * way.norm()
 
 
 @pytest.mark.usefixtures("nothing_compiled")
@@ -595,12 +580,9 @@ class WithBuffers(WithoutParameters):
 def test_attention_without_parameters_trains_like_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ATTENTION, "plain", WithoutParameters)
     data = batches(3)
-    plain, engine = (
-        made(networks.build(replace(SMALL, attention="plain"), CLASSES, seed=0), Recipe())
-        for made in (reference.Engine, fast.Engine)
-    )
+    plain, engine = (made(network("plain"), Recipe()) for made in (reference.Engine, fast.Engine))
     assert isinstance(engine, fast.Engine)
-    engine._compiled = fast.Stages(warm=True)
+    engine._compiled = fast.Compiled(warm=True)
     torch.testing.assert_close(train(engine, data), train(plain, data))
 
 
@@ -618,7 +600,7 @@ def test_small_hidden_layers_are_updated_with_the_other_parameters(monkeypatch: 
     monkeypatch.setattr(fast, "WORTH_RESTING", _units.WORTH_RESTING)
     data = batches(5)
     engine = fast.Engine(network(), Recipe())
-    engine._compiled = fast.Stages(warm=True)
+    engine._compiled = fast.Compiled(warm=True)
     assert not engine._unit_weights
     train(engine, data)
     assert_close_to_float64(engine, data)
@@ -664,7 +646,7 @@ def test_evaluation_gives_the_logits_of_the_plain_network(trained: fast.Engine) 
 def uncompiled() -> fast.Engine:
     """An engine that compiles nothing but its convolutions."""
     engine = fast.Engine(network(), Recipe())
-    engine._compiled = fast.Stages()
+    engine._compiled = fast.Compiled()
     return engine
 
 

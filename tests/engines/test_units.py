@@ -145,12 +145,13 @@ def test_units_rest_under_any_schedule_and_keep_every_bit(schedule: str) -> None
     piece=st.integers(1, 130),
     stop=st.integers(1, 300),
     eps=st.sampled_from([1e-8, 1e-3, 0.0]),
+    loaded=st.integers(1, 449),
 )
 @torch.no_grad()
 def test_weights_and_moments_are_the_same_under_arbitrary_rates(
-    seed: int, factors: list[float], piece: int, stop: int, eps: float
+    seed: int, factors: list[float], piece: int, stop: int, eps: float, loaded: int
 ) -> None:
-    """Rates that stay for some steps and then jump, up or down."""
+    """Rates that stay for some steps and then jump, up or down; and the state is loaded once in between."""
     rates = [LR * factors[step // piece % len(factors)] for step in range(450)]
     generator = torch.Generator().manual_seed(seed)
     both = pair(seed=seed, eps=eps)
@@ -158,6 +159,9 @@ def test_weights_and_moments_are_the_same_under_arbitrary_rates(
         chance = 0.02 if step > stop else 0.9
         live = (torch.rand(UNITS, generator=generator) < chance).nonzero().squeeze(1)
         both.step(step, live, rates[step - 1], max(rates[step - 1 :]))
+        if step == loaded:
+            both.lazy.catch_up()
+            both.lazy.look(max(rates[step:]), step)
     both.assert_identical()
 
 
@@ -201,6 +205,22 @@ def test_it_does_not_matter_when_moments_are_brought_up_to_date_or_units_are_wok
     interrupted.assert_identical()
     other.assert_identical()
     assert torch.equal(interrupted.lazy.exp_avg, other.lazy.exp_avg)
+
+
+@torch.no_grad()
+def test_units_rest_again_as_soon_as_a_state_is_loaded() -> None:
+    both = pair()
+    for step in range(1, 500):
+        both.step(step, torch.arange(5 if step > 50 else UNITS))
+    resting = both.lazy.resting.clone()
+    assert resting.tolist() == [False] * 5 + [True] * (UNITS - 5)
+    both.lazy.catch_up()
+    both.lazy.look(LR, 499)
+    assert torch.equal(both.lazy.resting, resting)
+    both.lazy.look(1e30 * LR, 499)
+    assert not both.lazy.resting.any()
+    both.lazy.look(LR, 0)
+    assert not both.lazy.resting.any()
 
 
 @torch.no_grad()

@@ -216,15 +216,15 @@ def test_the_first_steps_end_with_their_time(seconds, steps, monkeypatch):
     monkeypatch.setattr(explain.time, "perf_counter", lambda: now[0])
 
     class Timer:
-        def __init__(self, i, settling):
+        def __init__(self, i, leaves):
             self.i = i
-            self.training = type("Training", (), {"engine": type("Engine", (), {"settling_steps": settling})})
+            self.training = type("Training", (), {"engine": type("Engine", (), {"leaves_idle_units_out": leaves})})
 
         def run(self, steps):
             now[0] += 0.1 * steps
             trained[self.i] += steps
 
-    assert explain._train_first_steps([Timer(0, 0), Timer(1, 64)], seconds) == steps
+    assert explain._train_first_steps([Timer(0, False), Timer(1, True)], seconds) == steps
     assert trained == [0, steps]
     assert now[0] <= max(seconds, 12.9)
 

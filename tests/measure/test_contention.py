@@ -20,12 +20,13 @@ from resnet_bench.recipe import Recipe
 from resnet_bench.schema import Block
 from resnet_bench.training.training import Training, weights_sha256
 
+needs_compiler = pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="no compiler")
 SMALL = Architecture("small", "", "", widths=(16,), strides=(2,), hidden=())
 
 
 class Compiled(reference.Engine):
     name = "compiled"
-    needs_compiler = True
+    threads_compiled_in = True
 
 
 @pytest.fixture
@@ -49,10 +50,20 @@ def block(waiting=0.0, stolen=0.0, seconds=1.0, process=0, point=0):
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize(("pipeline", "mode"), [("vectorized", "sampled"), ("loader", "sampled"), ("loader", "full")])
-def test_comparing_with_one_thread_leaves_the_training_as_it_was(dataset, pipeline, mode):
+@pytest.mark.parametrize(
+    ("engine", "pipeline", "mode"),
+    [
+        ("reference", "vectorized", "sampled"),
+        ("reference", "loader", "sampled"),
+        ("reference", "loader", "full"),
+        pytest.param("fast", "vectorized", "sampled", marks=needs_compiler),
+    ],
+)
+def test_comparing_with_one_thread_leaves_the_training_as_it_was(dataset, engine, pipeline, mode):
     """The blocks after it train from the same state on the same batches, and nothing of it counts as a step."""
-    timers = [EpochTimer(build(dataset, pipeline=pipeline, workers=1, threads=2), mode) for _ in range(2)]
+    timers = [
+        EpochTimer(build(dataset, engine=engine, pipeline=pipeline, workers=1, threads=2), mode) for _ in range(2)
+    ]
     for i, timer in enumerate(timers):
         timer.measure(0)
         if i:

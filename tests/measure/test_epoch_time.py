@@ -55,10 +55,10 @@ def test_a_block_has_the_parameters_of_its_mean_step(dataset):
     assert measured.parameters_per_step() == pytest.approx((10 * mean, mean))
 
 
-def test_settling_trains_the_engines_steps_over_the_end_of_an_epoch(dataset):
+def test_training_without_timing_goes_over_the_end_of_an_epoch(dataset):
     measured = EpochTimer(build(dataset, engine=Counting))
-    before, measured.training.engine.settling_steps = measured.training.engine.steps, 50
-    measured.settle()
+    before = measured.training.engine.steps
+    measured.train(50)
     assert measured.training.engine.steps == before + 50
     assert measured.training.epoch == 2
 

@@ -114,26 +114,26 @@ def test_blocks_of_a_point_begin_in_its_state(prepared, monkeypatch):
 
 @pytest.mark.parametrize(("step_seconds", "seconds", "rounds"), [(0.1, 100.0, 14), (0.1, 0.5, 1), (1e-3, 100.0, 20)])
 def test_rounds_follow_from_the_time_of_a_step_alone(step_seconds, seconds, rounds, monkeypatch):
-    """Two networks at 3 points: a round has 60 steps, and settling at all points takes 150 more."""
+    """Two networks at 3 points: a round has 60 steps, and training to all points takes 150 more."""
     now = [0.0]
     monkeypatch.setattr(process.time, "perf_counter", lambda: now[0])
 
-    point = Point(step=5, weight=1, state="trained", live_share=None, denormal_exp_avg=None, denormal_exp_avg_sq=None)
+    point = Point(step=25, weight=1, state="trained", live_share=None, denormal_exp_avg=None, denormal_exp_avg_sq=None)
 
     class Timer:
         steps_per_block = 10
-        training = type("Training", (), {"engine": type("Engine", (), {"settling_steps": 25})})
+        training = type("Training", (), {"engine": type("Engine", (), {"leaves_idle_units_out": True})})
 
         def run(self, steps):
             now[0] += steps * step_seconds
 
-    places = [(Place(point=point, path="prepared"),) * 3] * 2
+    places = [(Place(point=point, path=None),) * 3] * 2
     assert process._rounds_that_fit([Timer(), Timer()], places, seconds) == rounds
 
 
-@pytest.mark.parametrize(("settling", "trained"), [(25, 5), (0, 0)])
-def test_a_later_point_without_a_state_is_trained_to_where_the_engine_settles(prepared, settling, trained, monkeypatch):
-    """From the beginning; an engine that is as fast at once stays there."""
+@pytest.mark.parametrize(("leaves", "trained"), [(True, 5), (False, 0)])
+def test_a_later_point_without_a_state_is_trained_to_where_units_die(prepared, leaves, trained, monkeypatch):
+    """From the beginning; an engine that leaves none out, and so is as fast at once, stays there."""
     at = []
     measured = process.EpochTimer.measure
 
@@ -144,11 +144,11 @@ def test_a_later_point_without_a_state_is_trained_to_where_the_engine_settles(pr
     monkeypatch.setattr(process.EpochTimer, "measure", note)
     built = reference.Engine.__init__
 
-    def settles(self, *arguments):
+    def build(self, *arguments):
         built(self, *arguments)
-        self.settling_steps = settling
+        self.leaves_idle_units_out = leaves
 
-    monkeypatch.setattr(reference.Engine, "__init__", settles)
+    monkeypatch.setattr(reference.Engine, "__init__", build)
     point = Point(step=5, weight=1, state="trained", live_share=None, denormal_exp_avg=None, denormal_exp_avg_sq=None)
     run(order(prepared, networks=("fc1",), rounds=1, places={"fc1": (Place(point=point, path=None),)}))
     assert at == [trained]
