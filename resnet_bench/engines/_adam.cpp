@@ -20,7 +20,8 @@ struct Step {
 };
 
 // Rows `which` of [units, columns], or all where it is null; the gradient of a row is Σ units[image][row] · x[image].
-// A thread takes `part_columns` of a row at a time. `moved[row · parts + part]` tells whether an element of that part moved, or may still move if its gradient is 0.
+// A thread takes `part_columns` of a row at a time. `moved[r · parts + part]` tells of the r-th of the rows whether an
+// element of that part moved, or may still move if its gradient is 0.
 extern "C" void update_rows(
     float* weight, float* exp_avg, float* exp_avg_sq, const Index* which, Index rows, Index columns, const float* units,
     Index all_units, const float* x, Index images, const Step* step, Index part_columns, bool* moved, Index threads) {
