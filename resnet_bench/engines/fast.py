@@ -59,11 +59,6 @@ from resnet_bench.schedules import LearningRates
 SINGLE_PASS = {"realize_reads_threshold": 10_000, "realize_opcount_threshold": 10_000}
 
 
-def in_memory_order(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A tensor of the shape of `parameter`, transposed if `parameter` is transposed in memory; its own inverse."""
-    return tensor.t() if parameter.dim() == 2 and not parameter.is_contiguous() else tensor
-
-
 @dataclass
 class Stages:
     """The functions that a step runs, compiled or not.
@@ -141,9 +136,10 @@ class Engine(base.Engine):
         network.train()
         self.arrange_kernels()
         first, *later = (layer.weight for layer in network.fc if isinstance(layer, nn.Linear))
-        for weight in later or [first]:
+        self._transposed = later or [first]
+        for weight in self._transposed:
             weight.data = weight.data.t().contiguous().t()
-        self.parameters = [in_memory_order(p.detach(), p) for p in network.parameters()]
+        self.parameters = [self._in_memory_order(p.detach(), p) for p in network.parameters()]
         self.exp_avgs = [torch.zeros_like(parameter) for parameter in self.parameters]  # with its strides
         self.exp_avg_sqs = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._fc = [p.detach().t() if p.dim() == 2 else p.detach() for p in network.fc.parameters()]
@@ -175,6 +171,10 @@ class Engine(base.Engine):
         """What computes the convolutional part for batches of so many images."""
         full = images == self.recipe.batch_size
         return Layers(self.network, images, self._compiled.attention if full else ())
+
+    def _in_memory_order(self, tensor: Tensor, parameter: Tensor) -> Tensor:
+        """A tensor of the shape of `parameter`, transposed if `parameter` is transposed in memory; its own inverse."""
+        return tensor.t() if any(parameter is weight for weight in self._transposed) else tensor
 
     def _state(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Each parameter with its first and second moment, in their order in memory."""
@@ -215,6 +215,8 @@ class Engine(base.Engine):
         (beta1, beta2), eps = self.recipe.betas, self.recipe.eps
 
         if len(images) not in self._convolutions:
+            if len(images) * self.network.architecture.map_size == 1:
+                raise ValueError("batch norm needs more than one number per channel, and one image has a map of 1×1")
             self._convolutions[len(images)] = self.convolutions(len(images))
         convolutions = self._convolutions[len(images)]
         x = convolutions.forward(images)
@@ -264,8 +266,8 @@ class Engine(base.Engine):
         state = {
             i: {
                 "step": torch.tensor(float(self.steps)),
-                "exp_avg": in_memory_order(exp_avg, p).clone(memory_format=torch.contiguous_format),
-                "exp_avg_sq": in_memory_order(exp_avg_sq, p).clone(memory_format=torch.contiguous_format),
+                "exp_avg": self._in_memory_order(exp_avg, p).clone(memory_format=torch.contiguous_format),
+                "exp_avg_sq": self._in_memory_order(exp_avg_sq, p).clone(memory_format=torch.contiguous_format),
             }
             for i, (p, (_, exp_avg, exp_avg_sq)) in enumerate(zip(parameters, self._state(), strict=True))
         }
@@ -278,7 +280,7 @@ class Engine(base.Engine):
         saved = state["state"]
         self.steps = int(saved[0]["step"]) if saved else 0
         for i, (p, (_, exp_avg, exp_avg_sq)) in enumerate(zip(self.network.parameters(), self._state(), strict=True)):
-            exp_avg.copy_(in_memory_order(saved[i]["exp_avg"], p) if saved else torch.zeros(()))
-            exp_avg_sq.copy_(in_memory_order(saved[i]["exp_avg_sq"], p) if saved else torch.zeros(()))
+            exp_avg.copy_(self._in_memory_order(saved[i]["exp_avg"], p) if saved else torch.zeros(()))
+            exp_avg_sq.copy_(self._in_memory_order(saved[i]["exp_avg_sq"], p) if saved else torch.zeros(()))
         for unit_weight in self._unit_weights.values():
             unit_weight.wake()

@@ -349,6 +349,30 @@ def test_a_smaller_last_batch_trains_like_reference() -> None:
     assert_close_to_float64(engine, data)
 
 
+@pytest.mark.parametrize("kind", [reference.Engine, fast.Engine])
+def test_one_image_on_a_map_of_one_pixel_is_an_error(kind: type[Engine]) -> None:
+    """Its variance would be 0 / 0, and the running variance NaN from then on."""
+    shrunk = networks.build(replace(SMALL, widths=(8,) * 4, strides=(2,) * 4), CLASSES, seed=0)
+    with pytest.raises(ValueError, match="more than"):
+        kind(shrunk, Recipe(batch_size=4)).step(*batches(1, size=1)[0], NoClock())
+    assert all(buffer.isfinite().all() for buffer in shrunk.buffers())
+
+
+@pytest.mark.parametrize(("hidden", "classes"), [((1,), CLASSES), ((20, 1), CLASSES), ((), 1)])
+def test_layers_of_one_unit_train_like_reference(hidden: tuple[int, ...], classes: int) -> None:
+    """Their weights are contiguous in both orders, so strides do not tell which are transposed."""
+    data = [(images, labels % classes) for images, labels in batches(3)]
+    plain, engine = (
+        made(networks.build(replace(SMALL, hidden=hidden), classes, seed=0), Recipe())
+        for made in (reference.Engine, fast.Engine)
+    )
+    assert isinstance(engine, fast.Engine)
+    engine._compiled = fast.Stages(warm=True)
+    torch.testing.assert_close(train(engine, data), train(plain, data))
+    take_over(engine, plain)
+    assert_identical(everything(engine), everything(plain))
+
+
 def test_a_recipe_of_large_batches_takes_matrix_products_and_trains_like_reference() -> None:
     data = batches(3, size=_units.UNROLLED_BATCH + 1)
     engine = fast.Engine(network(), Recipe(batch_size=_units.UNROLLED_BATCH + 1))
