@@ -57,7 +57,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     assert isinstance(function, FunctionType)
     copy = FunctionType(function.__code__.replace(), function.__globals__, function.__name__, function.__defaults__)
-    unguarded = {"guard_filter_fn": lambda guards: [False] * len(guards)}
+    unguarded: dict[str, Any] = {"guard_filter_fn": lambda guards: [False] * len(guards)}
     return torch.compile(copy, fullgraph=True, dynamic=False, options=unguarded)
 
 

@@ -34,8 +34,8 @@ static inline Mask adam(float* weight, float* exp_avg, float* exp_avg_sq, Vector
 }
 
 // Rows `which` of [units, columns], or all where it is null; the gradient of a row is Σ units[image][row] · x[image].
-// A thread takes `part_columns` of a row at a time. `moved[row · parts + part]` tells whether `adam` names an element of
-// that part.
+// A thread takes `part_columns` of a row at a time. `moved[r · parts + part]` tells of the r-th of the rows whether `adam`
+// names an element of that part.
 extern "C" void update_rows(
     float* weight, float* exp_avg, float* exp_avg_sq, const Index* which, Index rows, Index columns, const float* units,
     Index all_units, const float* x, Index images, const Step* step, Index part_columns, bool* moved, Index threads) {

@@ -34,7 +34,8 @@ class CoarseCopy:
 
     For the errors of rounding and of a sum see N. Higham, Accuracy and Stability of Numerical Algorithms (2002),
     sections 2.1 and 3.1. If a weight, an input or the bias is infinite or NaN, so is the bound. The comparison that
-    would show the unit to be idle is then false, and the unit is computed in float32.
+    would show the unit to be idle is then false, and the unit is computed in float32. So it is where either sum could
+    become larger than any float32 number.
 
     Attributes:
         quantized: int8 [units, columns]; 0 in rows that were not copied yet.
@@ -70,6 +71,8 @@ class CoarseCopy:
         coarse = _dots.products(x, self.quantized).double() * scale
         of_sum = (columns + 2) * torch.finfo(torch.float32).eps / 2 * 1.01  # the factor covers second-order terms
         share = 0.501 + LEVELS * 2 * of_sum
-        error = scale * x.sum(1, keepdim=True, dtype=torch.float64) * share + of_sum * bias.abs()
+        total = x.sum(1, keepdim=True, dtype=torch.float64)
+        error = scale * total * share + of_sum * bias.abs()
         error += 2 * columns * torch.finfo(torch.float32).tiny * (1 + LEVELS * scale)
-        return ~(coarse + error + bias < 0).all(0)
+        finite = LEVELS * 1.01 * total * scale.clamp(min=1) < torch.finfo(torch.float32).max  # both sums, rounded too
+        return ~((coarse + error + bias < 0) & finite).all(0)

@@ -7,6 +7,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from resnet_bench import compiler
@@ -51,6 +52,7 @@ def call(name: str, function: str, *arguments: Argument) -> None:
 
 def _converted(argument: Argument) -> Any:
     if isinstance(argument, Tensor):
+        assert argument.dtype != torch.int64 or argument.is_contiguous()  # no function takes the stride of indices
         return ctypes.c_void_p(argument.data_ptr())
     if isinstance(argument, (ctypes.Structure, ctypes.Array)):
         return ctypes.byref(argument)

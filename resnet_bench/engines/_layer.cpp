@@ -1,13 +1,15 @@
 // One convolution with batch norm: its forward and its backward pass, for the engine `fast`.
 //
-// `_layer.py` compiles this file, behind `_vectors.cpp`, and describes the layers to it. All numbers are float32. Maps are channels-last, and
-// those that a convolution reads have a border of zeros as wide as its padding, so that no loop asks where a map ends.
+// `_layer.py` compiles this file, behind `_vectors.cpp`, and describes the layers to it. All numbers are float32. Maps are
+// channels-last, and those that a convolution reads have a border of zeros as wide as its padding, so that no loop asks
+// where a map ends.
 //
 // All three products of a convolution are one loop, `tile`: it adds up products of scalars with vectors in registers.
 // Kernels of 3×3 with stride 1 go through a transformation that saves more than half of the multiplications.
 //
 // Threads share the positions of the maps, in the same way in all layers and in both directions, because a core reads
-// what it has written itself in a fraction of the time that it takes to fetch what another one has written.
+// what it has written itself in a fraction of the time that it takes to fetch what another one has written. Only where a
+// kernel's gradient is added up directly (`weight_gradient`) do they share its elements, and each reads all positions.
 
 // A map [images, height + 2 border, width + 2 border, channels].
 struct Map {

@@ -36,8 +36,8 @@ aten = torch.ops.aten
 MEAN, IGNORED_LABEL = 1, -100  # the defaults with which `F.cross_entropy` calls the operators of the loss
 
 FUSED_BATCH = 16
-"""Largest batch for which the gradient of an FC weight, a sum over the batch, is formed in the pass that uses it. Larger
-batches take a matrix product, which stores the gradient."""
+"""Largest batch for which the gradient of an FC weight, a sum over the batch, is formed in the pass that uses it. For
+larger batches a matrix product computes it, and it is stored."""
 
 CHUNK_UNITS = 64
 """Units of which a copy is made at a time, so that it stays in the cache."""
@@ -282,14 +282,12 @@ class UnitWeight:
         self.highest = highest
         if step == 0 or not changes_shrink(self.betas, step):
             return
-        correction, limits = (
-            adam_correction(highest, self.betas, step),
-            resting_limits(highest, self.betas, self.eps, step),
-        )
-        state = (self.weight, self.exp_avg, self.exp_avg_sq)
+        correction = adam_correction(highest, self.betas, step)
+        limits = resting_limits(highest, self.betas, self.eps, step)
+        w, m, v = self.weight, self.exp_avg, self.exp_avg_sq
         still = [
-            ~may_move(*(tensor[some] for tensor in state), correction, limits, self.eps).any(1)
-            for some in chunks(torch.arange(len(self.weight)))
+            ~may_move(w[some], m[some], v[some], correction, limits, self.eps).any(1)
+            for some in chunks(torch.arange(len(w)))
         ]
         self._rest(torch.cat(still).nonzero().squeeze(1))
 

@@ -53,11 +53,6 @@ from resnet_bench.recipe import Recipe
 from resnet_bench.schedules import LearningRates
 
 
-def in_memory_order(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A tensor of the shape of `parameter`, transposed if `parameter` is transposed in memory; its own inverse."""
-    return tensor.t() if parameter.dim() == 2 and not parameter.is_contiguous() else tensor
-
-
 @dataclass
 class Compiled:
     """What torch compiles for a network.
@@ -120,9 +115,10 @@ class Engine(base.Engine):
         network.train()
         self.arrange_kernels()
         first, *later = (layer.weight for layer in network.fc if isinstance(layer, nn.Linear))
-        for weight in later or [first]:
+        self._transposed = later or [first]
+        for weight in self._transposed:
             weight.data = weight.data.t().contiguous().t()
-        self.parameters = [in_memory_order(p.detach(), p) for p in network.parameters()]
+        self.parameters = [self._in_memory_order(p.detach(), p) for p in network.parameters()]
         self.exp_avgs = [torch.zeros_like(parameter) for parameter in self.parameters]  # with its strides
         self.exp_avg_sqs = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._fc = [p.detach().t() if p.dim() == 2 else p.detach() for p in network.fc.parameters()]
@@ -156,6 +152,10 @@ class Engine(base.Engine):
         """What computes the convolutional part for batches of so many images."""
         full = images == self.recipe.batch_size
         return Layers(self.network, images, self._compiled.attention if full else ())
+
+    def _in_memory_order(self, tensor: Tensor, parameter: Tensor) -> Tensor:
+        """A tensor of the shape of `parameter`, transposed if `parameter` is transposed in memory; its own inverse."""
+        return tensor.t() if any(parameter is weight for weight in self._transposed) else tensor
 
     def _state(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Each parameter with its first and second moment, in their order in memory."""
@@ -193,6 +193,8 @@ class Engine(base.Engine):
     def _step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
         size = len(images), torch.get_num_threads()
         if size not in self._convolutions:
+            if len(images) * self.network.architecture.map_size == 1:
+                raise ValueError("batch norm needs more than one number per channel, and one image has a map of 1×1")
             self._convolutions[size] = self.convolutions(len(images))
         convolutions = self._convolutions[size]
         x = convolutions.forward(images)
@@ -242,8 +244,8 @@ class Engine(base.Engine):
         state = {
             i: {
                 "step": torch.tensor(float(self.steps)),
-                "exp_avg": in_memory_order(exp_avg, p).clone(memory_format=torch.contiguous_format),
-                "exp_avg_sq": in_memory_order(exp_avg_sq, p).clone(memory_format=torch.contiguous_format),
+                "exp_avg": self._in_memory_order(exp_avg, p).clone(memory_format=torch.contiguous_format),
+                "exp_avg_sq": self._in_memory_order(exp_avg_sq, p).clone(memory_format=torch.contiguous_format),
             }
             for i, (p, (_, exp_avg, exp_avg_sq)) in enumerate(zip(parameters, self._state(), strict=True))
         }
@@ -251,13 +253,13 @@ class Engine(base.Engine):
         return {**adam.state_dict(), "state": state if self.steps else {}}
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
-        """See `base.Engine`. Call it also after weights were changed from outside: it finds anew which units may rest."""
+        """See `base.Engine`. Call it also after weights were changed from outside: it looks which units may rest."""
         self.require_same_adam(state)
         saved = state["state"]
         self.steps = int(saved[0]["step"]) if saved else 0
         for i, (p, (_, exp_avg, exp_avg_sq)) in enumerate(zip(self.network.parameters(), self._state(), strict=True)):
-            exp_avg.copy_(in_memory_order(saved[i]["exp_avg"], p) if saved else torch.zeros(()))
-            exp_avg_sq.copy_(in_memory_order(saved[i]["exp_avg_sq"], p) if saved else torch.zeros(()))
+            exp_avg.copy_(self._in_memory_order(saved[i]["exp_avg"], p) if saved else torch.zeros(()))
+            exp_avg_sq.copy_(self._in_memory_order(saved[i]["exp_avg_sq"], p) if saved else torch.zeros(()))
         for unit_weight in self._unit_weights.values():
             if self.leaves_idle_units_out:
                 unit_weight.look(self.rates.highest_from(self.steps), self.steps)

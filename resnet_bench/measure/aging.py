@@ -141,11 +141,11 @@ def idle_steps(
     idle_step = _compiled_idle_step if _compiles() else _idle_step
     for begin in range(0, len(left), CHUNK):
         chunk = slice(begin, begin + CHUNK)
-        of_chunk = [tensor[chunk] for tensor in state]
+        w, m, v = (tensor[chunk] for tensor in state)
         for step in steps:
             correction = adam_correction(rates.at(step - 1), recipe.betas, step)
             limits = resting_limits(rates.highest_from(step - 1), recipe.betas, recipe.eps, step)
-            moving = idle_step(*of_chunk, correction, limits, recipe.betas, recipe.eps)
+            moving = idle_step(w, m, v, correction, limits, recipe.betas, recipe.eps)
             if changes_shrink(recipe.betas, step) and not moving:
                 left[chunk] = steps[-1] - step
                 break
@@ -167,9 +167,10 @@ def _compiled_idle_step(
     betas: tuple[float, float], eps: float,
 ) -> bool:  # fmt: skip
     """A step of Adam, in place, on float32 [n]; whether any weight moves at the highest rate or may still move."""
-    rows = (tensor[None] for tensor in (weight, exp_avg, exp_avg_sq))
-    no_images = weight.new_empty(0, 1), weight.new_empty(0, len(weight))
-    moved = _adam.update_rows(*rows, None, *no_images, correction, betas, eps, limits)
+    units, columns = weight.new_empty(0, 1), weight.new_empty(0, len(weight))  # of no image
+    moved = _adam.update_rows(
+        weight[None], exp_avg[None], exp_avg_sq[None], None, units, columns, correction, betas, eps, limits
+    )
     assert moved is not None
     return bool(moved)
 

@@ -113,6 +113,19 @@ def test_no_unit_is_called_idle_where_a_number_is_infinite_or_nan(where: str, va
     assert told[1:].all() == (where == "input")  # a number of all units, or of one
 
 
+@pytest.mark.parametrize(
+    ("row", "inputs", "bias"),
+    [
+        ([-1e-3, *[1e-3] * 32], [3e36, *[1e36] * 32], 0.0),  # Σ q·x is -∞, Σ w·x is 3·10³⁴
+        ([-1e30, 1e30, *[0.0] * 31], [9e8, 4e8, *[0.0] * 31], -1.0),  # Σ w·x is -∞ + ∞ in some orders, Σ q·x is finite
+    ],
+    ids=["of the copy", "of the weight"],
+)
+@torch.no_grad()
+def test_no_unit_is_called_idle_where_a_sum_may_overflow(row: list[float], inputs: list[float], bias: float) -> None:
+    assert copied(torch.tensor([row])).may_be_live(torch.tensor([inputs]), torch.tensor([bias])).all()
+
+
 @torch.no_grad()
 def test_rows_of_zeros_and_rows_without_a_copy_are_judged_by_their_bias() -> None:
     weight = torch.zeros(4, COLUMNS)

@@ -256,7 +256,7 @@ def test_epsilon_stands_outside_the_root() -> None:
     reference_p.grad = gradient.clone()
     torch.optim.Adam([reference_p], lr=0.1).step()
     correction = torch.tensor([0.1 / (1 - 0.9), (1 - 0.999) ** 0.5])
-    _units.update([p], [torch.zeros(1)], [torch.zeros(1)], [gradient], correction, (0.9, 0.999), 1e-8)
+    _units.update([(p, torch.zeros(1), torch.zeros(1))], [gradient], correction, (0.9, 0.999), 1e-8)
     assert p.item() == pytest.approx(reference_p.item(), rel=100 * U)
     assert p.item() == pytest.approx(-0.05, rel=1e-3)
 
@@ -334,6 +334,30 @@ def test_a_smaller_last_batch_trains_like_reference() -> None:
     engine = fast.Engine(network(), Recipe())
     train(engine, data)
     assert_close_to_float64(engine, data)
+
+
+@pytest.mark.parametrize("kind", [reference.Engine, fast.Engine])
+def test_one_image_on_a_map_of_one_pixel_is_an_error(kind: type[Engine]) -> None:
+    """Its variance would be 0 / 0, and the running variance NaN from then on."""
+    shrunk = networks.build(replace(SMALL, widths=(8,) * 4, strides=(2,) * 4), CLASSES, seed=0)
+    with pytest.raises(ValueError, match="more than"):
+        kind(shrunk, Recipe(batch_size=4)).step(*batches(1, size=1)[0], NoClock())
+    assert all(buffer.isfinite().all() for buffer in shrunk.buffers())
+
+
+@pytest.mark.parametrize(("hidden", "classes"), [((1,), CLASSES), ((20, 1), CLASSES), ((), 1)])
+def test_layers_of_one_unit_train_like_reference(hidden: tuple[int, ...], classes: int) -> None:
+    """Their weights are contiguous in both orders, so strides do not tell which are transposed."""
+    data = [(images, labels % classes) for images, labels in batches(3)]
+    plain, engine = (
+        made(networks.build(replace(SMALL, hidden=hidden), classes, seed=0), Recipe())
+        for made in (reference.Engine, fast.Engine)
+    )
+    assert isinstance(engine, fast.Engine)
+    engine._compiled = fast.Compiled(warm=True)
+    torch.testing.assert_close(train(engine, data), train(plain, data))
+    take_over(engine, plain)
+    assert_identical(everything(engine), everything(plain))
 
 
 def test_a_recipe_of_large_batches_takes_matrix_products_and_trains_like_reference() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from resnet_bench.architectures import Architecture
 from resnet_bench.data.datasets import Dataset
+from resnet_bench.engines import _adam
+from resnet_bench.engines._units import adam_correction, resting_limits
 from resnet_bench.measure import aging
 from resnet_bench.networks import build
 from resnet_bench.recipe import Recipe
@@ -108,20 +110,16 @@ def moments(count: int) -> tuple[Tensor, Tensor, Tensor]:
     return w, m, v
 
 
-def root(x: Tensor) -> Tensor:
-    """Rounded correctly, which torch's own root is not everywhere."""
-    return torch.from_numpy(np.sqrt(x.numpy()))
-
-
 def plainly(
     state: tuple[Tensor, Tensor, Tensor], steps: range, rates: LearningRates = RATES
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Every step by the formula of `fast`, written down again."""
-    w, m, v = state
+    """Every step as `fast` takes it, with a gradient of 0; `tests/engines/test_adam.py` compares it with float64."""
+    w, m, v = (tensor.clone() for tensor in state)
+    n = len(w)
     for t in steps:
-        size, correction = torch.tensor([rates.at(t - 1) / (1 - 0.9**t), (1 - 0.999**t) ** 0.5])
-        m, v = m * 0.9, v * 0.999
-        w = w - size * m / (root(v) / correction + 1e-8)
+        correction = adam_correction(rates.at(t - 1), RECIPE.betas, t)
+        rows = (tensor[None] for tensor in (w, m, v))
+        _adam.update_rows(*rows, None, torch.zeros(1, 1), torch.zeros(1, n), correction, RECIPE.betas, RECIPE.eps)
     return w, m, v
 
 
@@ -176,6 +174,7 @@ def test_idle_steps_agree_with_torchs_adam() -> None:
     torch.testing.assert_close(w, torchs_w, rtol=1e-5, atol=1e-8)
 
 
+@needs_compiler
 def test_a_weight_that_never_comes_to_rest_moves_in_every_step() -> None:
     """A weight of 0 moves by any first moment, however small: the multiplications alone would leave it where it is."""
     state = torch.zeros(1), torch.tensor([1e-38]), torch.zeros(1)
@@ -184,6 +183,19 @@ def test_a_weight_that_never_comes_to_rest_moves_in_every_step() -> None:
     assert torch.equal(w, expected)
     assert w != 0
     assert m != 0
+
+
+@needs_compiler
+def test_without_a_compiler_a_step_agrees_up_to_rounding() -> None:
+    step = 1001
+    arguments = (
+        adam_correction(RECIPE.lr, RECIPE.betas, step), resting_limits(RECIPE.lr, RECIPE.betas, RECIPE.eps, step),
+        RECIPE.betas, RECIPE.eps,
+    )  # fmt: skip
+    for start, moving in ((moments(300), True), ((torch.ones(300), torch.full((300,), 1e-30), torch.ones(300)), False)):
+        mine, compiled = deepcopy(start), deepcopy(start)
+        assert aging._idle_step(*mine, *arguments) == aging._compiled_idle_step(*compiled, *arguments) == moving
+        torch.testing.assert_close(mine, compiled, rtol=1e-6, atol=0)
 
 
 # Networks -------------------------------------------------------------------------------------------------------------
