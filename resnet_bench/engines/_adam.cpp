@@ -60,23 +60,24 @@ extern "C" void update_rows(
     }
 }
 
-// A parameter with its moments and its gradient, all in the same order in memory. `_adam.py` has the same fields.
+// A parameter with its moments, in one order in memory. `_adam.py` has the same fields.
 struct Parameter {
   float *weight, *exp_avg, *exp_avg_sq;
-  const float* gradient;
   Index size;
 };
 
-// Whole parameters, one after the other.
-extern "C" void update_parameters(const Parameter* parameters, Index count, const Step* step, Index threads) {
+// Whole parameters, one after the other; each gradient is in the order of its parameter, or null to leave that out.
+extern "C" void update_parameters(
+    const Parameter* parameters, const float* const* gradients, Index count, const Step* step, Index threads) {
   const Step s = *step;
 #pragma omp parallel num_threads(threads)
   for (Index i = 0; i < count; ++i) {
     const Parameter p = parameters[i];
+    if (!gradients[i]) continue;
 #pragma omp for schedule(static) nowait
     for (Index here = 0; here < p.size; here += LANES) {
       const Index left = p.size - here;
-      adam(p.weight + here, p.exp_avg + here, p.exp_avg_sq + here, load(p.gradient + here, left), s, left);
+      adam(p.weight + here, p.exp_avg + here, p.exp_avg_sq + here, load(gradients[i] + here, left), s, left);
     }
   }
 }

@@ -34,29 +34,42 @@ class _Step(ctypes.Structure):
         return cls(*betas, 1 - betas[0], 1 - betas[1], eps, *correction.tolist(), highest, smallest)
 
 
-def update_parameters(
-    states: Sequence[State], gradients: Sequence[Tensor], correction: Tensor, betas: tuple[float, float], eps: float
-) -> None:
-    """One step of Adam, in place, for whole parameters; its formula is that of `_units.adam`.
+class Parameters:
+    """Parameters that one call updates as a whole; neither they nor their moments may be given other memory."""
 
-    Args:
-        states: float32.
-        gradients: of the parameters, of their shapes, in any order in memory.
-        correction: [2], of `_units.adam_correction`.
-        betas, eps: Adam's.
-    """
-    ordered = [
-        g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
-        for (p, _, _), g in zip(states, gradients, strict=True)
-    ]
-    # the fields of `Parameter` in `_adam.cpp`, in its order
-    fields = [
-        (p.data_ptr(), m.data_ptr(), v.data_ptr(), g.data_ptr(), p.numel())
-        for (p, m, v), g in zip(states, ordered, strict=True)
-    ]
-    parameters = (ctypes.c_int64 * (5 * len(fields)))(*chain.from_iterable(fields))
-    step = _Step.of(correction, betas, eps)
-    call("_adam.cpp", "update_parameters", parameters, len(fields), step, torch.get_num_threads())
+    def __init__(self, states: Sequence[State]) -> None:
+        """`states` are float32."""
+        self.states = states
+        # the fields of `Parameter` in `_adam.cpp`, in its order
+        fields = [(p.data_ptr(), m.data_ptr(), v.data_ptr(), p.numel()) for p, m, v in states]
+        self._fields = (ctypes.c_int64 * (4 * len(fields)))(*chain.from_iterable(fields))
+        self._memory: dict[int, Tensor] = {}
+
+    def memory(self, i: int) -> Tensor:
+        """Memory for a gradient of the i-th parameter, the same in every step; fresh pages would cost more than it."""
+        if i not in self._memory:
+            self._memory[i] = torch.empty_like(self.states[i][0])
+        return self._memory[i]
+
+    def update(
+        self, gradients: Sequence[Tensor | None], correction: Tensor, betas: tuple[float, float], eps: float
+    ) -> None:
+        """One step of Adam, in place; its formula is that of `_units.adam`.
+
+        Args:
+            gradients: of the parameters, of their shapes, in any order in memory; None leaves a parameter out.
+            correction: [2], of `_units.adam_correction`.
+            betas, eps: Adam's.
+        """
+        ordered = [
+            g if g is None or g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+            for (p, _, _), g in zip(self.states, gradients, strict=True)
+        ]  # keeps the copies alive
+        addresses = (ctypes.c_void_p * len(ordered))(*(None if g is None else g.data_ptr() for g in ordered))
+        step = _Step.of(correction, betas, eps)
+        call(
+            "_adam.cpp", "update_parameters", self._fields, addresses, len(ordered), step, torch.get_num_threads()
+        )  # fmt: skip
 
 
 def update_rows(

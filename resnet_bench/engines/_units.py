@@ -158,7 +158,7 @@ def adam(
 
 
 def update(
-    states: Sequence[_adam.State],
+    parameters: _adam.Parameters,
     gradients: Sequence[Gradient],
     correction: Tensor,
     betas: tuple[float, float],
@@ -166,21 +166,25 @@ def update(
 ) -> None:
     """One step of `adam`, in place, for whole parameters.
 
+    The gradient of an FC weight that stays in a cache is stored, always in the same memory: a matrix product and a
+    second pass take less time than a sum for each row.
+
     Args:
-        states: float32; the weights of FC layers are [units, columns].
+        parameters: the weights of FC layers are [units, columns].
         gradients: of the parameters.
         correction: [2], of `adam_correction`.
         betas, eps: Adam's.
     """
-    stored: list[tuple[_adam.State, Tensor]] = []
-    for state, g in zip(states, gradients, strict=True):
+    stored: list[Tensor | None] = []
+    for i, (state, g) in enumerate(zip(parameters.states, gradients, strict=True)):
         if isinstance(g, Tensor):
-            stored.append((state, g))
-        elif len(g.units) > FUSED_BATCH:
-            stored.append((state, g.units.t() @ g.columns))
+            stored.append(g)
+        elif len(g.units) > FUSED_BATCH or state[0].numel() < WORTH_RESTING:
+            stored.append(torch.mm(g.units.t(), g.columns, out=parameters.memory(i)))
         else:
             _adam.update_rows(*state, None, g.units, g.columns, correction, betas, eps)
-    _adam.update_parameters([state for state, _ in stored], [g for _, g in stored], correction, betas, eps)
+            stored.append(None)
+    parameters.update(stored, correction, betas, eps)
 
 
 def may_move(

@@ -35,7 +35,7 @@ from resnet_bench import attention, compiler
 from resnet_bench.architectures import Architecture
 from resnet_bench.clock import Clock, NoClock
 from resnet_bench.compiled_functions import compiled
-from resnet_bench.engines import base
+from resnet_bench.engines import _adam, base
 from resnet_bench.engines._features import Convolutions
 from resnet_bench.engines._layers import AttentionFunctions, Layers, attend, attend_backward, in_product_order
 from resnet_bench.engines._units import (
@@ -133,7 +133,8 @@ class Engine(base.Engine):
         in_first_layer = (u for u in self._unit_weights.values() if u.weight.data_ptr() == first.data_ptr())
         self._first = next(in_first_layer, None)  # its inputs are the feature map
         self.leaves_idle_units_out = bool(self._unit_weights) and not self.idle_too
-        self._others = [state for i, state in enumerate(self._state()) if i not in self._unit_weights]
+        others = [state for i, state in enumerate(self._state()) if i not in self._unit_weights]
+        self._others = _adam.Parameters(others)
         self._convolutions: dict[tuple[int, int], Convolutions] = {}  # by the size of the batch and threads
         self._compiled = compiled_for(
             network.architecture, recipe.batch_size, torch.get_num_threads(),
@@ -232,7 +233,7 @@ class Engine(base.Engine):
             if g.live is not None:
                 self.read_parameters -= (len(weight) - len(g.live)) * weight.shape[1]
         unit_weights = self._unit_weights.values()
-        self.updated_parameters = sum(p.numel() for p, _, _ in self._others) + sum(
+        self.updated_parameters = sum(p.numel() for p, _, _ in self._others.states) + sum(
             unit_weight.updated_parameters for unit_weight in unit_weights
         )
 

@@ -33,7 +33,7 @@ from resnet_bench import engines, networks
 from resnet_bench.architectures import Architecture
 from resnet_bench.attention import ATTENTION, ChannelAttention
 from resnet_bench.clock import NoClock
-from resnet_bench.engines import _cpp, _layer, _products, _units, fast, fast_bf16, reference
+from resnet_bench.engines import _adam, _cpp, _layer, _products, _units, fast, fast_bf16, reference
 from resnet_bench.engines._coarse import CoarseCopy
 from resnet_bench.engines._units import UnitGradient
 from resnet_bench.engines.base import Engine
@@ -206,13 +206,15 @@ def test_head_gives_the_loss_and_gradients_of_autograd_in_float64(idle_too: bool
     assert ((x_gradient.double() - x64.grad).abs() <= SLACK * g_error).all()
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("batch", [4, _units.FUSED_BATCH + 1])
-def test_twenty_updates_follow_torch_adam_in_float64(batch: int) -> None:
+def test_twenty_updates_follow_torch_adam_in_float64(batch: int, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound is followed along the float64 run, to first order.
 
     Each step rounds each operation once (8u covers them) and carries on the moments' errors, which the betas damp, and
     the parameter's, which add up.
     """
+    monkeypatch.setattr(_units, "WORTH_RESTING", 1 if large else 2**20)
     recipe = Recipe(lr=1e-2)
     (beta1, beta2), eps = recipe.betas, recipe.eps
     shapes = [(30, 7), (7,), (4, 3, 3, 3)]
@@ -221,13 +223,13 @@ def test_twenty_updates_follow_torch_adam_in_float64(batch: int) -> None:
     m32, v32 = [torch.zeros_like(p) for p in p32], [torch.zeros_like(p) for p in p32]
     p64 = [p.double().requires_grad_() for p in p32]
     adam = torch.optim.Adam(p64, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps)
+    parameters = _adam.Parameters(list(zip(p32, m32, v32, strict=True)))
     p_error, m_error, v_error = ([torch.zeros_like(p).detach() for p in p64] for _ in range(3))
     for t in range(1, 21):
         pair = random(batch, 30, seed=50 + t), random(batch, 7, seed=100 + t)
         rest = random(7, seed=150 + t), random(4, 3, 3, 3, seed=200 + t)  # the last one not in the parameter's order
         correction = torch.tensor([recipe.lr / (1 - beta1**t), (1 - beta2**t) ** 0.5])
-        states = list(zip(p32, m32, v32, strict=True))
-        _units.update(states, [UnitGradient(None, *pair), *rest], correction, recipe.betas, eps)
+        _units.update(parameters, [UnitGradient(None, *pair), *rest], correction, recipe.betas, eps)
 
         magnitude = pair[0].double().abs().t() @ pair[1].double().abs()
         gradients = [pair[0].double().t() @ pair[1].double(), rest[0].double(), rest[1].double()]
@@ -256,7 +258,7 @@ def test_epsilon_stands_outside_the_root() -> None:
     reference_p.grad = gradient.clone()
     torch.optim.Adam([reference_p], lr=0.1).step()
     correction = torch.tensor([0.1 / (1 - 0.9), (1 - 0.999) ** 0.5])
-    _units.update([(p, torch.zeros(1), torch.zeros(1))], [gradient], correction, (0.9, 0.999), 1e-8)
+    _units.update(_adam.Parameters([(p, torch.zeros(1), torch.zeros(1))]), [gradient], correction, (0.9, 0.999), 1e-8)
     assert p.item() == pytest.approx(reference_p.item(), rel=100 * U)
     assert p.item() == pytest.approx(-0.05, rel=1e-3)
 
