@@ -130,14 +130,20 @@ def _path(function: Callable[..., Any], arguments: Sequence[Any]) -> Path | None
 @functools.cache
 def _surroundings() -> str:
     """A digest of what stays the same for as long as a process runs: code, torch, CPU and Python."""
-    cpu = machine.describe()["cpu"]
     parts = [
         identity.sources_sha256(identity.PACKAGE, SOURCES),
         *(torch.__version__, str(torch.version.git_version), torch.__config__.show(), sys.version),
-        *(f"{name} {cpu[name]}" for name in ("vendor", "family", "model_number", "stepping", "isa")),
-        torch.backends.cpu.get_cpu_capability(),
+        this_cpu(),
     ]
     return _digest("\n".join(parts))
+
+
+@functools.cache
+def this_cpu() -> str:
+    """What tells this CPU, and the instructions that torch uses of it, from others, in one line."""
+    cpu = machine.describe()["cpu"]
+    told = (f"{name} {cpu[name]}" for name in ("vendor", "family", "model_number", "stepping", "isa"))
+    return " ".join([*told, torch.backends.cpu.get_cpu_capability()])
 
 
 def _state() -> Iterator[str]:

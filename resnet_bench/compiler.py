@@ -204,7 +204,7 @@ def _no_compiler() -> str:
         )
     return (
         "The engines fast and fast-bf16 need a C++ compiler and found none: install g++ (Linux; Fedora calls it "
-        f"gcc-c++), the Xcode command line tools (macOS) or Visual C++ (Windows), {WAY_OUT}."
+        f"gcc-c++) or the Xcode command line tools (macOS), {WAY_OUT}."
     )
 
 

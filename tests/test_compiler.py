@@ -124,7 +124,7 @@ def test_a_cxx_that_leads_nowhere_is_named(named: str, monkeypatch: pytest.Monke
 def test_without_a_compiler_the_user_hears_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said_with(None, monkeypatch) == (
         "The engines fast and fast-bf16 need a C++ compiler and found none: install g++ (Linux; Fedora calls it "
-        "gcc-c++), the Xcode command line tools (macOS) or Visual C++ (Windows), or take --engine reference, which "
+        "gcc-c++) or the Xcode command line tools (macOS), or take --engine reference, which "
         "runs without."
     )
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from resnet_bench import compiler
+from resnet_bench.compiled_functions import this_cpu
 
 FOLDER = Path(__file__).parent
 
@@ -21,7 +22,8 @@ Argument = Tensor | int | float | ctypes.Structure | ctypes.Array[Any] | None
 def library(name: str) -> ctypes.CDLL:
     """A C++ file of this folder behind `_vectors.cpp`, compiled for this CPU.
 
-    Inductor compiles it, with the options and in the folder that it has for its own code. Its threads are torch's.
+    Inductor compiles it, with the options and in the folder that it has for its own code. Its threads are torch's. A
+    first line names the CPU, because machines that share the folder must not share the code.
 
     Args:
         name: e.g. `_layer.cpp`.
@@ -31,7 +33,7 @@ def library(name: str) -> ctypes.CDLL:
     """
     from torch._inductor.codecache import CppCodeCache
 
-    source = "".join((FOLDER / file).read_text("utf-8") for file in ("_vectors.cpp", name))
+    source = f"// for {this_cpu()}\n" + "".join((FOLDER / file).read_text("utf-8") for file in ("_vectors.cpp", name))
     # Inductor keeps a product and a sum apart, so that both round as in eager mode; here they are one instruction.
     try:
         return CppCodeCache.load(source, extra_flags=("-ffp-contract=fast",))  # type: ignore[no-any-return]
