@@ -56,6 +56,10 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(compiler.CACHE_VARIABLE, str(tmp_path / "cache"))
     yield
     cpu_vec_isa.valid_vec_isa_list.cache_clear()
+    for isa in cpu_vec_isa.supported_vec_isa_list:  # each remembers whether a compiler knew it
+        for value in (value for kind in type(isa).__mro__ for value in vars(kind).values()):
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
 
 
 # --- what cannot compile
