@@ -6,6 +6,7 @@ The modules with which torch compiles take seconds to import. They are imported 
 from __future__ import annotations
 
 import functools
+import getpass
 import hashlib
 import logging
 import os
@@ -83,6 +84,7 @@ def require() -> None:
 def _trial() -> str | None:
     """Why nothing can be compiled here, in one sentence; None where it can."""
     try:
+        _name_user()
         _keep()
         _prepare()
         from torch._inductor import metrics
@@ -97,6 +99,14 @@ def _trial() -> str | None:
         if reason := explained(error):
             return str(reason)
         return _left_uncompiled() if switched_off() else str(_failure(error))
+
+
+def _name_user() -> None:
+    """Give a user without a name, as in many containers, a number for one: torch 2.12 asks for it."""
+    try:
+        getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid()) if hasattr(os, "getuid") else "user"
 
 
 def _prepare() -> None:
@@ -143,7 +153,8 @@ def explained(error: Exception) -> UserError | None:
     from torch._inductor import exc
 
     for cause in _causes(error):
-        not_run = isinstance(cause, OSError) and cause.filename in _command()[:1]
+        # torch 2.12 runs a program without a name where it finds no compiler
+        not_run = isinstance(cause, OSError) and cause.filename in ("", *_command()[:1])
         if not_run or isinstance(cause, exc.InvalidCxxCompiler):
             return UserError(_no_compiler())
         if isinstance(cause, exc.CppCompileError):
