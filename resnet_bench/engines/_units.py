@@ -36,8 +36,8 @@ aten = torch.ops.aten
 MEAN, IGNORED_LABEL = 1, -100  # the defaults with which `F.cross_entropy` calls the operators of the loss
 
 FUSED_BATCH = 16
-"""Largest batch for which the gradient of an FC weight, a sum over the batch, is formed in the pass that uses it. For
-larger batches a matrix product computes it, and it is stored."""
+"""Largest batch for which the gradient of a large FC weight, a sum over the batch, is formed in the pass that uses it.
+For larger batches, and for smaller weights, a matrix product computes it, and it is stored."""
 
 CHUNK_UNITS = 64
 """Units of which a copy is made at a time, so that it stays in the cache."""

@@ -67,10 +67,13 @@ class Compiled:
 
 
 @functools.cache
-def compiled_for(architecture: Architecture, batch_size: int, threads: int, deterministic: bool) -> Compiled:
+def compiled_for(
+    engine: type[base.Engine], architecture: Architecture, batch_size: int, threads: int, deterministic: bool
+) -> Compiled:
     """Compiled once in a process for all engines with the same arguments, which are compiled in.
 
-    The network is not compiled in: its tensors are looked up in every call.
+    The network is not compiled in: its tensors are looked up in every call. Another class of engine compiles other
+    things, so that it is not warm where this one is.
     """
     blocks = architecture.widths if architecture.attention else ()
     return Compiled([AttentionFunctions(compiled(attend), compiled(attend_backward)) for _ in blocks])
@@ -137,7 +140,7 @@ class Engine(base.Engine):
         self._others = _adam.Parameters(others)
         self._convolutions: dict[tuple[int, int], Convolutions] = {}  # by the size of the batch and threads
         self._compiled = compiled_for(
-            network.architecture, recipe.batch_size, torch.get_num_threads(),
+            type(self), network.architecture, recipe.batch_size, torch.get_num_threads(),
             torch.are_deterministic_algorithms_enabled(),
         )  # fmt: skip
 
@@ -261,6 +264,6 @@ class Engine(base.Engine):
         for i, (p, (_, exp_avg, exp_avg_sq)) in enumerate(zip(self.network.parameters(), self._state(), strict=True)):
             exp_avg.copy_(self._in_memory_order(saved[i]["exp_avg"], p) if saved else torch.zeros(()))
             exp_avg_sq.copy_(self._in_memory_order(saved[i]["exp_avg_sq"], p) if saved else torch.zeros(()))
-        for unit_weight in self._unit_weights.values():
-            if self.leaves_idle_units_out:
+        if self.leaves_idle_units_out:
+            for unit_weight in self._unit_weights.values():
                 unit_weight.look(self.rates.highest_from(self.steps), self.steps)

@@ -417,6 +417,15 @@ def test_networks_that_differ_in_their_fc_layers_share_their_convolutions(order:
         assert_identical(state(variant), mine)
 
 
+def test_an_engine_is_not_warm_because_another_kind_is() -> None:
+    class Other(fast.Engine):
+        """Such as `fast-bf16`, which compiles its convolutions."""
+
+    kinds = [kind(network(), Recipe()) for kind in (fast.Engine, Other, fast.Engine)]
+    assert kinds[0]._compiled is kinds[2]._compiled
+    assert kinds[0]._compiled is not kinds[1]._compiled
+
+
 def test_what_another_batch_size_compiled_is_not_taken_for_ones_own() -> None:
     """Compared with its own step, uncompiled, up to rounding: Adam divides by small moments, so to some digits only."""
     start, recipe, data = network("se"), Recipe(batch_size=2), batches(3, size=2)
