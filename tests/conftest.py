@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import os
 import pickle
+import shutil
 import signal
 import struct
 import subprocess
@@ -31,6 +32,10 @@ from resnet_bench.data.datasets import Dataset, ImageSet
 
 settings.register_profile("suite", deadline=None, max_examples=50)  # how long an example takes is no property
 settings.load_profile("suite")
+
+
+has_compiler = shutil.which("c++") is not None or shutil.which("g++") is not None
+needs_compiler = pytest.mark.skipif(not has_compiler, reason="no compiler")
 
 
 def image_set(count: int, classes: int, seed: int) -> ImageSet:

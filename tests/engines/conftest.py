@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from torch._inductor import config, cpu_vec_isa
 
 from resnet_bench.engines import _cpp
+from tests.conftest import has_compiler
 
 FILES = ("_layer.cpp", "_dots.cpp", "_adam.cpp")
 NO_VECTORS = 1  # of Inductor's settings; `_vectors.cpp` then takes vectors of 128 bits, which every CPU has
@@ -17,7 +17,7 @@ NO_VECTORS = 1  # of Inductor's settings; `_vectors.cpp` then takes vectors of 1
 @pytest.fixture(scope="module", params=["widest", "AVX2", "128 bits"])
 def vectors(request: pytest.FixtureRequest) -> Iterator[None]:
     """What Inductor compiles besides is as ever."""
-    if shutil.which("g++") is None and shutil.which("c++") is None:
+    if not has_compiler:
         pytest.skip("no compiler")
     bits = {"widest": None, "AVX2": 256, "128 bits": NO_VECTORS}[request.param]
     widths = [isa.bit_width() for isa in cpu_vec_isa.valid_vec_isa_list()]

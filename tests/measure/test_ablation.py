@@ -1,6 +1,5 @@
 import itertools
 import math
-import shutil
 
 import pytest
 import torch
@@ -16,9 +15,9 @@ from resnet_bench.recipe import Recipe
 from resnet_bench.render import ablation_table as explanation
 from resnet_bench.schema import COUNTED_APART, Block, DenormalState, ExplainResult, Interval, PhaseSeconds, Variant
 from resnet_bench.training.training import Training
+from tests.conftest import needs_compiler
 
 SMALL = Architecture("small", "", "", widths=(16,), strides=(2,), hidden=(32,))
-needs_compiler = pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="no compiler")
 
 
 def variant(architecture, name, milliseconds, optimizer=1.0, optimizer_bytes=1_000_000):

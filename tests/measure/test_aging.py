@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from copy import deepcopy
 from dataclasses import replace
 
@@ -21,15 +20,13 @@ from resnet_bench.networks import build
 from resnet_bench.recipe import Recipe
 from resnet_bench.schedules import LearningRates
 from resnet_bench.training.training import Training
-from tests.conftest import image_set
+from tests.conftest import image_set, needs_compiler
 
 RECIPE = Recipe()
 RATES = RECIPE.learning_rates()
 TINY = torch.finfo(torch.float32).tiny
 DEEP = Architecture("deep", "", "", widths=(16,), strides=(2,), hidden=(32, 12))
 DEAD = ([0, 3, 4, 9, 31], [1, 2, 11])
-
-needs_compiler = pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="no compiler")
 
 
 def bits(x: Tensor) -> list[int]:

@@ -19,8 +19,8 @@ from resnet_bench.measure.process import Case, Data, Order
 from resnet_bench.recipe import Recipe
 from resnet_bench.schema import Block
 from resnet_bench.training.training import Training, weights_sha256
+from tests.conftest import needs_compiler
 
-needs_compiler = pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="no compiler")
 SMALL = Architecture("small", "", "", widths=(16,), strides=(2,), hidden=())
 
 

@@ -28,13 +28,12 @@ from resnet_bench.measure import aging, states
 from resnet_bench.measure.states import Missing, State
 from resnet_bench.recipe import Recipe
 from resnet_bench.training.training import Training, weights_sha256
+from tests.conftest import needs_compiler
 
 SMALL = Architecture("small", "", "", widths=(16,), strides=(2,), hidden=(32,))
 PLAIN = replace(SMALL, id="plain", hidden=())
 RECIPE = Recipe()
 STEPS = (0, 3, 11, 14, 27)  # of epochs of 11 steps: within one, at the end of one, across two
-
-needs_compiler = pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="no compiler")
 
 
 @pytest.fixture

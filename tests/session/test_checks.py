@@ -12,6 +12,7 @@ from pytest_benchmark.utils import get_machine_id
 
 from resnet_bench.errors import without_credentials
 from resnet_bench.results import reading
+from tests.conftest import needs_compiler
 from tests.session.conftest import small
 from tests.session.sessions import ROOT, assert_refused
 
@@ -42,7 +43,7 @@ def test_an_environment_with_which_nothing_is_saved_is_refused(session):
     assert_refused(session(PYTEST_XDIST_WORKER="gw0"), "PYTEST_XDIST_WORKER is set in the environment")
 
 
-@pytest.mark.skipif(shutil.which("c++") is None and shutil.which("g++") is None, reason="no compiler")
+@needs_compiler
 def test_the_header_says_that_fast_leaves_no_idle_units_out_of_large_batches(session):
     note = "resnet_bench: fast leaves no idle units out at batches above 16 images; `resnet-bench scale"
     asked = ["--engine", "fast", "--collect-only", "--batch-size"]
