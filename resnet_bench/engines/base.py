@@ -31,7 +31,6 @@ class Engine(ABC):
             do its accuracies count as the paper's, and its times stand beside the machine's float32 rates.
         needs_compiler: whether it compiles C++ code, which needs a compiler on the machine.
         compile_seconds: time spent compiling so far; 0 for an engine that compiles nothing.
-        leaves_idle_units_out: whether its steps take less time once hidden units have died.
         rates: the learning rate of each step.
         steps: how many the optimiser has done, from the beginning of the training.
         read_parameters: parameters that the last step's forward pass read; a quarter of one where it read 8 bits of it.
@@ -59,6 +58,11 @@ class Engine(ABC):
         """What is known by construction and makes the engine worth less with this recipe, in one sentence; or None."""
         return None
 
+    @classmethod
+    def leaves_idle_units_out(cls, architecture: Architecture, recipe: Recipe) -> bool:
+        """Whether its steps take less time once hidden units have died."""
+        return False
+
     def __init__(self, network: ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None) -> None:
         """Take `network` over; raises `UserError` as `require` does.
 
@@ -71,7 +75,6 @@ class Engine(ABC):
         self.rates.highest_from(0)  # finds a schedule that is none
         self.steps = 0
         self.compile_seconds = 0.0
-        self.leaves_idle_units_out = False
         self.updated_parameters = sum(p.numel() for p in network.parameters())
         self.read_parameters: float = self.updated_parameters
 

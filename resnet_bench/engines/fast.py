@@ -113,6 +113,12 @@ class Engine(base.Engine):
             "batch-size=...` tells whether it is still worth it here."
         )
 
+    @classmethod
+    def leaves_idle_units_out(cls, architecture: Architecture, recipe: Recipe) -> bool:
+        hidden = architecture.fc_shapes(num_classes=1)[:-1]
+        large = any(inputs * outputs >= WORTH_RESTING for inputs, outputs in hidden)
+        return large and recipe.batch_size <= FUSED_BATCH and not cls.idle_too
+
     def __init__(self, network: ResidualNetwork, recipe: Recipe, rates: LearningRates | None = None) -> None:
         super().__init__(network, recipe, rates)
         network.train()
@@ -135,7 +141,6 @@ class Engine(base.Engine):
             self._unit_weights = {}
         in_first_layer = (u for u in self._unit_weights.values() if u.weight.data_ptr() == first.data_ptr())
         self._first = next(in_first_layer, None)  # its inputs are the feature map
-        self.leaves_idle_units_out = bool(self._unit_weights) and not self.idle_too
         others = [state for i, state in enumerate(self._state()) if i not in self._unit_weights]
         self._others = _adam.Parameters(others)
         self._convolutions: dict[tuple[int, int], Convolutions] = {}  # by the size of the batch and threads
@@ -264,6 +269,6 @@ class Engine(base.Engine):
         for i, (p, (_, exp_avg, exp_avg_sq)) in enumerate(zip(self.network.parameters(), self._state(), strict=True)):
             exp_avg.copy_(self._in_memory_order(saved[i]["exp_avg"], p) if saved else torch.zeros(()))
             exp_avg_sq.copy_(self._in_memory_order(saved[i]["exp_avg_sq"], p) if saved else torch.zeros(()))
-        if self.leaves_idle_units_out:
+        if not self.idle_too:
             for unit_weight in self._unit_weights.values():
                 unit_weight.look(self.rates.highest_from(self.steps), self.steps)

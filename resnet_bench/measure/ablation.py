@@ -221,7 +221,7 @@ def _train_first_steps(timers: Sequence[EpochTimer], seconds: float) -> int:
 
     Two periods after which an engine looks for units that may rest are trained in any case.
     """
-    resting = [timer for timer in timers if timer.training.engine.leaves_idle_units_out]
+    resting = [t for t in timers if t.training.engine.leaves_idle_units_out(t.training.architecture, t.training.recipe)]
     begun, done = time.perf_counter(), 0
     while done < FIRST_STEPS:
         for timer in resting:

@@ -90,20 +90,14 @@ class EpochTimer:
         training = self.training
         if training.step + min(steps, self._skipped_steps) + self.block_steps > training.steps_per_epoch:
             training.close_epoch()
-        self.train(steps)
+        for _ in range(steps):
+            self._step()
+            self.warmup_steps += 1
 
     @property
     def steps_per_block(self) -> int:
         """Steps that `measure` trains for a block in mode `sampled`, timed or not."""
         return self._skipped_steps + self.block_steps
-
-    def train(self, steps: int) -> None:
-        """Train so many steps without timing, over the end of an epoch where need be."""
-        for _ in range(steps):
-            if self.training.step == self.training.steps_per_epoch:
-                self.training.close_epoch()
-            self._step()
-            self.warmup_steps += 1
 
     def measure(
         self,

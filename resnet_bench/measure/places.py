@@ -18,7 +18,7 @@ class Place(Model):
     """A point of the training, and the file with the training's state there."""
 
     point: Point
-    path: str | None  # None: the training's beginning, from which a later point is reached by training
+    path: str | None  # None: the training's beginning
 
     @property
     def state(self) -> State:
@@ -31,7 +31,7 @@ class Place(Model):
 
 def prepared_places(
     networks: Iterable[str], dataset: Dataset, recipe: Recipe, points: Mapping[int, float], *, how: How, seed: int,
-    threads: int | None, say: Callable[[str], None],
+    threads: int | None, say: Callable[[str], None], folder: Path | None = None,
 ) -> dict[str, tuple[Place, ...]]:  # fmt: skip
     """The places of each network; states that are not kept from before are prepared now.
 
@@ -42,12 +42,13 @@ def prepared_places(
         how: whether late states are trained or aged.
         say: called with a sentence for each network about what has to be prepared and how long that takes, before the
             first of them is.
+        folder: where states lie; None for `states.states_folder()`.
 
     Raises:
         UserError: as `states.prepare` does.
     """
     named = {name: architectures.get(name) for name in networks}
-    options: dict[str, Any] = {"how": how, "seed": seed, "threads": threads}
+    options: dict[str, Any] = {"how": how, "seed": seed, "threads": threads, "folder": folder}
     seconds: dict[str, float] = {}
     for architecture in named.values():
         missing = states.missing_steps(architecture, dataset, recipe, list(points), **options)

@@ -142,7 +142,7 @@ def measure(
         if order.tells:
             send({"event": "now", "what": what})
 
-    dataset, recipe = _dataset(order.dataset, order.seed), Recipe.from_dict(order.recipe)
+    dataset, recipe = dataset_of(order.dataset, order.seed), Recipe.from_dict(order.recipe)
     timers = []
     for case in order.cases:
         now(f"{case.architecture} ({case.engine}), compiling where need be")
@@ -185,7 +185,12 @@ def measure(
     )
 
 
-def _dataset(wanted: Data, seed: int) -> Dataset:
+def dataset_of(wanted: Data, seed: int) -> Dataset:
+    """The images that an order names.
+
+    Raises:
+        UserError: where they are no longer there, or others than when the order was written.
+    """
     dataset = datasets.load(
         wanted.name,
         train_images=wanted.train_images,
@@ -206,12 +211,11 @@ def _rounds_that_fit(timers: Sequence[EpochTimer], places: Sequence[Sequence[Pla
     The number depends on how long a step takes, and not on how blocks scatter: a measurement that stops when its
     interval looks narrow has too narrow intervals.
     """
-    round_seconds = arriving_seconds = 0.0
+    round_seconds = 0.0
     for timer, own in zip(timers, places, strict=True):
         step = step_seconds(timer, min(PILOT_STEPS, timer.steps_per_block))  # a step on a large batch takes long
         round_seconds += len(own) * timer.steps_per_block * step
-        arriving_seconds += sum(_arriving_steps(timer, place) for place in own) * step
-    return max(1, min(MAX_ROUNDS, int((seconds - arriving_seconds) / round_seconds)))
+    return max(1, min(MAX_ROUNDS, int(seconds / round_seconds)))
 
 
 def _steps_that_fit(timers: Sequence[EpochTimer], epochs: int, seconds: float) -> int | None:
@@ -226,21 +230,6 @@ def _steps_that_fit(timers: Sequence[EpochTimer], epochs: int, seconds: float) -
             round_seconds += epochs * step_seconds(timer)
     fitting = max(PILOT_STEPS, int(seconds / round_seconds))
     return fitting if any(fitting < timer.training.steps_per_epoch for timer in timers) else None
-
-
-def _arriving_steps(timer: EpochTimer, place: Place) -> int:
-    """Steps from the state that is loaded to where blocks are timed.
-
-    A later point without a prepared state is reached by training from the beginning, where the engine leaves idle units
-    out. Any other engine is as fast at once, and starts from the beginning.
-    """
-    return place.point.step if place.path is None and timer.training.engine.leaves_idle_units_out else 0
-
-
-def _go_to(timer: EpochTimer, place: Place) -> None:
-    """Load the state of a point, and train to it where there is none."""
-    states.load(timer.training, place.state)
-    timer.train(_arriving_steps(timer, place))
 
 
 def _sampled(
@@ -260,8 +249,8 @@ def _sampled(
     for point in points:
         wait()
         for timer, own in zip(timers, places, strict=True):
-            now(f"{_name(timer)} goes to step {own[point].point.step if own[point].path else 0:,}")
-            _go_to(timer, own[point])
+            now(f"{_name(timer)} goes to step {own[point].point.step:,}")
+            states.load(timer.training, own[point].state)
         for round_ in range(rounds):
             for timer in draw.sample(timers, len(timers)):
                 wait()
@@ -318,7 +307,7 @@ def _both(
                 nonlocal done
                 for _ in range(count):
                     point, round_ = len(sampled.blocks) % len(places), len(sampled.blocks) // len(places)
-                    _go_to(sampled, places[point])
+                    states.load(sampled.training, places[point].state)
                     lookout.after(sampled, sampled.measure(round_, point))
                     done += 1
                     send({"event": "progress", "done": done, "total": total})

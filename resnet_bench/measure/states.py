@@ -24,6 +24,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +43,7 @@ from resnet_bench.data.pipelines import learning_rates, steps_per_epoch
 from resnet_bench.errors import UserError
 from resnet_bench.files import make_folder, write_json
 from resnet_bench.folders import cache_folder, expanded
+from resnet_bench.locks import FolderLock, held
 from resnet_bench.measure.aging import aged, live_share, live_units
 from resnet_bench.recipe import Recipe, of_each_step
 from resnet_bench.training.checkpoint import Checkpoint, TrainingState
@@ -57,6 +59,9 @@ EARLY_STEPS = 1000
 
 RESUME_SECONDS = 120.0
 """How often a preparation in progress is kept, so that one that is killed loses no more."""
+
+_TEMPORARY = "temporary-"
+"""How the names of folders begin whose states are not kept."""
 
 KEPT = 4
 """Combinations of images, recipe, seed and code whose states are kept for each network."""
@@ -132,6 +137,35 @@ def states_folder() -> Path:
     if (cache := cache_folder()) is None:
         raise UserError(f"This user has no home folder to keep states in; name a folder in {STATES_VARIABLE}.")
     return cache / "states"
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder beside the kept states, for states that nobody asks for again. It is removed at the end.
+
+    What a killed process left is removed by the next one.
+
+    Raises:
+        UserError: where the folder of all states cannot be used.
+    """
+    root = states_folder()
+    make_folder(root, STATES_VARIABLE)
+    for left in root.glob(f"{_TEMPORARY}*"):
+        if not held(left):
+            shutil.rmtree(left, ignore_errors=True)
+    try:
+        made = tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=root, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise UserError(
+            f"Cannot use the folder {root} for states: {error.strerror}; name another one in {STATES_VARIABLE}."
+        ) from None
+    with made as name:
+        lock = FolderLock(Path(name))
+        lock.acquire()
+        try:
+            yield Path(name)
+        finally:
+            lock.release()
 
 
 def fastest_engine(architecture: Architecture, recipe: Recipe) -> str:

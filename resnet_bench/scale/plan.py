@@ -9,14 +9,12 @@ from typing import Any, get_args
 from resnet_bench import architectures, engines, machine
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
-from resnet_bench.data.pipelines import chosen_workers, require_workers
+from resnet_bench.data.pipelines import chosen_workers, require_known, require_workers
 from resnet_bench.errors import UserError
-from resnet_bench.measure.ablation import FIRST_STEPS
-from resnet_bench.measure.places import Place
 from resnet_bench.measure.process import Case, Data, Order
 from resnet_bench.measure.processes import Plan
 from resnet_bench.recipe import Recipe
-from resnet_bench.schema import Point, Varied
+from resnet_bench.schema import Varied
 from resnet_bench.wording import counted
 
 IMAGES = 10_000
@@ -27,11 +25,6 @@ OPTION = {"threads": "threads", "batch-size": "batch_size", "images": "train_ima
 
 MOST = 10**6
 """No value is larger."""
-
-EARLY = Point(
-    step=FIRST_STEPS, weight=1, state="trained", live_share=None, denormal_exp_avg=None, denormal_exp_avg_sq=None
-)  # fmt: skip
-"""Where steps are timed. Trained to from the beginning, and only by engines that leave out idle units: see `Place`."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +88,7 @@ class Settings:
         for case in self.cases:
             architecture, engine = architectures.get(case.architecture), engines.get(case.engine)
             engine.require()
+            require_known(self.values["pipeline"] or engine.pipeline, chosen_workers(self.values["workers"]))
             for value in over.values:
                 if reason := engine.supports(architecture, self.recipe(value)):
                     raise UserError(reason)
@@ -128,7 +122,9 @@ class Settings:
         return Recipe(**given | ({"batch_size": value} if self.over.name == "batch-size" else {}))
 
     def orders(self) -> dict[int, Order]:
-        """What the processes of each value are told; which process, how long and in which order is filled in later.
+        """What the processes of each value are told.
+
+        The states from which they time steps are filled in later, and which process, how long and in which order.
 
         Raises:
             UserError: where there are no such images, fewer than a batch has, or no room for the loader's batches.
@@ -173,5 +169,5 @@ class Settings:
         return Order(
             dataset=data, recipe=recipe.as_dict(), seed=self.values["seed"], pipeline=self.values["pipeline"],
             workers=workers, threads=self.threads(value), cases=self.cases, tells=True,
-            places={case.architecture: (Place(point=EARLY, path=None),) for case in self.cases},
+            places={},
         )  # fmt: skip

@@ -13,11 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from resnet_bench import identity, machine, progress
+from resnet_bench import architectures, engines, identity, machine, progress
 from resnet_bench.files import write_json
-from resnet_bench.measure import processes
+from resnet_bench.measure import processes, states
+from resnet_bench.measure.ablation import FIRST_STEPS
 from resnet_bench.measure.contention import NowAndThen
-from resnet_bench.measure.process import Order, Report
+from resnet_bench.measure.places import Place, prepared_places
+from resnet_bench.measure.process import Order, Report, dataset_of
+from resnet_bench.recipe import Recipe
 from resnet_bench.results.journal import entry
 from resnet_bench.scale.plan import Settings
 from resnet_bench.schema import ScaleResult
@@ -46,15 +49,55 @@ def run(settings: Settings, output: Path, say: Callable[[str], None]) -> list[Sc
     warnings, rounds = [busy] if busy else [], 0
     found: list[ScaleResult] = []
     try:
-        with progress.task(TASK, seconds=settings.plan.time_limit) as running:
-            for rounds in _rounds(settings, orders, reports, running, NowAndThen(say)):
-                complete = rounds == settings.plan.processes
-                found = _results(settings, orders, reports, complete, started_at, warnings)
-                _write(output, found)
+        with states.temporary_folder() as folder:
+            orders = prepared(orders, folder)
+            with progress.task(TASK, seconds=settings.plan.time_limit) as running:
+                for rounds in _rounds(settings, orders, reports, running, NowAndThen(say)):
+                    complete = rounds == settings.plan.processes
+                    found = _results(settings, orders, reports, complete, started_at, warnings)
+                    _write(output, found)
     except KeyboardInterrupt as error:
         kept = f"{rounds} of {settings.plan.processes} rounds are kept in {output}" if rounds else "nothing is kept"
         raise type(error)(kept) from None
     return found
+
+
+def prepared(orders: Mapping[int, Order], folder: Path) -> dict[int, Order]:
+    """The orders with the states from which steps are timed, made in `folder`: the same for all engines and rounds.
+
+    Where an engine leaves idle units out, that is the state in which nearly all units that die are dead, at the latest
+    that at the end of the training; elsewhere it is the training's beginning.
+
+    Raises:
+        UserError: as `states.prepare` does.
+    """
+    places: dict[tuple[str, str], dict[str, tuple[Place, ...]]] = {}
+    for value, order in orders.items():
+        key = (order.dataset.sha256, repr(order.recipe))
+        if key not in places:
+            places[key] = _places(order, folder / str(value))
+    return {
+        value: order.model_copy(update={"places": places[order.dataset.sha256, repr(order.recipe)]})
+        for value, order in orders.items()
+    }
+
+
+def _places(order: Order, folder: Path) -> dict[str, tuple[Place, ...]]:
+    dataset, recipe = dataset_of(order.dataset, order.seed), Recipe.from_dict(order.recipe)
+    last = recipe.epochs * recipe.steps_per_epoch(len(dataset.train))
+    networks = {case.architecture for case in order.cases}
+    dying = {
+        case.architecture
+        for case in order.cases
+        if engines.get(case.engine).leaves_idle_units_out(architectures.get(case.architecture), recipe)
+    }
+    places: dict[str, tuple[Place, ...]] = {}
+    for names, step in ((dying, min(FIRST_STEPS, last)), (networks - dying, 0)):
+        places |= prepared_places(
+            sorted(names), dataset, recipe, {step: 1.0}, how="trained", seed=order.seed, threads=order.threads,
+            say=lambda line: None, folder=folder,
+        )  # fmt: skip
+    return places
 
 
 def _rounds(
@@ -181,7 +224,8 @@ def _result(
         **timed.model_dump(include=set(ScaleResult.model_fields) - {"kind"}),
         varied=settings.over.name,
         jobs=settings.jobs(value),
-        first_steps=max(c.warmup_steps + sum(b.steps for b in c.blocks) for c in own),
+        first_steps=max(p.point.step for p in order.places[order.cases[case].architecture])
+        + max(c.warmup_steps + sum(b.steps for b in c.blocks) for c in own),
     )
 
 

@@ -30,7 +30,7 @@ from torch._inductor import config as inductor_config
 from torch.nn import functional as F
 
 from resnet_bench import engines, networks
-from resnet_bench.architectures import Architecture
+from resnet_bench.architectures import ARCHITECTURES, Architecture
 from resnet_bench.attention import ATTENTION, ChannelAttention
 from resnet_bench.clock import NoClock
 from resnet_bench.engines import _adam, _cpp, _layer, _products, _units, fast, fast_bf16, reference
@@ -204,6 +204,16 @@ def test_head_gives_the_loss_and_gradients_of_autograd_in_float64(idle_too: bool
         g_error = g_error @ w.t() + (w.shape[1] + 1) * U * (g.abs() @ w.t())
     assert x64.grad is not None
     assert ((x_gradient.double() - x64.grad).abs() <= SLACK * g_error).all()
+
+
+@pytest.mark.parametrize("batch", [4, _units.FUSED_BATCH, _units.FUSED_BATCH + 1])
+@pytest.mark.parametrize("name", [*ARCHITECTURES, "tiny"])
+def test_it_says_before_it_is_built_whether_it_will_leave_idle_units_out(name: str, batch: int) -> None:
+    tiny = replace(ARCHITECTURES["baseline"], id="tiny", hidden=(20,))
+    architecture = ARCHITECTURES.get(name, tiny)
+    engine = fast.Engine(networks.build(architecture, 10, seed=0), Recipe(batch_size=batch))
+    assert bool(engine._unit_weights) is fast.Engine.leaves_idle_units_out(architecture, engine.recipe)
+    assert not fast.Engine.leaves_idle_units_out(architecture, Recipe(batch_size=17))
 
 
 @pytest.mark.parametrize("large", [False, True])

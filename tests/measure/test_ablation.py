@@ -217,7 +217,8 @@ def test_the_first_steps_end_with_their_time(seconds, steps, monkeypatch):
     class Timer:
         def __init__(self, i, leaves):
             self.i = i
-            self.training = type("Training", (), {"engine": type("Engine", (), {"leaves_idle_units_out": leaves})})
+            engine = type("Engine", (), {"leaves_idle_units_out": staticmethod(lambda architecture, recipe: leaves)})
+            self.training = type("Training", (), {"engine": engine, "architecture": None, "recipe": None})
 
         def run(self, steps):
             now[0] += 0.1 * steps

@@ -50,6 +50,28 @@ def trained_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return steps
 
 
+def test_a_temporary_folder_is_gone_at_the_end_and_what_a_killed_process_left_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(states.STATES_VARIABLE, str(tmp_path))
+    (tmp_path / "fc1").mkdir()
+    (tmp_path / "temporary-left").mkdir()
+    (tmp_path / "temporary-left" / "lock").touch()
+    with states.temporary_folder() as folder:
+        (folder / "state").touch()
+        with states.temporary_folder() as other:
+            assert {p.name for p in tmp_path.iterdir()} == {"fc1", folder.name, other.name}
+        assert (folder / "state").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["fc1"]
+
+
+def test_no_temporary_folder_in_a_file_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(states.STATES_VARIABLE, str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"Cannot make the folder .*file"), states.temporary_folder():
+        pass
+
+
 def prepare(
     dataset: Dataset, folder: Path, steps: Sequence[int] = STEPS, engine: str | None = "reference", **options: Any
 ) -> list[State]:

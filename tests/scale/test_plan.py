@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from resnet_bench import machine
 from resnet_bench.data import datasets
 from resnet_bench.errors import UserError
-from resnet_bench.measure.ablation import FIRST_STEPS
 from resnet_bench.measure.process import Case
 from resnet_bench.measure.processes import Plan
 from resnet_bench.scale.plan import IMAGES, Over, Settings
@@ -134,12 +133,6 @@ def test_classes_have_labels_in_turn() -> None:
     assert orders[10].dataset.sha256 == dataset.sha256 != orders[200].dataset.sha256
     assert (orders[10].dataset.classes, orders[200].dataset.classes) == (10, 200)
     assert (dataset.num_classes, dataset.train.labels[:11].tolist()) == (10, [*range(10), 0])
-
-
-def test_all_are_timed_early_in_a_training_without_a_prepared_state() -> None:
-    (order,) = settings("batch-size=4").orders().values()
-    (place,) = order.places["fc1"]
-    assert (place.path, place.point.step, place.point.weight) == (None, FIRST_STEPS, 1)
 
 
 def test_no_more_images_are_loaded_than_a_step_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,14 +16,16 @@ import pytest
 
 from resnet_bench import machine
 from resnet_bench.cli import main
+from resnet_bench.engines import reference
 from resnet_bench.errors import UserError
-from resnet_bench.measure import processes
-from resnet_bench.measure.process import CaseReport, Order, Report
+from resnet_bench.measure import processes, states
+from resnet_bench.measure.places import Place
+from resnet_bench.measure.process import Case, CaseReport, Order, Report
 from resnet_bench.measure.processes import Plan
 from resnet_bench.results import reading
 from resnet_bench.scale import running
 from resnet_bench.scale.plan import Over, Settings
-from resnet_bench.schema import Block, PhaseSeconds, ScaleResult
+from resnet_bench.schema import Block, PhaseSeconds, Point, ScaleResult
 from tests.handmade import scaled
 from tests.scale.test_plan import CASES, OPTIONS
 
@@ -36,8 +38,14 @@ def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(image_folder: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(
+    image_folder: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
     """Runs the command in this process: status, standard output, standard error."""
+    monkeypatch.setenv(states.STATES_VARIABLE, str(tmp_path / "states"))
     options = ["--dataset", f"folder:{image_folder()}", "--architectures", "conv5x5", "--engine", "reference"]
     options += ["--workers", "0", "--time-limit", "0.1", "--processes", "1", "--output", str(tmp_path / "out.json")]
 
@@ -70,9 +78,20 @@ def _report(order: Order, milliseconds: float = 10.0, blocks: int = 5) -> Report
     )  # fmt: skip
 
 
+BEGINNING = Point(
+    step=0, weight=1, state="trained", live_share=None, denormal_exp_avg=None, denormal_exp_avg_sq=None
+)  # fmt: skip
+
+
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[Order]:
     """The orders that processes get, which carry out none."""
+    place = Place(point=BEGINNING, path=None)
+    monkeypatch.setattr(
+        running, "prepared", lambda orders, folder: {
+            value: order.model_copy(update={"places": {"fc1": (place,)}}) for value, order in orders.items()
+        }
+    )  # fmt: skip
     orders: list[Order] = []
 
     def reported(order: Order, hear: Callable[[dict[str, Any]], None]) -> Report:
@@ -189,6 +208,62 @@ def test_side_by_side_all_end_where_one_fails(monkeypatch: pytest.MonkeyPatch) -
     assert sorted(ended) == [0, 1]
 
 
+# From which state ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def steps_trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Filled with (network, steps) of each preparation. The engine `reference` leaves units of `baseline` out."""
+    trained: list[tuple[str, int]] = []
+    prepare = states.prepare
+
+    def noted(architecture: Any, dataset: Any, recipe: Any, steps: Any, **options: Any) -> Any:
+        trained.append((architecture.id, *steps))
+        return prepare(architecture, dataset, recipe, steps, **options)
+
+    monkeypatch.setattr(states, "prepare", noted)
+    monkeypatch.setattr(running, "FIRST_STEPS", 3)
+    monkeypatch.setattr(states, "fastest_engine", lambda *_: "reference")
+    monkeypatch.setattr(
+        reference.Engine, "leaves_idle_units_out", lambda architecture, recipe: bool(architecture.hidden)
+    )
+    return trained
+
+
+def _orders(over: str, **options: Any) -> dict[int, Order]:
+    cases = tuple(Case(architecture=name, engine="reference", mode="sampled") for name in ("fc1", "conv5x5"))
+    settings = Settings(Over.parse(over), cases, {**OPTIONS, **options}, Plan(processes=3, time_limit=1))
+    return settings.orders()
+
+
+def test_states_are_made_once_for_each_recipe_where_units_die(
+    steps_trained: list[tuple[str, int]], tmp_path: Path
+) -> None:
+    orders = running.prepared(_orders("batch-size=4,20"), tmp_path)
+    assert sorted(steps_trained) == [("conv5x5", 3), ("conv5x5", 3), ("fc1", 0), ("fc1", 0)]
+    for order in orders.values():
+        (dying,), (other,) = order.places["conv5x5"], order.places["fc1"]
+        assert (dying.point.step, other.point.step, other.path) == (3, 0, None)
+        assert dying.path
+        assert Path(dying.path).is_relative_to(tmp_path)
+    assert orders[4].places["conv5x5"] != orders[20].places["conv5x5"]
+
+
+def test_values_that_change_no_bits_share_their_states(steps_trained: list[tuple[str, int]], tmp_path: Path) -> None:
+    orders = running.prepared(_orders("processes=1,2"), tmp_path)
+    assert sorted(steps_trained) == [("conv5x5", 3), ("fc1", 0)]
+    assert orders[1].places == orders[2].places
+
+
+def test_a_training_shorter_than_that_is_trained_to_its_end(
+    steps_trained: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """15 epochs of two steps."""
+    monkeypatch.setattr(running, "FIRST_STEPS", 99)
+    running.prepared(_orders("batch-size=8", train_images=10), tmp_path)
+    assert ("conv5x5", 30) in steps_trained
+
+
 # Real processes -----------------------------------------------------------------------------------------------------
 
 
@@ -223,6 +298,7 @@ def test_processes_end_to_end(run: Run, tmp_path: Path) -> None:
     one, two = reading.read(tmp_path / "out.json").of_kind(ScaleResult)
     assert [len(one.processes), len(two.processes), two.threads] == [1, 2, 1]
     assert len({p.process for r in (one, two) for p in r.processes}) == 3
+    assert not list((tmp_path / "states").iterdir())
     assert {(b.process, b.round) for b in two.blocks} == {(p, b.round) for p in (0, 1) for b in one.blocks}
 
 
