@@ -4,8 +4,8 @@ The test asks whether a series has any step. Its statistic is that of Bai and Pe
 Linear Models with Multiple Structural Changes"), the double maximum for one or two changes: the largest F of all ways
 to cut the logarithms of the times once or twice, each level at least `LEAST_LEVEL` sessions long. Two changes at once
 are needed for a slow spell that ended, which a single cut does not show. Values beyond 3.5 of Iglewicz and Hoaglin's
-modified z (1993, "How to Detect and Handle Outliers") are first drawn in to that, so that single busy sessions neither
-make a step nor hide one.
+modified z (1993, "How to Detect and Handle Outliers"), taken around the median of the five sessions about each, are
+first drawn in to that, so that single busy sessions make no step and seldom hide or displace one.
 
 Sessions that follow one another resemble one another, as the machine drifts. Tests for independent values (Pettitt's,
 Mann and Whitney's between all cuts, permutations) then find a step in up to half of the series that have none; asv
@@ -33,6 +33,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from resnet_bench.intervals import LEAST_VALUES
@@ -52,8 +53,12 @@ LEAST_SESSIONS = 2 * LEAST_LEVEL
 SIMULATED, ALIKE = 20_000, 2_000
 """Series that are simulated, and how many of these, the most alike in correlation, a measured one is compared with."""
 
-OUTLYING = 3.5 * 1.4826
-"""Median absolute deviations from the median, beyond which values are drawn in."""
+AROUND = 2 * LEAST_LEVEL - 1
+"""Neighbouring sessions whose median a value is compared with: a level, however short, has the most of them."""
+
+OUTLYING = 3.5 * 1.4826 / 0.727
+"""Median absolute deviations from this median, beyond which values are drawn in: 3.5 standard deviations of normal
+noise, around whose running median of five the median absolute deviation is 0.727 of that around its level."""
 
 
 class Step(NamedTuple):
@@ -97,7 +102,7 @@ def _held(logs: Floats, cuts: list[int]) -> list[tuple[int, float]]:
         placed, p_values = [0], []
         for end in (*cuts[1:], len(logs)):
             between = logs[placed[-1] : end]
-            placed.append(placed[-1] + int(_fitted(between[None]).cut[0]))
+            placed.append(placed[-1] + int(_fitted(_drawn_in(between[None])).cut[0]))
         for start, end in zip(placed, [*placed[2:], len(logs)], strict=False):
             p_values.append(_tested(logs[start:end])[0])
         cuts = placed[1:]
@@ -139,8 +144,10 @@ def _without_steps(length: int) -> tuple[Floats, Floats]:
 
 
 def _drawn_in(series: Floats) -> Floats:
-    """Many series, one a row, with values that lie far out drawn in."""
-    middle = np.median(series, axis=1, keepdims=True)
+    """Many series, one a row, with values drawn in that lie far from those next to them."""
+    length = series.shape[1]
+    starts = np.clip(np.arange(length) - AROUND // 2, 0, length - AROUND)
+    middle = np.median(sliding_window_view(series, AROUND, axis=1), axis=2)[:, starts]
     reach = OUTLYING * np.median(np.abs(series - middle), axis=1, keepdims=True)
     reach[reach == 0] = np.inf  # most of the values are equal
     drawn: Floats = np.clip(series, middle - reach, middle + reach)

@@ -57,6 +57,25 @@ def test_twelve_per_cent_are_found_after_six_sessions():
     assert np.mean([len(f) == 1 for f in found if f]) > 0.9
 
 
+@pytest.mark.parametrize(("size", "scatter"), [(0.05, 0.01), (STEP, 0.03)])
+def test_one_busy_session_seldom_hides_a_step_or_moves_it(size, scatter):
+    """Wherever it lies, also next to the step."""
+    series = noise(20) * scatter / 0.03
+    series[:, 10:] += size
+    series[np.arange(TRIALS), np.random.default_rng(1).integers(0, 20, TRIALS)] += math.log(1.6)
+    found = [steps(np.exp(logs)) for logs in series]
+    assert np.mean([bool(f) for f in found]) > 0.8
+    assert np.mean([len(f) == 1 for f in found if f]) > 0.9
+    assert np.mean([any(abs(s.first - 10) <= 1 for s in f) for f in found if f]) > 0.9
+
+
+def test_a_busy_session_inside_a_level_is_not_taken_for_the_step():
+    series = noise(20, trials=100) / 3
+    series[:, 10:] += 0.05
+    series[:, 15] += math.log(1.6)
+    assert np.mean([[s.first for s in steps(np.exp(logs))] == [10] for logs in series]) > 0.85
+
+
 def test_the_newest_three_sessions_may_be_a_step():
     series = noise(24)
     series[:, -3:] += 2 * STEP
