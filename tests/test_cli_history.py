@@ -69,9 +69,56 @@ def test_eight_real_sessions_of_the_same_code_do_not_fail(run):
     assert out.startswith("No step was found.")
 
 
+def test_more_lines_than_the_simulation_resolves_are_told_and_cannot_fail(run, storage, monkeypatch):
+    """They would pass for ever."""
+    for module in ("analysis.history", "render.history_tables"):
+        monkeypatch.setattr(f"resnet_bench.{module}.MOST_TOGETHER", 0)
+    status, out, err = run()
+    assert (status, err) == (0, "")
+    assert "Of 1 lines together no step can be significant; choose at most 0" in out
+    status, _, err = run("--fail-on-step")
+    assert status == 2
+    assert err.startswith("resnet-bench: error: Of 1 lines together no step can be significant; choose at most 0 with ")
+
+
+def test_files_of_other_projects_in_the_storage_are_passed_over(run, storage):
+    """Such as one of `pytest benchmarks -k augmentation`."""
+    out = run()[1]
+    for number in range(5):
+        (storage / f"002{number}_other.json").write_text('{"benchmarks": [{"name": "test_augmentation"}]}')
+    status, without, err = run()
+    assert (status, without) == (0, out)
+    assert err.startswith(
+        f"resnet-bench: 5 files without results: {Path('.benchmarks') / storage.name}/0020_other.json, "
+    )
+    assert err.endswith("0022_other.json and 2 more\n")
+    assert run(storage / "0020_other.json")[0] == 2  # which the user named
+    for path in storage.glob("00[01]*.json"):
+        path.unlink()
+    status, _, err = run()
+    assert status == 2
+    assert "The folder .benchmarks holds no results of resnet_bench; give files that this suite saved." in err
+
+
+@pytest.mark.parametrize("format_", ["text", "json", "html"])
+def test_nothing_to_show_is_no_history(run, format_):
+    """Where it is a gate, it must not pass."""
+    status, out, err = run(REPOSITORY / "reports" / "duel-same", "--format", format_, "--fail-on-step")
+    assert (status, out) == (2, "")
+    assert err.startswith("resnet-bench: error: There is no session to show. Left out: ")
+    assert "of a duel" in err
+
+
+@pytest.mark.parametrize("names", ["", ",", " "])
+def test_an_empty_list_of_names_is_refused(run, storage, names):
+    assert run("--network", names)[0] == run("--engine", names)[0] == 2
+    assert "--network names none; give one or leave it out." in run("--network", names)[2]
+
+
 def test_one_session_is_too_few(run, storage):
     status, out, _ = run(next(storage.glob("*.json")), "--fail-on-step")
     assert status == 0
+    assert out.startswith("No line could be judged: none has 6 sessions without doubts.")
     assert "too few sessions to tell (1 of at least 6)" in out
 
 

@@ -8,9 +8,9 @@
 - Sessions whose times are doubtful (with warnings, or cut off) are kept and not judged. The arms of a duel are left
   out: they were measured side by side, and differ on purpose.
 - Steps are found by `resnet_bench.analysis.steps`, line by line, each line with an error of about 5 %.
-- `regressions` names the lines whose newest level is significantly slower than the one before. It judges all lines
-  together by Holm's method, so that it names any of the lines in about 5 % of cases where nothing changed. Steps up to
-  a date or commit can be accepted: they stay steps, and are no regressions.
+- `regressions` names the lines with a significant step to slower from which the newest level is not back. It judges all
+  lines together by Holm's method, so that it names any of the lines in about 5 % of cases where nothing changed. Steps
+  up to a date or commit can be accepted: they stay steps, and are no regressions.
 
 Only epoch-time results count; accuracy is no part of it, since a seed decides it and no session does.
 """
@@ -185,6 +185,20 @@ class Line:
         """Whether this is a step to slower that was accepted."""
         return bool(change.slower and self.accepted_until and change.since.started <= self.accepted_until)
 
+    def regressed_by(self, error: float = ERROR) -> tuple[Change, ...]:
+        """The steps to slower, with p-values of at most `error` and not accepted, from which the line is not back.
+
+        It is back where the interval of the newest level over the one before the step begins at or below 1.
+        """
+        return tuple(
+            change
+            for change in self.changes
+            if change.slower
+            and change.p_value <= error
+            and not self.accepts(change)
+            and (change is self.changes[-1] or _ratio(change.before, self.levels[-1]).low > 1)
+        )
+
     @property
     def verdict(self) -> Verdict:
         """How the newest level is against the one before it."""
@@ -209,19 +223,21 @@ class History:
 
     @cached_property
     def regressions(self) -> tuple[Line, ...]:
-        """The lines whose newest level is significantly slower, all lines that can be judged taken together.
+        """The lines that have become significantly slower and are not back, all judged lines taken together.
 
-        A line is asked about its last step: whether it made the epoch longer, and with which p-value. Lines without a
-        step, or whose last one is accepted, count as asked too.
+        Lines without a step, or whose steps are accepted, count as asked too.
         """
-        lines = [line for line in self.lines if line.verdict != "too few sessions"]
-        named = step_down({i: partial(_regressed, line) for i, line in enumerate(lines)}, ERROR)
-        return tuple(line for i, line in enumerate(lines) if i in named)
+        named = step_down({i: partial(_regressed, line) for i, line in enumerate(self.judged)}, ERROR)
+        return tuple(line for i, line in enumerate(self.judged) if i in named)
+
+    @cached_property
+    def judged(self) -> tuple[Line, ...]:
+        """The lines with enough sessions."""
+        return tuple(line for line in self.lines if line.verdict != "too few sessions")
 
 
 def _regressed(line: Line, error: float) -> bool | None:
-    last = line.changes[-1] if line.changes else None
-    return True if last and last.slower and last.p_value <= error and not line.accepts(last) else None
+    return True if line.regressed_by(error) else None
 
 
 def history(
@@ -261,14 +277,13 @@ def history(
     lines = [_line(key, by_session, with_doubtful) for key, by_session in found.items()]
     if accept is not None:
         lines = _accepting(accept, lines)
-    judged = sum(len(line.judged) >= LEAST_SESSIONS for line in lines)
     notes = [
         _note(sum(not file.of_kind(EpochTimeResult) for file in samples.files), "file", "without epoch times"),
         _note(duels, "result", "of a duel, whose arms were measured side by side"),
         _note(dateless, "result", "without a date or a usable time"),
     ]
-    if judged > MOST_TOGETHER:
-        notes.append(f"Of {judged} lines together no step can be significant; choose at most {MOST_TOGETHER}.")
+    if not lines:
+        raise UserError(f"There is no session to show. {' '.join(filter(None, notes))}")
     return History(tuple(_in_order(lines)), tuple(filter(None, notes)))
 
 
@@ -408,11 +423,16 @@ def _accepting(accept: str, lines: Sequence[Line]) -> list[Line]:
 
 
 def _change(before: Level, after: Level, p_value: float) -> Change:
-    ratio = independent_ratio([s.seconds for s in before.sessions], [s.seconds for s in after.sessions])
-    assert ratio  # a level has enough sessions
+    ratio = _ratio(before, after)
     sides = [[s.machine for s in level.sessions] for level in (before, after)]
     found = _told_once(differences(sides[0][-1], sides[1][0]))
     return Change(before, after, ratio, p_value, tuple(found), speed_change(*sides))
+
+
+def _ratio(before: Level, after: Level) -> Interval:
+    ratio = independent_ratio([s.seconds for s in before.sessions], [s.seconds for s in after.sessions])
+    assert ratio  # a level has enough sessions
+    return ratio
 
 
 def _told_once(found: Sequence[Difference]) -> list[Difference]:

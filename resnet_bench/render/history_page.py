@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from resnet_bench.analysis.history import History, Line
 from resnet_bench.errors import UserError
-from resnet_bench.render.axes import draw_interval, network_style
+from resnet_bench.render.axes import GREY, draw_interval, network_style
 from resnet_bench.render.captions import dataset_text
 from resnet_bench.render.drawing import Figure, require_matplotlib
 from resnet_bench.render.history_tables import (
-    NO_STEP,
     groups,
     machine_name,
     name,
@@ -35,7 +34,7 @@ MOST_DATES = 8  # below a panel
 def page(history: History) -> str:
     """The page. Without matplotlib, it says how to get the figures."""
     sections = [
-        Section("Steps", sentences(history) or [NO_STEP]),
+        Section("Steps", sentences(history)),
         Section("Course", _pictures(history)),
         Section("Lines", tables(history)),
     ]
@@ -94,7 +93,7 @@ def _draw_line(axes: Axes, history: History, line: Line) -> None:
     for level, (start, end) in zip(line.levels, pairwise(starts), strict=False):
         axes.hlines(level.seconds, start - 0.5, end - 0.5, color=color, linewidth=1.5)
     for number, (change, start) in enumerate(zip(line.changes, starts[1:], strict=False)):
-        axes.axvline(start - 0.5, color="#444444", linestyle=":", linewidth=1.2)
+        axes.axvline(start - 0.5, color=GREY, linestyle=":", linewidth=1.2)
         right = start > 0.8 * len(line.sessions)
         axes.annotate(
             ratio_text(change).partition(" [")[0],

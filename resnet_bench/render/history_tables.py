@@ -8,7 +8,7 @@ from typing import Any
 
 from resnet_bench import identity
 from resnet_bench.analysis.differences import Difference
-from resnet_bench.analysis.history import Change, History, Line, Session
+from resnet_bench.analysis.history import MOST_TOGETHER, Change, History, Line, Session
 from resnet_bench.analysis.series import Distinction, varying
 from resnet_bench.analysis.steps import LEAST_SESSIONS
 from resnet_bench.render.captions import dataset_text, fact_text, hardware_text, steps_text, value_text
@@ -22,6 +22,7 @@ STEP = "|"  # in a sparkline
 LONGEST_SPARKLINE = 40  # sessions
 
 NO_STEP = "No step was found."
+NONE_JUDGED = f"No line could be judged: none has {LEAST_SESSIONS} sessions without doubts."
 
 CALLED = {"torch.version": "torch", "code.commit": "code", "code.version": "code", "code.sha256": "code"}
 """What a key of a machine's description is called in a sentence."""
@@ -33,21 +34,29 @@ METHOD = (
     "Steps: the double maximum test of Bai and Perron on logarithms, against simulated series as correlated as the "
     f"sessions are, by binary segmentation; about 5 % of lines of at least {LEAST_SESSIONS} sessions have one where "
     "nothing changed, more where neighbours correlate by over 0.5. p: how often no change would give as large a step. "
-    "The interval of a ratio takes sessions for independent. Accuracy is no part of a history."
+    "The place of a step is an estimate, seldom more than one session off. The interval of a ratio takes sessions for "
+    "independent. A line joins machines of one kind, so that another machine of the same model may make a step too. "
+    "Accuracy is no part of a history."
 )
 
 
 def render(history: History) -> str:
     """The history for a terminal: what changed, then the lines."""
-    found = sentences(history) or [NO_STEP]
-    return "\n\n".join(["\n".join(found), *(table.render("text") for table in tables(history))])
+    return "\n\n".join(["\n".join(sentences(history)), *(table.render("text") for table in tables(history))])
 
 
 def sentences(history: History) -> list[str]:
-    """One for each step: first the regressions of the newest levels, then all others, the newest first."""
+    """One for each step: first those to slower from which a line is not back, then all others, the newest first.
+
+    One sentence says that there is none, or that lines cannot be judged.
+    """
     steps = [(line, change) for line in history.lines for change in line.changes]
+    if not history.judged:
+        return [NONE_JUDGED]
+    if not steps:
+        return [NO_STEP]
     steps.sort(key=lambda step: step[1].since.started, reverse=True)
-    worse = [(line, change) for line, change in steps if line in history.regressions and change is line.changes[-1]]
+    worse = [(line, change) for line, change in steps if line in history.regressions and change in line.regressed_by()]
     return [f"REGRESSION {change_text(history, *step)}" for step in worse] + [
         f"{'accepted: ' if step[0].accepts(step[1]) else ''}{change_text(history, *step)}"
         for step in steps
@@ -116,8 +125,18 @@ def tables(history: History) -> list[Table]:
         title = f"Epoch times over sessions{f', {short(lines[0].dataset.name)}' if several else ''}"
         found.append(Table(title, columns, rows, caption, [*_doubts(lines)]))
     notes = [*found[-1].notes, METHOD, *history.notes]
+    if len(history.judged) > MOST_TOGETHER:
+        notes.append(too_many_text(history))
     found[-1] = Table(found[-1].title, found[-1].columns, found[-1].rows, found[-1].caption, notes)
     return found
+
+
+def too_many_text(history: History) -> str:
+    """Why no line of so many can be a regression, and what to do."""
+    return (
+        f"Of {len(history.judged)} lines together no step can be significant; choose at most {MOST_TOGETHER} with "
+        "--network or --engine."
+    )
 
 
 def _course_caption(lines: Sequence[Line]) -> str:

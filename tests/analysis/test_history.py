@@ -159,6 +159,25 @@ def test_regressions_are_those_of_the_newest_level(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("seconds", "by"),
+    [
+        ([60] * 8 + [80] * 8 + [75] * 8, [8]),  # faster again, but not back
+        ([60] * 8 + [80] * 8 + [58] * 8, []),
+        ([60] * 8 + [80] * 8 + [60] * 8 + [70] * 8, [24]),
+        ([60] * 8 + [70] * 8 + [85] * 8, [8, 16]),
+        ([60] * 8 + [50] * 8 + [58] * 8, [16]),  # faster than at first, but slower than since
+        ([60] * 8 + [70] * 8 + [85] * 8 + [70] * 8, [8]),
+    ],
+)
+def test_a_line_fails_until_it_is_back(tmp_path, seconds, by):
+    own = [session(i, s) for i, s in enumerate(course(seconds, noise=0.005))]
+    found = history(read_all(save(tmp_path, own)))
+    (line,) = found.lines
+    assert bool(found.regressions) is bool(by)
+    assert [line.sessions.index(change.since) for change in line.regressed_by()] == by
+
+
+@pytest.mark.parametrize(
     ("accept", "accepted"),
     [
         ("2027-01-06", 0),  # the day before the step
@@ -231,12 +250,6 @@ def test_lines_share_the_error(tmp_path):
     found = history(read_all(save(tmp_path, own)))
     assert len(found.lines) == 10
     assert not found.regressions
-
-
-def test_more_lines_than_the_simulation_resolves_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("resnet_bench.analysis.history.MOST_TOGETHER", 1)
-    found = history(read_all(save(tmp_path, regressed(("fc3", "fc1")))))
-    assert found.notes == ("Of 2 lines together no step can be significant; choose at most 1.",)
 
 
 @settings(max_examples=10, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -130,6 +131,15 @@ def test_the_page_is_escaped_and_has_its_figure(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in text
     assert text.count("<svg") == 1
     assert "× slower" in text
+
+
+def test_each_colour_of_the_figure_has_one_for_the_dark(slower: History) -> None:
+    pytest.importorskip("matplotlib")
+    text = history_page.page(slower)
+    used = set(re.findall(r"var\(--c([0-9a-f]{6})", text))
+    assert len(used) > 2
+    assert used <= set(re.findall(r"^ *--c([0-9a-f]{6}):", text, re.MULTILINE))
+    assert not re.search(r'="[^"]*(?<!, )#[0-9a-f]{6}\b', re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL))
 
 
 def test_the_figure_draws_levels_steps_and_what_is_not_judged(tmp_path: Path) -> None:
