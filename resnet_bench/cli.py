@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,7 +22,7 @@ from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.options import names as option_names
 from resnet_bench.options import recipe as recipe_of
 from resnet_bench.output import has_colours, readable, terminal_width, write_bytes
-from resnet_bench.signals import INTERRUPTED, TERMINATED, Terminated, terminable
+from resnet_bench.signals import BROKEN_PIPE, INTERRUPTED, TERMINATED, Terminated, terminable
 from resnet_bench.wording import counted
 
 if TYPE_CHECKING:
@@ -252,15 +252,19 @@ def report(
     resnet-bench report results.json --figures figures
     resnet-bench report results.json --claims --html report.html
     """
-    from resnet_bench.files import atomic_write
+    from resnet_bench.files import atomic_write, make_folder, require_writable
     from resnet_bench.render.paper_tables import tables
-    from resnet_bench.results.samples import read_all, read_one
+    from resnet_bench.results.samples import read_one
 
     if compare_with is not None and page_file is None:
         raise UserError("--compare-with is for the page; give --html FILE too, or use resnet-bench compare.")
-    read = read_all(files)
+    read = _read(files)
     other = read_one(compare_with) if compare_with is not None else None
     _require_no_source("--html", page_file, *filter(None, [read, other]))
+    if page_file is not None:
+        require_writable(page_file, "--html")
+    if figures_folder is not None:
+        make_folder(figures_folder, "--figures")
     with progress.task("making the tables"):
         parts = [_first_screen(read)] if format_ == "text" else []
         parts += [table.render(format_) for table in tables(read)]
@@ -288,10 +292,35 @@ def report(
         click.echo(f"The page is written to {page_file}.", err=True)
 
 
+def _names(flag: str, text: str | None) -> tuple[str, ...]:
+    """The names in the value of an option; none where it is not given.
+
+    Raises:
+        UserError: for a value without a name.
+    """
+    names = option_names(text or "")
+    if text is not None and not names:
+        raise UserError(f"{flag} names none; give one or leave it out.")
+    return names
+
+
+def _read(files: Iterable[Path]) -> Samples:
+    """What the files and folders hold; it says which files in a folder hold no results."""
+    from resnet_bench.results.samples import read_all
+
+    found = read_all(files)
+    if passed := found.passed_over:
+        more = f" and {len(passed) - 3} more" if len(passed) > 3 else ""
+        names = ", ".join(str(path) for path in passed[:3])
+        click.echo(f"resnet-bench: {counted(len(passed), 'file')} without results: {names}{more}", err=True)
+    return found
+
+
 def _require_no_source(option: str, target: Path | None, *read: Samples) -> None:
     """Refuse to write over one of the files that results were read from."""
-    for source in (file for samples in read for file in samples.files):
-        if target is not None and target.is_file() and target.samefile(source.path):
+    for source in (file.path for samples in read for file in samples.files):
+        inside = source.is_dir() and target is not None and target.resolve().is_relative_to(source.resolve())
+        if target is not None and target.is_file() and (inside or target.samefile(source)):
             raise UserError(f"{option} {target} would replace the results in it; give another file.")
 
 
@@ -304,11 +333,13 @@ def _first_screen(read: Samples) -> str:
     """The answer first, as wide as the terminal is; one file is also held against the last one saved beside it."""
     from resnet_bench.analysis.earlier import last_alike, saved_before
     from resnet_bench.render import first_screen
+    from resnet_bench.results.samples import TRAINED
 
     path = read.files[0].path
     single = len(read.files) == 1
     earlier = last_alike(read, saved_before(path.parent, path.name)) if single else None
-    commands = first_screen.next_commands(path, earlier) if single else []
+    comparable = any(isinstance(run.result, TRAINED) for run in read.runs)
+    commands = first_screen.next_commands(path, earlier, comparable) if single else []
     found = first_screen.lines(read, terminal_width(), earlier=earlier, commands=commands)
     if not has_colours(sys.stdout):
         return "\n".join(line.text for line in found)
@@ -353,13 +384,13 @@ def export(
     resnet-bench export results.json --format bencher --output bmf.json
     """
     from resnet_bench.files import atomic_write, require_writable
-    from resnet_bench.results.samples import read_all
 
     if output is not None:
         require_writable(output, "--output")
     if format_ == "parquet" and output is None and sys.stdout.isatty():
         raise UserError("Parquet is no text for a terminal; give --output FILE.")
-    samples = read_all(files)
+    samples = _read(files)
+    _require_no_source("--output", output, samples)
     notes: list[str] = []
     if format_ == "csv" or format_ == "parquet" or format_ == "json":
         from resnet_bench.results import frame
@@ -469,7 +500,7 @@ def compare(
 @click.option(
     "--fail-on-step",
     is_flag=True,
-    help="Exit 1 if the newest level of a line is significantly slower than the one before it.",
+    help="Exit 1 if a line has become significantly slower and is not back.",
 )
 @click.option(
     "--accept",
@@ -502,16 +533,17 @@ def history(
     resnet-bench history --fail-on-step
     resnet-bench history --fail-on-step --accept 2027-01-04
 
-    --fail-on-step: a line fails if its last step made the epoch longer, with a p-value that is significant at 5 % for
-    all lines that can be judged together (Holm). It fails again until the time is back, or until --accept names the
-    date or commit that the step is listed with; steps after it still fail. Exit status: 0; 1 where a line fails; 2 for
-    what cannot be read.
+    --fail-on-step: a line fails if a step made the epoch longer, with a p-value that is significant at 5 % for all
+    lines that can be judged together (Holm). It fails again until the time is back, which is where the interval of the
+    newest level over the one before the step includes 1, or until --accept names the date or commit that the step is
+    listed with; steps after it still fail. Lines that cannot be judged do not fail. Exit status: 0; 1 where a line
+    fails; 2 for what cannot be read, and for more lines than can be judged together.
     """
+    from resnet_bench.analysis.history import MOST_TOGETHER
     from resnet_bench.analysis.history import history as of_samples
     from resnet_bench.files import atomic_write, require_writable
     from resnet_bench.folders import STORAGE
     from resnet_bench.render import history_page, history_tables
-    from resnet_bench.results.samples import read_all
 
     if not files and not STORAGE.is_dir():
         raise UserError(
@@ -519,12 +551,12 @@ def history(
         )
     if output is not None:
         require_writable(output, "--output")
-    read = read_all(files or (STORAGE,))
+    read = _read(files or (STORAGE,))
     _require_no_source("--output", output, read)
     found = of_samples(
         read,
-        option_names(networks) if networks is not None else None,
-        option_names(engines) if engines is not None else None,
+        _names("--network", networks) or None,
+        _names("--engine", engines) or None,
         with_doubtful,
         accept,
     )
@@ -539,6 +571,8 @@ def history(
             file.write(f"{text}\n")
     else:
         click.echo(_in_any_encoding(text) if format_ == "html" else text)
+    if fail_on_step and len(found.judged) > MOST_TOGETHER:
+        raise UserError(history_tables.too_many_text(found))
     if fail_on_step and found.regressions:
         context.exit(1)
 
@@ -691,7 +725,8 @@ def explain_step(
     type=float,
     default=240.0,
     show_default=True,
-    help="Seconds for all; decides how many blocks are timed. Each value has one block at least, whatever that takes.",
+    help="Seconds for all rounds; decides how many blocks are timed. Each value has one block at least, whatever that "
+    "takes. What comes before, compiling and the states from which steps are timed, is not counted.",
 )
 @click.option(
     "--output",
@@ -721,8 +756,9 @@ def measure_scale(
 
     Each value has fresh processes of its own. In every round the values come in an order drawn anew, and networks and
     engines take turns, block by block, so that a drift of the machine hits all alike. What is timed are early steps of
-    a training, with their data; that of fast after 512 steps where it leaves out idle units. It says up to which value
-    fast is faster than reference, and, with threads or processes and all five networks, what a study costs here.
+    a training, with their data. Where fast leaves idle units out, a network is first trained for 512 steps, once for
+    each value, until nearly all units that die are dead; all engines begin there. It says up to which value fast is
+    faster than reference, and, with threads or processes and all five networks, what a study costs here.
     """
     from resnet_bench.architectures import ARCHITECTURES
     from resnet_bench.files import require_writable
@@ -733,10 +769,8 @@ def measure_scale(
     from resnet_bench.scale import plan, running
 
     over, measured = plan.Over.parse(over_text), Plan(processes=processes, time_limit=time_limit)
-    networks = option_names(architectures) if architectures is not None else tuple(ARCHITECTURES)
-    engines = option_names(engine_names)
-    if not networks or not engines:
-        raise UserError(f"{'--engine' if networks else '--architectures'} names none; give one or leave it out.")
+    networks = _names("--architectures", architectures) or tuple(ARCHITECTURES)
+    engines = _names("--engine", engine_names)
     require_writable(output, "--output")
     cases = tuple(Case(architecture=a, engine=e, mode="sampled") for a in networks for e in engines)
     settings = plan.Settings(over, cases, options, measured)
@@ -859,6 +893,12 @@ def duel(
     thresholds = [gate.Threshold.parse(limit) for limit in limits]
     parsed = arms.parse_all(texts)
     settings = _duel_settings(profile, options)
+    for threshold in thresholds:
+        if threshold.architecture not in (None, *settings.architectures):
+            raise UserError(
+                f"--fail-if {threshold} is for a network that this duel does not measure; name one of "
+                f"{', '.join(settings.architectures)}."
+            )
 
     def say(line: str) -> None:
         with progress.paused():
@@ -1031,8 +1071,8 @@ def _asked(options: dict[str, Any], given: set[str]) -> planning.Asked:
     if "profile" in given:
         given = given | set(profile)
     values |= {
-        "architectures": option_names(options["architectures"] or ",".join(ARCHITECTURES)),
-        "engines": option_names(options["engines"]),
+        "architectures": _names("--architectures", options["architectures"]) or tuple(ARCHITECTURES),
+        "engines": _names("--engine", options["engines"]),
         "seeds": cells.numbers(options["seeds"]),
         "varied": cells.varied(options["vary"]),
     }
@@ -1077,6 +1117,8 @@ def _dry_run(asked: planning.Asked, folder: Path, allow: bool) -> str:
     from resnet_bench.study.folder import StudyFolder
 
     found = StudyFolder.open(folder) if is_study(folder) else None
+    if found is None and folder.is_dir():
+        StudyFolder.require_no_other_files(folder)
     plan, spec = planning.resumed(found, asked, allow) if found else planning.new_plan(asked)
     plan, jobs, measured = planning.packed(plan, spec, asked, _say, new=found is None)
     chosen = packing.measure(plan, spec, jobs, plan.threads, _say)
@@ -1141,14 +1183,14 @@ def main(args: list[str] | None = None) -> Any:
     """Run the command line.
 
     The exit status is 0, 1 where a check or a cell of a study failed, 2 for what the user can mend, 130 after Ctrl-C,
-    143 after SIGTERM.
+    141 where the reader of the output has closed it, 143 after SIGTERM.
     """
     try:
         with terminable():
             _run(args)
     except KeyboardInterrupt as error:
         word, status = ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)
-        click.echo(f"resnet-bench: {word}" + (f"; {error}" if str(error) else ""), err=True)
+        _tell(f"resnet-bench: {word}" + (f"; {error}" if str(error) else ""))
         sys.exit(status)
 
 
@@ -1158,22 +1200,29 @@ def _run(args: list[str] | None) -> None:
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         sys.exit(2)
     except UserError as error:
-        click.echo(f"resnet-bench: error: {error}", err=True)
+        _tell(f"resnet-bench: error: {error}")
         sys.exit(error.status)
     except OSError as error:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
         )  # at exit Python writes the rest of the output, which would fail again
         if isinstance(error, BrokenPipeError):  # the reader closed the pipe, as `head` does
-            sys.exit(1)
+            sys.exit(BROKEN_PIPE)
         where = error.filename or ("the output" if error.errno == errno.ENOSPC else "the system")
-        click.echo(f"resnet-bench: error: {where}: {error.strerror or error}.", err=True)
+        _tell(f"resnet-bench: error: {where}: {error.strerror or error}.")
         sys.exit(2)
     except click.Abort as abort:  # what click makes of Ctrl-C
         raise abort.__cause__ if isinstance(abort.__cause__, KeyboardInterrupt) else KeyboardInterrupt from None
+
+
+def _tell(line: str) -> None:
+    """Print on standard error; where that is full, the exit status has to say it alone."""
+    with contextlib.suppress(OSError):
+        click.echo(line, err=True)
 
 
 if __name__ == "__main__":

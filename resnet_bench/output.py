@@ -48,6 +48,9 @@ def make_readable(*streams: Any) -> None:
 @contextlib.contextmanager
 def readable() -> Iterator[None]:
     """Inside, everything that the command line prints is readable, also the messages of click itself."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed before the start
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open as long as the process runs)
     make_readable(sys.stdout, sys.stderr)
     with contextlib.redirect_stdout(_Text(sys.stdout)), contextlib.redirect_stderr(_Text(sys.stderr)):
         yield

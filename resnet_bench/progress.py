@@ -244,11 +244,6 @@ def plan(phases: Mapping[str, Expected], fresh_line: Callable[[], object] = lamb
     _reporter.begun = _reporter.logged = time.monotonic()
 
 
-def expect(phases: Mapping[str, Expected]) -> None:
-    """Say better how long phases of the plan take that have not run yet; others are passed over."""
-    _reporter.plan.update({name: seconds for name, seconds in phases.items() if name in _reporter.plan})
-
-
 def whole(phase: str) -> float | None:
     """Seconds of a phase in all, also while it runs; None where nobody knows yet."""
     if phase in _reporter.took:

@@ -172,8 +172,17 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Iterator[N
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-ASKS_FOR_TABLES = ("compare", "histogram", "cprofile", "verbose")
-"""Options `--benchmark-…` that pytest-benchmark answers in or beside its tables."""
+ASKS_FOR_TABLES = ("compare", "histogram", "cprofile", "verbose", "columns", "time_unit")
+"""Options `--benchmark-…` that pytest-benchmark answers in or beside its tables. They are off by default."""
+
+USUAL = {"sort": "min", "group_by": "group"}
+"""The defaults of two more."""
+
+
+def _asks_for_tables(config: pytest.Config) -> bool:
+    return any(config.getoption(f"benchmark_{name}") for name in ASKS_FOR_TABLES) or any(
+        config.getoption(f"benchmark_{name}") != usual for name, usual in USUAL.items()
+    )
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
@@ -184,11 +193,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Ite
     if measured:
         terminalreporter.section("resnet_bench")
         earlier = suite.earlier()
-        commands = first_screen.next_commands(suite.saved, earlier)
+        commands = (
+            first_screen.next_commands(suite.saved, earlier) if suite.saved or not checks.asked_to_save(config) else []
+        )
         width = terminalreporter._tw.fullwidth
         for line in first_screen.lines(suite.samples(), width, earlier=earlier, commands=commands):
             terminalreporter.write_line(line.text, **({line.style: True} if line.style != "plain" else {}))
-    if not asked and not any(config.getoption(f"benchmark_{name}") for name in ASKS_FOR_TABLES):
+    if not asked and not _asks_for_tables(config):
         config.pluginmanager.getplugin("pytest-benchmark").quiet = True
     try:
         return (yield)

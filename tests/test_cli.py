@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from resnet_bench.cli import main
 from resnet_bench.results import reading
 from resnet_bench.schema import AccuracyResult
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass
@@ -191,12 +194,55 @@ def test_full_disk_while_printing():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("architectures >&-", 0),
+        ("architectures >&- 2>&-", 0),
+        ("report nowhere.json 2>&-", 2),
+        ("report nowhere.json 2>/dev/full", 2),
+        ("report --unheard 2>/dev/full", 2),
+    ],
+)
+def test_closed_and_full_streams_change_no_status(command, status):
+    done = subprocess.run(f"{sys.executable} -m resnet_bench.cli {command}", shell=True, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (status, "")
+
+
 @pytest.mark.parametrize("content", ["", '{"benchmarks": [{"extra', "[]", '{"benchmarks": []}'])
 @pytest.mark.parametrize("command", ["report", "compare", "history"])
 def test_truncated_and_foreign_json(run, tmp_path, command, content):
     path = tmp_path / "bad.json"
     path.write_text(content)
     refused(run(command, path, *([path] if command == "compare" else [])), "bad.json")
+
+
+def test_export_does_not_replace_what_it_reads(run, tmp_path):
+    path = tmp_path / "results.json"
+    path.write_bytes((ROOT / "reports" / "quick-quiet.json").read_bytes())
+    before = path.read_bytes()
+    refused(run("export", path, "--output", path), f"--output {path} would replace the results in it")
+    assert path.read_bytes() == before
+
+
+def test_a_file_whose_name_is_no_text(run, tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff.json")
+    path.write_bytes((ROOT / "reports" / "quick-quiet.json").read_bytes())
+    for format_ in ("csv", "json", "parquet"):
+        done = run("export", path, "--format", format_, "--output", tmp_path / f"table.{format_}")
+        assert done.returncode == 0, done.stderr
+
+
+def test_damaged_recipes_and_times_are_no_traceback(run, tmp_path):
+    content = json.loads((ROOT / "reports" / "quick-quiet.json").read_text())
+    for benchmark in content["benchmarks"]:
+        benchmark["extra_info"].get("recipe", {}).pop("schedule", None)
+        for epoch in benchmark["extra_info"].get("epochs", []):
+            epoch["train_seconds"] = 0
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    done = run("report", tmp_path / "a.json", "--html", tmp_path / "page.html", "--figures", tmp_path / "figures")
+    assert done.returncode == 0, done.stderr
 
 
 def test_architectures_as_json(run):
@@ -208,15 +254,11 @@ def test_architectures_as_json(run):
     assert 0 < networks["conv5x5"]["fc_share"] < networks["blocks2"]["fc_share"] < 1
 
 
-def test_a_reader_that_goes_away_is_no_error():
-    """As `| head` does."""
-    done = subprocess.run(
-        f"{sys.executable} -m resnet_bench.cli reconstruct --format json | head -n 1",
-        shell=True,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def test_a_reader_that_goes_away_has_a_status_of_its_own():
+    """As `| head` does; a failed check has another."""
+    command = f"{sys.executable} -m resnet_bench.cli reconstruct --format json | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "141\n"
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
 

@@ -100,6 +100,31 @@ def test_files_of_other_suites_are_named_so(tmp_path, data):
     assert str(error.value) == f"{path} holds no results of resnet_bench; give a file that this suite saved."
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "1" + 400 * "0"])
+@pytest.mark.parametrize("place", ["machine", "result"])
+def test_a_number_that_nobody_measured_is_refused(tmp_path, place, number):
+    """Readers of the machine's description and of the recipe would fail one by one."""
+    entry, machine = PARAMETERS.model_dump(mode="json"), {"cpu": {"caches": [1, 2]}}
+    (entry if place == "result" else machine)["more"] = {"deep": ["HERE"]}
+    path = saved(tmp_path / "a.json", [entry], machine=machine)
+    path.write_text(path.read_text().replace('"HERE"', number))
+    with pytest.raises(UserError, match=r"a\.json holds the number .{1,12}, which nobody measured"):
+        reading.read(path)
+
+
+def test_no_text_of_a_file_can_command_a_terminal_or_break_a_page(tmp_path):
+    """Nor half of a surrogate pair; ends of lines and letters of any script stay."""
+    machine = {"cpu": {"model": "a\x1b[2Jb\x07\x9b\ud800\n\tKäfer 猫"}}
+    path = saved(tmp_path / "a.json", [PARAMETERS.model_dump(mode="json")], machine=machine)
+    assert reading.read(path).machine == {"cpu": {"model": "a�[2Jb���\n\tKäfer 猫"}}
+
+
+def test_the_largest_seed_is_read(tmp_path):
+    entry = {**PARAMETERS.model_dump(mode="json")}
+    path = saved(tmp_path / "a.json", [entry], machine={"seed": 2**64 - 1, "small": -(2**63)})
+    assert reading.read(path).machine["seed"] == 2**64 - 1
+
+
 @pytest.mark.parametrize(
     ("encoding", "mark"),
     [

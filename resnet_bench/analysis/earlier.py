@@ -17,6 +17,10 @@ MOST = 10
 _SAVED = re.compile(r"(\d{4,})_.*\.json")  # as pytest-benchmark's storage names its files
 
 
+OTHERWISE = {"measured": "other parts of an epoch were timed"}
+"""How a difference of settings is told, where «other» and its name do not say it."""
+
+
 @dataclass(frozen=True)
 class Earlier:
     """What was found among earlier sessions.
@@ -62,7 +66,7 @@ def last_alike(samples: Samples, candidates: Sequence[Path]) -> Earlier:
                 continue
             found = compare(base, samples)
             why = "" if found.same_machine else "another machine"
-            why = why or ", ".join(f"another {key}" for key in found.other_settings)
+            why = why or ", ".join(OTHERWISE.get(key, f"other {key}") for key in found.other_settings)
         except UserError as error:
             why = str(error).removeprefix(f"{samples.files[0].path} cannot be compared with {path}: ")
             why = why.partition("; give ")[0]

@@ -57,6 +57,14 @@ def prepare(pipeline: str, recipe: Recipe, workers: int, images: int) -> None:
         importlib.import_module("torchvision")
 
 
+def require_known(pipeline: str, workers: int) -> None:
+    """Raise `UserError` for a pipeline that does not exist, or a negative number of workers."""
+    if pipeline not in PIPELINES:
+        raise UserError(f"There is no pipeline {pipeline!r}; choose one of {', '.join(PIPELINES)}.")
+    if workers < 0:
+        raise UserError(f"--workers is {workers}; give 0 or more.")
+
+
 def require_workers(recipe: Recipe, workers: int, images: int | None = None) -> None:
     """Raise `UserError` where so many processes cannot share locks, or have no room for the batches under way.
 

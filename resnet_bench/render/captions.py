@@ -104,7 +104,9 @@ def drift_text(drift: dict[str, float]) -> str:
 def dataset_text(dataset: DatasetInfo) -> str:
     """`cifar100 (50,000 training and 10,000 test images, 100 classes)`, with `synthetic` and `subset`."""
     kinds = [k for k, is_it in (("synthetic images", dataset.synthetic), ("subset", dataset.subset)) if is_it]
-    sizes = f"{dataset.train_images:,} training and {dataset.test_images:,} test images, {dataset.classes} classes"
+    sizes = (
+        f"{dataset.train_images:,} training and {counted(dataset.test_images, 'test image')}, {dataset.classes} classes"
+    )
     return f"{dataset.name} ({', '.join([*kinds, sizes])})"
 
 

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import textwrap
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -111,7 +112,8 @@ class Figure:
 
     def _render(self, format_: str, metadata: dict[str, Any], titled: bool = True) -> bytes:
         out = io.BytesIO()
-        with self.canvas(titled) as canvas:
+        with self.canvas(titled) as canvas, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from")  # names in scripts that its font lacks
             canvas.savefig(out, format=format_, dpi=DPI, metadata=metadata)
         return out.getvalue()
 

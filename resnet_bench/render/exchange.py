@@ -22,6 +22,7 @@ from resnet_bench.render.captions import dataset_text, machine_text, value_text
 from resnet_bench.render.table import significant
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import Block, DatasetInfo, EpochTimeResult, Interval, Point
+from resnet_bench.wording import listed
 
 Format = Literal["github-action-benchmark", "bencher", "pyperf"]
 
@@ -72,7 +73,7 @@ def exported(samples: Samples, format_: Format) -> tuple[bytes, list[str]]:
             f"{' and final accuracies' if format_ == 'bencher' else ''}; --format json has everything."
         )
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    return text.encode(), list(_notes(benchmarks, format_))
+    return text.encode(), [*_notes(benchmarks, format_), *_left_out(samples)]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -243,6 +244,14 @@ _FORMATS: dict[Format, Callable[[Sequence[_Benchmark]], Any]] = {
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What has to be said
+
+
+def _left_out(samples: Samples) -> Iterator[str]:
+    """Which results no format takes; the counts of parameters, which never change, go without saying."""
+    names = {"scale": "of resnet-bench scale", "explain": "that explain a step", "overhead": "of the harness's cost"}
+    there = {run.result.kind for run in samples.runs}
+    if found := [name for kind, name in names.items() if kind in there]:
+        yield f"results left out: {listed(found)}; --format json has them."
 
 
 def _notes(benchmarks: Sequence[_Benchmark], format_: Format) -> Iterator[str]:

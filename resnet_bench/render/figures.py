@@ -144,7 +144,7 @@ def _pair_figure(group: Group, baseline: Series, variant: Series, several: bool)
     label = captions.label(group, baseline) if several else ""
     pair = (baseline, variant)
     scale = group.dataset.train_images / paper.TRAIN_IMAGES
-    times = _PairTimes(tuple(s for s in pair if s.timed_trainings), scale)
+    times = _PairTimes(tuple(s for s in pair if s.seconds_by_epoch()), scale)
 
     def draw(canvas: Canvas) -> None:
         left, *right = canvas.subplots(1, 2 if times.timed else 1, squeeze=False)[0]

@@ -102,7 +102,7 @@ def _measured(samples: Samples, width: int, room: int) -> list[Line]:
         hidden = len(group.series) - rows
         made += head[: len(head) - hidden]
         if hidden:
-            made.append(Line(f"{counted(hidden, 'more row')}: in the tables (--tables, resnet-bench report)"))
+            made.append(Line(f"{counted(hidden, 'more row')}: in the tables of resnet-bench report"))
         made += notes
     return made
 
@@ -335,8 +335,13 @@ def _against(earlier: Earlier | None, width: int) -> list[Line]:
     differs = list(dict.fromkeys(d.key.partition(".")[0] for d in c.differences))[:4]
     setting = f"other {', '.join(differs)}, else the same setting" if differs else "the same setting"
     text = f"Against the last saved session here, {c.base.path.name} ({setting}): "
-    whole = c.geometric_mean or (judged[0][1] if judged else None)
-    text += f"{ratio_text(whole)} over {counted(len(judged), 'network')}" if whole else "no times to compare"
+    told = [(row, ratio) for row, ratio in judged if ratio.interval] or judged
+    if told:
+        # one without an interval speaks for itself alone, so without its number
+        whole = ratio_text(c.geometric_mean) if c.geometric_mean else f"cannot tell: {told[0][1].reason}"
+        text += f"{whole} over {counted(len({row.architecture for row, _ in told}), 'network')}"
+    else:
+        text += "no times to compare"
     found = [Line(part) for part in _wrapped(f"{text}.", width, 3)]
     changed = [(row, r) for row, r in judged if r.verdict in ("faster", "slower")]
     accuracies = [row for row in c.rows if row.accuracy and row.accuracy.verdict in ("higher", "lower")]
@@ -344,7 +349,8 @@ def _against(earlier: Earlier | None, width: int) -> list[Line]:
     parts += [f"accuracy of {row.architecture} {accuracy_text(row.accuracy)}" for row in accuracies if row.accuracy]
     if parts:
         worse = any(r.verdict == "slower" for _, r in changed)
-        style: Style = "red" if worse else "green" if changed else "plain"
+        worse = worse or any(row.accuracy.verdict == "lower" for row in accuracies if row.accuracy)
+        style: Style = "red" if worse else "green"
         found += [Line(part, style) for part in _wrapped(f"  {'; '.join(parts)}", width, 2)]
     return found
 
@@ -366,14 +372,21 @@ def _doubts(found: Sequence[Group], width: int) -> list[Line]:
 # What to do next ------------------------------------------------------------------------------------------------------
 
 
-def next_commands(path: Path | None, earlier: Earlier | None) -> list[str]:
-    """Commands for what was saved in a file, or a hint where nothing was."""
+def next_commands(path: Path | None, earlier: Earlier | None, comparable: bool = True) -> list[str]:
+    """Commands for what was saved in a file, or a hint where nothing was.
+
+    Args:
+        comparable: whether the file has times or accuracies that can be compared.
+    """
     if path is None:
         return ["Not saved: --benchmark-save=NAME keeps results for resnet-bench report, compare."]
     own = _quoted(path)
     base = earlier.comparison.base.path if earlier and earlier.comparison else None
+    everything = f"Everything:  resnet-bench report {own} --claims --html report.html"
+    if not comparable:
+        return [everything]
     return [
-        f"Everything:  resnet-bench report {own} --claims --html report.html",
+        everything,
         f"Compare:     resnet-bench compare {f'{_quoted(base)} {own}' if base else f'{own} OTHER.json'}",
     ]
 

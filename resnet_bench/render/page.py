@@ -10,7 +10,7 @@ import functools
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -29,8 +29,15 @@ from resnet_bench.render.figures import figures, headlines
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.render.table import Table
 from resnet_bench.results.reading import ResultFile
-from resnet_bench.results.samples import Samples
-from resnet_bench.schema import AccuracyResult, EpochTimeResult, ParametersResult
+from resnet_bench.results.samples import TRAINED, Samples
+from resnet_bench.schema import (
+    AccuracyResult,
+    EpochTimeResult,
+    ExplainResult,
+    OverheadResult,
+    ParametersResult,
+    ScaleResult,
+)
 
 PICTURES_BYTES = 2_500_000
 """The most that all figures together may take, so that the page stays below 3 MB."""
@@ -131,7 +138,7 @@ def _names(sections: Sequence[Section]) -> dict[str, list[_Named]]:
     def name(part: Part) -> str:
         own = _title(part)
         if own and titles[own] > 1 and isinstance(part, Table | Picture):
-            own = f"{own}: {part.caption.partition(';')[0]}"
+            own = f"{'Figure: ' if isinstance(part, Picture) else ''}{own}: {part.caption.partition(';')[0]}"
         given[own] += 1
         return f"{own} ({given[own]})" if own and given[own] > 1 else own
 
@@ -184,12 +191,13 @@ def report(samples: Samples, compare_with: Samples | None = None) -> str:
     Raises:
         UserError: none of the files can be compared with `compare_with`.
     """
-    judged = claims.judge(samples)
+    judgeable = any(isinstance(run.result, (*TRAINED, ParametersResult)) for run in samples.runs)
+    judged = claims.judge(samples) if judgeable else []
     found = groups(samples)
     top, others = _pictures(samples, found)
     sections = [
         Section("What was found", [Findings(findings.sentences(samples, judged)), *top]),
-        Section("Claims", _claims(judged)),
+        Section("Claims", _claims(judged) if judged else []),
     ]
     if compare_with is not None:
         sections.append(Section("Comparison", _comparison(samples, compare_with)))
@@ -357,7 +365,7 @@ def _made_by(file: ResultFile) -> list[str]:
     for r in file.results:
         if isinstance(r, AccuracyResult) and r.machine is not None:  # only `train` writes it there
             return [f"resnet-bench train {shlex.quote(r.architecture)} {_options(r)} --output {_quoted(file)}"]
-        if isinstance(r, AccuracyResult | EpochTimeResult):
+        if isinstance(r, TRAINED):
             asked.setdefault((_options(r), r.kind), {})[r.architecture] = None
     counted = dict.fromkeys(r.architecture for r in file.of_kind(ParametersResult))
     if counted:
@@ -371,6 +379,30 @@ def _made_by(file: ResultFile) -> list[str]:
         timing = _timing_options(file) if "benchmarks/test_epoch_time.py" in tests else ""
         words = ["pytest", *tests, "--architectures", shlex.quote(networks), options, timing]
         lines.append(" ".join(filter(None, [*words, f"--benchmark-save={shlex.quote(_stem(file))}"])))
+    return lines + _other_measurements(file)
+
+
+def _other_measurements(file: ResultFile) -> list[str]:
+    """The lines of `scale`, of the explanation of a step and of the harness's cost."""
+    lines = []
+    if scaled := file.of_kind(ScaleResult):
+        r = scaled[0]
+        over = f"{r.varied}={','.join(str(value) for value in sorted({s.value for s in scaled}))}"
+        networks, engines = (
+            ",".join(dict.fromkeys(names)) for names in zip(*((s.architecture, s.engine) for s in scaled), strict=True)
+        )
+        varied = {"images": "train-images"}.get(r.varied, r.varied)
+        options = _options(r, {"engine", "pipeline", "epochs", "schedule", "warmup-steps", "test-images", varied})
+        rounds = max(len(s.processes) // s.jobs for s in scaled)
+        lines.append(
+            f"resnet-bench scale --over {over} --architectures {shlex.quote(networks)} --engine {shlex.quote(engines)} "
+            f"{options} --processes {rounds} --output {_quoted(file)}"
+        )
+    save = f"--benchmark-save={shlex.quote(_stem(file))}"
+    if explained := list(dict.fromkeys(r.architecture for r in file.of_kind(ExplainResult))):
+        lines.append(f"pytest benchmarks/test_explain.py --explain {shlex.quote(','.join(explained))} {save}")
+    if costs := list(dict.fromkeys(r.architecture for r in file.of_kind(OverheadResult))):
+        lines.append(f"pytest benchmarks/test_overhead.py --architectures {shlex.quote(','.join(costs))} {save}")
     return lines
 
 
@@ -389,7 +421,8 @@ def _timing_options(file: ResultFile) -> str:
     return " ".join(options)
 
 
-def _options(run: AccuracyResult | EpochTimeResult) -> str:
+def _options(run: AccuracyResult | EpochTimeResult | ScaleResult, but: Collection[str] = ()) -> str:
+    """The options of such a run, except those in `but`."""
     data, recipe = run.dataset, run.recipe
     name = data.name.replace("folder:", "folder:PATH/TO/", 1) if data.name.startswith("folder:") else data.name
     values = {
@@ -407,7 +440,9 @@ def _options(run: AccuracyResult | EpochTimeResult) -> str:
         "workers": run.workers,
         "threads": run.threads,
     }
-    return " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in values.items() if value is not None)
+    return " ".join(
+        f"--{key} {shlex.quote(str(value))}" for key, value in values.items() if value is not None and key not in but
+    )
 
 
 def _quoted(file: ResultFile) -> str:

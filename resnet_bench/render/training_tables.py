@@ -104,7 +104,7 @@ def learning_rates(group: Group) -> Table | None:
     rates: dict[str, list[tuple[float, float]]] = {}
     told = ["schedule", *(key for key in ("warmup_steps", "lr", "batch_size", "epochs") if key in group.varying)]
     for s in group.series:
-        if s.setting["schedule"] != CONSTANT or s.setting["warmup_steps"]:
+        if s.setting.get("schedule", CONSTANT) != CONSTANT or s.setting.get("warmup_steps"):
             words = ", ".join(value_text(key, s.setting[key]) for key in told if key in s.setting)
             runs = [[(e.lr_start, e.lr_end) for e in r.epochs] for r in s.accuracies]
             rates[words] = max([rates.get(words, []), *runs], key=len)

@@ -28,7 +28,7 @@ from resnet_bench.schema import (
 if TYPE_CHECKING:
     from resnet_bench.results.samples import Run, Samples
 
-TEXT, WHOLE, NUMBER, TRUTH = "string", "Int64", "Float64", "boolean"
+TEXT, WHOLE, UNSIGNED, NUMBER, TRUTH = "string", "Int64", "UInt64", "Float64", "boolean"
 """The dtypes of the columns. These dtypes of pandas have `<NA>`, for what is unknown or does not apply."""
 
 MEASUREMENT = {
@@ -70,7 +70,7 @@ SETTING = {
     "workers": WHOLE,
     "threads": WHOLE,
     "mode": TEXT,
-    "seed": WHOLE,
+    "seed": UNSIGNED,
     "recipe_epochs": WHOLE,
     "batch_size": WHOLE,
     "lr": NUMBER,
@@ -250,8 +250,9 @@ def _cell(value: Any, dtype: str) -> Any:
     if value is None or isinstance(value, dict | list | tuple):
         return pd.NA
     if dtype == TEXT:
-        return str(value)
-    right = {WHOLE: int, NUMBER: int | float, TRUTH: bool}[dtype]
+        return str(value).encode(errors="replace").decode()  # a file's name may be no Unicode
+    right = {WHOLE: int, UNSIGNED: int, NUMBER: int | float, TRUTH: bool}[dtype]
     if not isinstance(value, right) or (isinstance(value, bool) and dtype != TRUTH):
         return pd.NA
-    return pd.NA if dtype == WHOLE and not -(2**63) <= value < 2**63 else value
+    least, most = {WHOLE: (-(2**63), 2**63), UNSIGNED: (0, 2**64)}.get(dtype, (value, value + 1))
+    return value if least <= value < most else pd.NA

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,16 @@ from pydantic import TypeAdapter, ValidationError
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import completed
 from resnet_bench.schema import COUNTED_APART, KINDS, READABLE_VERSIONS, Result, completed_epoch
+from resnet_bench.wording import listed, short
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
+
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters but tab and the ends of lines, and halves of surrogate pairs."""
+
+
+class NoResults(UserError):
+    """A file is JSON and holds no result of this suite, e.g. a run of another project in the same storage."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,9 @@ def read(path: str | Path) -> ResultFile:
     """Read and check a file of either kind. Benchmarks of other projects in the same file are ignored.
 
     Raises:
-        UserError: the file cannot be read, is damaged, has no result of this suite or one of a later schema version.
-            The message names the file and says what is wrong with it.
+        NoResults: the file has no result of this suite.
+        UserError: the file cannot be read, is damaged, or has a result of a later schema version. Both messages name
+            the file and say what is wrong with it.
     """
     path = Path(path)
     try:
@@ -58,7 +68,7 @@ def read(path: str | Path) -> ResultFile:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON or was cut off ({error}); give the JSON of a complete run.") from None
     if not isinstance(data, dict):
-        raise UserError(f"{path} holds no results of resnet_bench; give a file that this suite saved.")
+        raise NoResults(f"{path} holds no results of resnet_bench; give a file that this suite saved.")
     if isinstance(data.get("benchmarks"), list):
         machine = data.get("machine_info")
         machine = machine.get("resnet_bench") if isinstance(machine, dict) else None
@@ -70,13 +80,31 @@ def read(path: str | Path) -> ResultFile:
     else:
         entries = [e for e in entries if _is_ours(e)]
     if not entries:
-        raise UserError(f"{path} holds no results of resnet_bench; give a file that this suite saved.")
+        raise NoResults(f"{path} holds no results of resnet_bench; give a file that this suite saved.")
     if not isinstance(machine, dict):
         raise UserError(f"{path} does not say which machine it was measured on; give a file that this suite saved.")
+    machine, *entries = (_plain(path, part) for part in (machine, *entries))
     created = data.get("datetime", "")
     results = tuple(_checked(path, entry) for entry in entries)
     digest = hashlib.sha256(text).hexdigest()
     return ResultFile(path, machine, created if isinstance(created, str) else "", results, digest)
+
+
+def _plain(path: Path, value: Any) -> Any:
+    """The same without characters that a terminal would obey or a page cannot hold; they become U+FFFD.
+
+    Raises:
+        UserError: for a number that no measurement gives: infinite, not a number, or of more than 64 bits.
+    """
+    if isinstance(value, dict):
+        return {_plain(path, key): _plain(path, inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(path, inner) for inner in value]
+    if isinstance(value, str):
+        return _UNPRINTABLE.sub(chr(0xFFFD), value)
+    if isinstance(value, int | float) and not abs(value) < 2.0**64:  # nor NaN
+        raise UserError(f"{path} holds the number {short(value, 12)}, which nobody measured; give an undamaged file.")
+    return value
 
 
 def _is_ours(entry: Any) -> bool:
@@ -88,7 +116,7 @@ def _checked(path: Path, entry: Any) -> Result:
     if version is not None and (isinstance(version, bool) or version not in READABLE_VERSIONS):
         raise UserError(
             f"{path} has schema version {version!r}, this release reads versions "
-            f"{' and '.join(map(str, READABLE_VERSIONS))}; read it with the release that wrote it."
+            f"{listed(READABLE_VERSIONS)}; read it with the release that wrote it."
         )
     if version == 1:
         entry = _with_unknowns(entry)

@@ -24,7 +24,7 @@ from resnet_bench import identity, progress
 from resnet_bench.errors import UserError
 from resnet_bench.recipe import of_each_step
 from resnet_bench.results.manifest import files_in
-from resnet_bench.results.reading import ResultFile, read
+from resnet_bench.results.reading import NoResults, ResultFile, read
 from resnet_bench.schema import (
     AccuracyResult,
     DatasetInfo,
@@ -107,9 +107,15 @@ class Pool:
 
 @dataclass(frozen=True)
 class Samples:
-    """What result files hold together, each measurement once, in the order of the files."""
+    """What result files hold together, each measurement once, in the order of the files.
+
+    Attributes:
+        files: those that hold results.
+        passed_over: those in a folder that hold none.
+    """
 
     files: tuple[ResultFile, ...]
+    passed_over: tuple[Path, ...] = ()
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
@@ -135,11 +141,26 @@ class Samples:
 def read_all(paths: Iterable[str | Path]) -> Samples:
     """Read files; `UserError` names the first one that cannot be read and says what is wrong with it.
 
-    A folder stands for the results in it.
+    A folder stands for the results in it; a storage may hold runs of other projects, which are passed over.
     """
-    found = (files_in(Path(path)) if Path(path).is_dir() else [path] for path in paths)
-    files = [path for some in found for path in some]
-    return Samples(tuple(read(path) for path in progress.each(files, "reading results", "files")))
+    named = [Path(path) for path in paths]
+    folders = {path: files_in(path) for path in named if path.is_dir()}
+    inside = {file for found in folders.values() for file in found}
+    files: list[ResultFile] = []
+    passed_over: list[Path] = []
+    every = [file for path in named for file in folders.get(path, [path])]
+    for path in progress.each(every, "reading results", "files"):
+        try:
+            files.append(read(path))
+        except NoResults:
+            if path not in inside:
+                raise
+            passed_over.append(path)
+    if not files:
+        raise UserError(
+            f"The folder {next(iter(folders))} holds no results of resnet_bench; give files that this suite saved."
+        )
+    return Samples(tuple(files), tuple(passed_over))
 
 
 def read_one(path: Path) -> Samples:

@@ -137,6 +137,11 @@ def _refuse_repeated(items: Sequence[pytest.Item]) -> None:
         seen.add(benchmark)
 
 
+def asked_to_save(config: pytest.Config) -> bool:
+    """Whether an option says that pytest-benchmark shall save the results, in a file or a database."""
+    return any(config.getoption(f"benchmark_{name}") for name in ("save", "autosave", "json"))
+
+
 def _refuse_what_saves_nothing(config: pytest.Config) -> None:
     if config.getoption("dist", "no") != "no":
         raise UserError(
@@ -152,8 +157,7 @@ def _refuse_what_saves_nothing(config: pytest.Config) -> None:
             "With --benchmark-disable everything would be measured and nothing saved; leave it out, or add "
             "--benchmark-enable where PYTEST_ADDOPTS or a configuration file has it."
         )
-    saves = any(config.getoption(f"benchmark_{name}") for name in ("save", "autosave", "json"))
-    if saves and config.getoption("benchmark_skip") and not config.getoption("benchmark_only"):
+    if asked_to_save(config) and config.getoption("benchmark_skip") and not config.getoption("benchmark_only"):
         raise UserError("With --benchmark-skip nothing is measured that could be saved; leave out one of the two.")
 
 

@@ -46,7 +46,6 @@ def journal_kept_if_needed(suite: Suite, session: pytest.Session, passed: bool) 
                     suite.checkpoints.remove()
             else:
                 suite.journal.close()
-                suite.saved = suite.saved or Path(suite.journal.path)
                 suite.say(f"resnet_bench: what was measured is kept in {suite.journal.path}")
 
 

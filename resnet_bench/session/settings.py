@@ -58,9 +58,9 @@ class Settings:
         """
         name = config.getoption("resnet_profile")
         profile = PROFILES[name]
-        networks = _names(config.getoption("resnet_architectures")) or list(ARCHITECTURES)
+        networks = list(options.names(config.getoption("resnet_architectures") or "") or ARCHITECTURES)
         explain = config.getoption("resnet_explain")
-        explained = _names(profile.get("explain") if explain is None else explain)
+        explained = list(options.names((profile.get("explain") if explain is None else explain) or ""))
         for network in (*networks, *explained):
             architectures.get(network)
         values = {}
@@ -79,7 +79,7 @@ class Settings:
             shown(config),
             progress.task("trying the engines, compiling where need be"),
         ):  # engines may print a warning about the folder for compiled code
-            used = _usable(_names(values["engine"]), config.getoption("resnet_engine") is not None, notes)
+            used = _usable(list(options.names(values["engine"])), config.getoption("resnet_engine") is not None, notes)
             explained = _explainable(explained, explain is not None, notes)
         notes += filter(None, [engines.get(engine).note(recipe) for engine in used])
         pipelines = {values["pipeline"] or engines.get(engine).pipeline for engine in used}
@@ -124,7 +124,3 @@ def _explainable(names: list[str], asked: bool, notes: list[str]) -> list[str]:
         notes.append(f"no explanation of a step, which needs the engine fast. {error}")
         return []
     return names
-
-
-def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()] if text else []

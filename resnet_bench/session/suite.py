@@ -145,7 +145,7 @@ class Suite:
         timed, trained = "test_epoch_time" in functions, "test_accuracy" in functions
         phases: dict[str, progress.Expected] = {"reading the images": 1.0, CALIBRATIONS["start"]: 6.0}
         if timed and "sampled" in self.settings.modes:
-            phases["preparing states"] = 1.0  # as long as nothing is known to be missing
+            phases["preparing states"] = None  # from a second to hours
         if timed:
             phases[TIMING] = plan.time_limit if plan.mode == "sampled" else None
             phases[CALIBRATIONS["end"]] = lambda: progress.whole(CALIBRATIONS["start"])

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from resnet_bench import architectures, engines
 from resnet_bench.data import datasets
+from resnet_bench.data.pipelines import require_known
 from resnet_bench.errors import UserError
 from resnet_bench.options import RUN_OPTIONS, names
 from resnet_bench.options import recipe as recipe_of
@@ -143,6 +144,8 @@ class Plan(Model):
                 raise UserError(f"{cell.name!r} cannot be the name of a cell; vary other values.")
             if reason := engines.get(cell.engine).supports(architectures.get(cell.architecture), cell.recipe):
                 raise UserError(reason)
+            pipeline = cell.options["pipeline"] or engines.get(cell.engine).pipeline
+            require_known(str(pipeline), int(cell.options["workers"] or 0))
             steps = cell.recipe.steps_per_epoch(self.dataset.train_images)
             cell.recipe.learning_rates(cell.recipe.epochs * steps)  # may find that the warm-up is too long
         return self
@@ -233,12 +236,15 @@ def varied(texts: Iterable[str]) -> dict[str, tuple[Value, ...]]:
                 f"--vary is {text!r}; give an option and its values, such as lr=0.0004,0.001, where the option is "
                 f"one of {', '.join(n.replace('_', '-') for n in known)}."
             )
+        flag = f"--{name.replace('_', '-')}"
+        if name in found:
+            raise UserError(f"--vary has {flag} more than once; give all its values in one, such as lr=0.0004,0.001.")
         try:
             found[name] = tuple(known[name].type(value) for value in names(values))
         except ValueError as error:
-            raise UserError(
-                f"--vary is {text!r}: {error}; give values that --{name.replace('_', '-')} takes."
-            ) from None
+            raise UserError(f"--vary is {text!r}: {error}; give values that {flag} takes.") from None
+        if len(set(found[name])) < len(found[name]):
+            raise UserError(f"--vary is {text!r}, which has one value twice; give each value once.")
     return found
 
 

@@ -95,8 +95,8 @@ class StudyFolder:
             UserError: where another process writes to it, or the folder cannot be written.
         """
         make_folder(path, "--output")
-        if not manifests.is_study(path) and any(p.name not in ("lock", "holder.json") for p in path.iterdir()):
-            raise UserError(f"{path} holds other files and no study; give another --output.")
+        if not manifests.is_study(path):
+            cls.require_no_other_files(path)
         lock = FolderLock(path)
         if not lock.acquire():
             who = locks.holder(path)
@@ -108,6 +108,12 @@ class StudyFolder:
             yield cls.open(path) if manifests.is_study(path) else None
         finally:
             lock.release()
+
+    @staticmethod
+    def require_no_other_files(path: Path) -> None:
+        """Raise `UserError` for a folder in which no study can begin."""
+        if any(p.name not in (locks.LOCK_FILE, locks.HOLDER_FILE) for p in path.iterdir()):
+            raise UserError(f"{path} holds other files and no study; give another --output.")
 
     @classmethod
     def create(cls, path: Path, plan: Plan, dataset: str) -> StudyFolder:

@@ -138,8 +138,6 @@ class Training:
                 "give a smaller batch or more images."
             )
         workers = pipelines.chosen_workers(workers)
-        if workers < 0:
-            raise UserError(f"--workers is {workers}; give 0 or more.")
         if not 0 <= seed < 2**64:
             raise UserError(f"--seed is {seed}; give a number from 0 to 2**64 - 1.")
         engine_class = engines.get(engine) if isinstance(engine, str) else engine
@@ -148,8 +146,7 @@ class Training:
         self.architecture, self.dataset, self.recipe = architecture, dataset, recipe
         self.seed, self.workers = seed, workers
         self.pipeline = pipeline or engine_class.pipeline
-        if self.pipeline not in pipelines.PIPELINES:
-            raise UserError(f"There is no pipeline {pipeline!r}; choose one of {', '.join(pipelines.PIPELINES)}.")
+        pipelines.require_known(self.pipeline, workers)
         pipelines.prepare(self.pipeline, recipe, workers, len(dataset.train))
         self.threads = set_deterministic(threads)
         self.steps_per_epoch = pipelines.steps_per_epoch(dataset, recipe)

@@ -123,6 +123,7 @@ def test_all_arms_that_fail_at_once(run) -> None:
         (["a:", "b:"], ["--architectures", "vgg"], "vgg"),
         (["a:", "b:"], ["--processes", "0"], "--processes is 0"),
         (["a:", "b:"], ["--fail-if", "speed:5%"], "--fail-if 'speed:5%' names no metric"),
+        (["a:", "b:"], ["--fail-if", "fc9.epoch_seconds:1%"], "--fail-if fc9.epoch_seconds:1% is for a network that"),
         (["a:", "b:"], ["--output", "interpreter"], "interpreter"),
     ],
 )

@@ -57,6 +57,16 @@ def export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., 
     return run
 
 
+def test_what_no_format_takes_is_said(export) -> None:
+    reports = ROOT / "reports"
+    names = ("quick-quiet", "scale-threads", "explain-baseline")
+    done = export("bencher", [reports / f"{name}.json" for name in names])
+    assert (
+        "resnet-bench: note: results left out: of resnet-bench scale, that explain a step and of the harness's cost; "
+        "--format json has them."
+    ) in done.notes
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What the readers of the tools accept
 

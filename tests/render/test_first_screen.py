@@ -143,12 +143,52 @@ def test_the_last_saved_session_of_the_same_setting(tmp_path: Path) -> None:
     assert any("0001_a.json" in command and "0005_now.json" in command for command in commands)
 
 
+def against(folder: Path, before: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[first_screen.Line]:
+    """The lines of the comparison with the last saved session."""
+    read(folder, *before, name="0001_before.json")
+    samples = read(folder, *now, name="0002_now.json")
+    earlier = last_alike(samples, saved_before(folder, "0002_now.json"))
+    return first_screen._against(earlier, 500)
+
+
+def test_the_mean_is_over_the_networks_with_an_interval(tmp_path: Path) -> None:
+    both = [handmade.in_processes("fc1", [60, 61, 62], engine=engine) for engine in ("fast", "reference")]
+    few = handmade.in_processes("baseline", [60])
+    found = against(tmp_path, [*both, few], [handmade.in_processes("fc1", [30, 30.5, 31], engine="fast"), both[1], few])
+    assert re.search(r"faster \[.*\] over 1 network\.", found[0].text)
+
+
+def test_without_intervals_no_network_speaks_for_all(tmp_path: Path) -> None:
+    before = [handmade.in_processes(name, [60]) for name in ("fc1", "fc3")]
+    (line,) = against(tmp_path, before, [handmade.in_processes("fc1", [30]), before[1]])
+    assert line.text.endswith("cannot tell: measured in 1 process over 2 networks.")
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "seconds", "style"),
+    [
+        (0.30, [30, 30.5, 31], "red"),
+        (0.30, [60, 61, 62], "red"),
+        (0.50, [60, 61, 62], "green"),
+        (0.50, [90, 91, 92], "red"),
+        (0.40, [30, 30.5, 31], "green"),
+    ],
+)
+def test_slower_or_less_accurate_is_red(tmp_path: Path, accuracy: float, seconds: list[float], style: str) -> None:
+    def session(final: float, times: list[float]) -> list[dict[str, Any]]:
+        trained = [handmade.accuracy("fc1", [final + 0.001 * seed] * 15, seed=seed) for seed in range(3)]
+        return [*trained, handmade.in_processes("fc1", times)]
+
+    found = against(tmp_path, session(0.40, [60, 61, 62]), session(accuracy, seconds))
+    assert {line.style for line in found[1:]} == {style}
+
+
 def test_other_settings_machines_and_data_are_no_comparison(tmp_path: Path) -> None:
     now = read(tmp_path, handmade.in_processes("fc1", [30, 30.5, 31]), name="0009_now.json")
     assert "No earlier session here." in text(now, earlier=last_alike(now, saved_before(tmp_path, "0009_now.json")))
     subset = handmade.dataset(subset=True, train_images=320)
     others = [
-        (handmade.in_processes("fc1", [60, 61, 62], threads=1), {}, "another threads"),
+        (handmade.in_processes("fc1", [60, 61, 62], threads=1), {}, "other threads"),
         (handmade.in_processes("fc1", [60, 61, 62]), {"cpu": {"model": "Another"}}, "another machine"),
         (handmade.in_processes("fc1", [60, 61, 62], dataset=subset), {}, "subset size"),
         (handmade.in_processes("fc3", [60, 61, 62]), {}, "no network in common"),

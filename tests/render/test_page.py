@@ -435,6 +435,11 @@ def test_command_does_not_replace_the_results_by_their_page(files: tuple[Path, P
         status, _, said = run(files[0], "--compare-with", files[1], "--html", target)
         assert (status, said) == (2, f"--html {target} would replace the results in it; give another file.")
     assert [f.read_bytes() for f in files] == before
+    (tmp_path / "folder").mkdir()
+    inside = tmp_path / "folder" / "run.json"
+    inside.write_bytes(before[1])
+    assert run(files[0], "--compare-with", tmp_path / "folder", "--html", inside)[0] == 2
+    assert inside.read_bytes() == before[1]
 
 
 def test_command_writes_the_page_to_where_a_link_leads(files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -463,9 +468,14 @@ def test_compare_with_needs_a_page(files: tuple[Path, Path]) -> None:
 
 
 def test_a_page_in_no_folder_is_an_error(files: tuple[Path, Path], tmp_path: Path) -> None:
-    status, _, said = run(files[0], "--html", tmp_path / "none" / "page.html")
-    assert status == 2
-    assert "Cannot write" in said
+    """Found before anything is drawn or printed."""
+    status, out, said = run(files[0], "--html", tmp_path / "none" / "page.html")
+    assert (status, out) == (2, "")
+    assert said == f"There is no folder {tmp_path / 'none'} to write page.html to; make it or give another --html."
+    (tmp_path / "file").touch()
+    status, out, said = run(files[0], "--figures", tmp_path / "file" / "figures")
+    assert (status, out) == (2, "")
+    assert "Cannot make the folder" in said
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -726,9 +736,19 @@ def test_the_comparisons_own_page_is_such_a_page(look: Look, files: tuple[Path, 
 
 
 @in_browser
-def test_the_page_of_a_history_is_such_a_page(look: Look, files: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("flags", [[], [DARK]], ids=["light", "dark"])
+def test_the_page_of_a_history_is_such_a_page(look: Look, tmp_path: Path, flags: list[str]) -> None:
+    """Of two machines, one of which has a step."""
+    days = [
+        samples.in_processes("fc3", s, 3, started_at=f"2027-01-{i:02}") for i, s in enumerate([60] * 6 + [80] * 6, 1)
+    ]
+    files = [samples.save(tmp_path / f"{i}.json", [day], samples.machine(session=str(i))) for i, day in enumerate(days)]
+    other = samples.machine(session="other", cpu={"model": "Another"})
+    files.append(samples.save(tmp_path / "other.json", [days[0]], other))
     made = CliRunner().invoke(cli.cli, ["history", *map(str, files), "--format", "html"]).stdout
-    seen, console, _ = look(made, 390)
+    assert "× slower" in made
+    seen, console, _ = look(made, 390, *flags)
     assert console == []
     assert seen["scrollWidth"] <= 390
-    assert len(seen["pictures"]) == len(seen["tables"]) == 2  # one for each machine
+    assert len(seen["pictures"]) == len(seen["tables"]) == 2
+    assert look(made, 390, *flags, axe=axe_script())[0]["axe"]["violated"] == []

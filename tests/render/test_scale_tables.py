@@ -10,7 +10,7 @@ import pytest
 
 from resnet_bench import cli
 from resnet_bench.architectures import ARCHITECTURES
-from resnet_bench.render import first_screen, scale_tables
+from resnet_bench.render import first_screen, page, scale_tables
 from resnet_bench.render.figures import figures
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.results.frame import data_frame
@@ -131,6 +131,33 @@ def test_the_first_screen_has_the_answers(read: Reader) -> None:
     assert first_screen.lines(grown, 100)[0].text == (
         "fc1 (fast): a step takes 1.00× [1.00, 1.00] as long with 2 threads as with 1 thread."
     )
+
+
+def test_the_page_says_how_it_was_measured_and_judges_no_claims(read: Reader) -> None:
+    made = page.report(read(*batches(factors={4: 2.0, 64: 1.2}), *batches("conv5x5", factors={4: 2.0, 64: 1.2})))
+    assert (
+        "resnet-bench scale --over batch-size=4,64 --architectures fc1,conv5x5 --engine reference,fast --dataset"
+    ) in made
+    assert "--processes 3 --output scale.json" in made
+    assert "--batch-size" not in made.partition("How to reproduce it")[2].replace("--over batch-size", "")
+    assert "judged by the results of this page" not in made
+    assert "(2)</" not in made
+
+
+@pytest.mark.parametrize(("varied", "option"), [("threads", "--threads"), ("images", "--train-images")])
+def test_the_command_does_not_give_what_it_varies(read: Reader, varied: str, option: str) -> None:
+    (line, _) = page.commands(read(*five(varied, 1, 2)).files)
+    assert f"--over {varied}=1,2" in line
+    assert f" {option} " not in line
+
+
+def test_report_advises_no_comparison_that_is_refused(read: Reader, capsys: pytest.CaptureFixture[str]) -> None:
+    (file,) = read(*five("threads", 1, 2)).files
+    with pytest.raises(SystemExit):
+        cli.main(["report", str(file.path)])
+    out = capsys.readouterr().out
+    assert "Everything:  resnet-bench report" in out
+    assert "resnet-bench compare" not in out
 
 
 def test_early_steps_never_count_as_epoch_times(read: Reader) -> None:

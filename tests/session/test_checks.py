@@ -236,6 +236,21 @@ def test_a_histogram_is_drawn(session, tmp_path):
     assert len(reading.read(done.saved()).results) == 1
 
 
+@pytest.mark.parametrize(
+    "options", [["--benchmark-columns=min,max"], ["--benchmark-sort=mean"], ["--benchmark-time-unit=ms"]], ids=str
+)
+def test_who_shapes_the_tables_sees_them(session, options):
+    assert "Name (time in" not in session(*PARAMETERS).output
+    assert "Name (time in" in session(*PARAMETERS, *options).output
+
+
+def test_a_database_that_takes_the_results_is_not_called_nothing(session):
+    """Here none answers: what was measured is kept, and the two sentences do not contradict each other."""
+    done = session(*PARAMETERS, "--benchmark-storage=elasticsearch+http://127.0.0.1:9/i/d", "--benchmark-save=x")
+    assert "Not saved" not in done.output
+    assert "Not saved" in session(*PARAMETERS).output
+
+
 def test_autosaved_results_are_found_by_the_next_comparison(session, tmp_path):
     first = session(*PARAMETERS, "--benchmark-autosave")
     assert first.status == 0, first.output

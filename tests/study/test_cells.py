@@ -33,6 +33,18 @@ def test_what_cannot_be_varied_is_refused(text):
         cells.varied([text])
 
 
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["lr=0.1", "batch-size=4", "--lr=0.2"], "--vary has --lr more than once; give all its values in one"),
+        (["lr=0.1,0.10"], "--vary is 'lr=0.1,0.10', which has one value twice"),
+    ],
+)
+def test_no_value_is_dropped_and_no_cell_is_there_twice(texts, message):
+    with pytest.raises(UserError, match=message):
+        cells.varied(texts)
+
+
 def plan(**changes):
     content = {
         "architectures": ["fc1", "fc3"],

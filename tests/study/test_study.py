@@ -353,6 +353,39 @@ def test_dry_run_writes_nothing(run, options, tmp_path, monkeypatch):
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--lr", "nan"], "--lr is nan; give a finite number above 0."),
+        (["--lr", "inf"], "--lr is inf"),
+        (["--vary", "lr=0.1,nan"], "--lr is nan"),
+        (["--vary", "batch-size=4,0"], "--batch-size is 0; give at least 1."),
+        (["--threads", "0"], "--threads is 0; give at least 1."),
+        (["--threads", "-2"], "--threads is -2"),
+        (["--workers", "-1"], "--workers is -1; give 0 or more."),
+        (["--pipeline", "oil"], "There is no pipeline 'oil'"),
+        (["--vary", "pipeline=loader,oil"], "There is no pipeline 'oil'"),
+        (["--architectures", ","], "--architectures names none; give one or leave it out."),
+        (["--engine", ""], "--engine names none"),
+    ],
+)
+def test_what_no_training_can_run_is_found_before_any(run, options, tmp_path, change, message):
+    for more in ([], ["--dry-run"]):
+        status, out, err = run("study", *options, *change, *more)
+        assert (status, out) == (2, "")
+        assert message in err
+        assert len(err.splitlines()) == 1
+    assert not (tmp_path / "study" / "study.json").exists()
+
+
+def test_dry_run_finds_other_files_in_the_folder(run, options, tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/thesis.tex").write_text("precious")
+    status, _, err = run("study", *options, "--dry-run")
+    assert status == 2
+    assert "holds other files and no study" in err
+
+
 def test_a_folder_without_a_study_has_no_status(run, tmp_path):
     status, _, err = run("study", "status", tmp_path)
     assert status == 2

@@ -127,7 +127,8 @@ def leads_baseline(curves: Curves, lead: tuple[float, float]) -> Question:
     The ends of `lead` are rounded numbers of one run, so that leads within `ACCURACY_MARGIN` of them count too.
     """
     low, high = (0, float("inf")) if curves.place else (lead[0] - ACCURACY_MARGIN, lead[1] + ACCURACY_MARGIN)
-    return _against_baseline(curves, lambda epoch: (low, high))
+    note = " (only whether it leads is judged here, not by how much)" if curves.place else ""
+    return _against_baseline(curves, lambda epoch: (low, high), note)
 
 
 def below_baseline_throughout(curves: Curves) -> Question:
@@ -149,7 +150,7 @@ def crosses_baseline(curves: Curves, last_below: int) -> Question:
     return _against_baseline(curves, side)
 
 
-def _against_baseline(curves: Curves, ranges: Callable[[int], tuple[float, float] | None]) -> Question:
+def _against_baseline(curves: Curves, ranges: Callable[[int], tuple[float, float] | None], note: str = "") -> Question:
     """In each epoch the difference to the baseline lies in the range that `ranges` has for it, if there is one."""
     name, _ = curves.accuracies
     mine, base = curves.accuracies.values()
@@ -159,7 +160,7 @@ def _against_baseline(curves: Curves, ranges: Callable[[int], tuple[float, float
         for epoch, column in enumerate(difference.T, 1)
         if (limits := ranges(epoch)) is not None
     }
-    evidence = f"{name} minus baseline by epoch, points: {_points(difference)}; {curves}"
+    evidence = f"{name} minus baseline by epoch, points: {_points(difference)}{note}; {curves}"
     return Question(_by_epoch(conditions), lambda error: evidence, "seed", curves.place)
 
 
