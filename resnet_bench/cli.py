@@ -60,7 +60,9 @@ def reconstruct(output: Literal["text", "markdown", "json"]) -> None:
     from resnet_bench import reconstruction
     from resnet_bench.render import reconstruction_tables
 
-    click.echo(reconstruction_tables.render(reconstruction.reconstruct(), output))
+    with progress.task("searching for networks that fit"):
+        found = reconstruction.reconstruct()
+    click.echo(reconstruction_tables.render(found, output))
 
 
 @cli.command("architectures")
@@ -560,12 +562,13 @@ def history(
         with_doubtful,
         accept,
     )
-    if format_ == "json":
-        text = json.dumps(history_tables.as_dict(found), indent=2, allow_nan=False)
-    elif format_ == "html":
-        text = history_page.page(found)
-    else:
-        text = history_tables.render(found)
+    with progress.task("looking for steps"):
+        if format_ == "json":
+            text = json.dumps(history_tables.as_dict(found), indent=2, allow_nan=False)
+        elif format_ == "html":
+            text = history_page.page(found)
+        else:
+            text = history_tables.render(found)
     if output is not None:
         with atomic_write(output) as file:
             file.write(f"{text}\n")

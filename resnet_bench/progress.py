@@ -8,6 +8,7 @@ a session, which `plan` announces with how long each may take, so that there is 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -88,6 +89,7 @@ class _Reporter:
         self.plan: dict[str, Expected] = {}
         self.took: dict[str, float] = {}
         self.begun = self.logged = time.monotonic()
+        self.ended = -math.inf
         self.fresh_line: Callable[[], object] = lambda: None
         self.lock = threading.RLock()
         self.bar: Any = None
@@ -99,10 +101,12 @@ class _Reporter:
     def enter(self, task: Task) -> None:
         with self.lock:
             self.tasks.append(task)
-            if len(self.tasks) > 1 or self.silent:
+            if len(self.tasks) > 1:
                 return
-            if not self.plan:
+            if not self.plan and task.begun - self.ended > LOGGED_EVERY:  # phases that follow each other are one run
                 self.begun = self.logged = task.begun
+            if self.silent:
+                return
             self._stop = threading.Event()
             self._thread = threading.Thread(target=self._watch, args=(self._stop, sys.stderr), daemon=True)
             self._thread.start()
@@ -114,7 +118,8 @@ class _Reporter:
                 self.tasks[-1].done += task.weight
                 return
             self.plan.pop(task.name, None)
-            self.took[task.name] = time.monotonic() - task.begun
+            self.ended = time.monotonic()
+            self.took[task.name] = self.ended - task.begun
             self._stop.set()
             if self.bar is not None:
                 self.bar.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,3 +68,9 @@ def test_no_import_points_backwards(path: Path) -> None:
 def test_every_stage_exists() -> None:
     there = {stage_of(path) for path in MODULES}
     assert there <= set(STAGE)
+
+
+def test_every_module_of_the_analysis_is_on_its_page_of_the_documentation() -> None:
+    page = (PACKAGE.parent / "docs" / "api" / "analysis.md").read_text()
+    there = {path.stem for path in (PACKAGE / "analysis").iterdir() if path.stem not in ("__init__", "__pycache__")}
+    assert there - set(re.findall(r"automodule:: resnet_bench\.analysis\.(\w+)", page)) == set()

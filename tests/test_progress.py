@@ -49,6 +49,21 @@ def test_one_estimate_for_the_whole_session(clock: Clock) -> None:
         assert text() == "about 20 s left in all; training"
 
 
+def test_short_phases_that_follow_each_other_show_in_a_log(clock: Clock) -> None:
+    """Each takes less than the time between two lines; after a long rest the next line is not early."""
+    log = io.StringIO()
+    for number in range(3):
+        with progress.task(f"phase {number}"):
+            clock.now += 10
+            progress._reporter._log(log)
+    assert log.getvalue() == "[20 s] phase 1\n"
+    clock.now += 100
+    with progress.task("much later"):
+        clock.now += 10
+        progress._reporter._log(log)
+    assert "much later" not in log.getvalue()
+
+
 def test_tasks_in_tasks_count(clock: Clock) -> None:
     with progress.task("training", 3) as outer:
         with progress.task("fc1", 4, "images", weight=2) as inner:

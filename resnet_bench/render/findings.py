@@ -25,7 +25,7 @@ from resnet_bench.analysis.speed import Ratio
 from resnet_bench.intervals import LEAST_VALUES
 from resnet_bench.render import scale_tables
 from resnet_bench.render.captions import count_text, cpu_name, dataset_text
-from resnet_bench.render.speed_tables import ratio_text, replicates_text, time_marks
+from resnet_bench.render.speed_tables import ratio_with_interval, replicates_text, time_marks
 from resnet_bench.render.table import significant
 from resnet_bench.results.samples import Samples
 from resnet_bench.schema import ExplainResult, ScaleResult
@@ -131,11 +131,11 @@ def _inverse(ratio: Ratio | None) -> Ratio | None:
 
 
 def _times(ratio: Ratio | None) -> str:
-    return ratio_text(ratio) if ratio else "an unknown part (no process measured both)"
+    return ratio_with_interval(ratio) if ratio else "an unknown part (no process measured both)"
 
 
 def _times_as_long(ratio: Ratio | None) -> str:
-    return f", {ratio_text(ratio)} times that" if ratio else ""
+    return f", {ratio_with_interval(ratio)} times that" if ratio else ""
 
 
 def _beside_plain(found: Sequence[BesidePlain]) -> str:
@@ -148,11 +148,12 @@ def _engine_beside_plain(found: BesidePlain) -> str:
     ordered = sorted(found.networks, key=lambda network: network[1].value)
     (slowest, least), (quickest, most) = ordered[0], ordered[-1]
     of, ratio = ("the study's five networks, summed,", found.five) if found.five else (quickest, most)
-    text = f"with {engine}, a step of {of} is {ratio_text(ratio)} times as fast as with plain PyTorch{_same(ratio)}"
+    times = ratio_with_interval(ratio)
+    text = f"with {engine}, a step of {of} is {times} times as fast as with plain PyTorch{_same(ratio)}"
     if found.five:
-        text += f", from {ratio_text(least)} ({slowest}) to {ratio_text(most)} ({quickest})"
+        text += f", from {ratio_with_interval(least)} ({slowest}) to {ratio_with_interval(most)} ({quickest})"
     elif slowest != quickest:
-        text += f", and one of {slowest} {ratio_text(least)} times{_same(least)}"
+        text += f", and one of {slowest} {ratio_with_interval(least)} times{_same(least)}"
     return text if ratio.interval else f"{text}, in {count_text(ratio)}, too few for an interval"
 
 

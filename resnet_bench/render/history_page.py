@@ -13,10 +13,10 @@ from resnet_bench.render.axes import GREY, draw_interval, network_style
 from resnet_bench.render.captions import dataset_text
 from resnet_bench.render.drawing import Figure, require_matplotlib
 from resnet_bench.render.history_tables import (
+    change_size_text,
     groups,
     machine_name,
     name,
-    ratio_text,
     sentences,
     tables,
 )
@@ -96,7 +96,7 @@ def _draw_line(axes: Axes, history: History, line: Line) -> None:
         axes.axvline(start - 0.5, color=GREY, linestyle=":", linewidth=1.2)
         right = start > 0.8 * len(line.sessions)
         axes.annotate(
-            ratio_text(change).partition(" [")[0],
+            change_size_text(change).partition(" [")[0],
             (start - 0.5, 1),
             xycoords=("data", "axes fraction"),
             xytext=(-3 if right else 3, -2 - 11 * (number % 2)),  # or neighbours would overlap

@@ -69,13 +69,13 @@ def change_text(history: History, line: Line, change: Change) -> str:
     where = f" on {machine_name(history, line)}" if len({other.machine_key for other in history.lines}) > 1 else ""
     together = [_difference_text(d) for d in change.differences[:4]]
     together += [f"{len(change.differences) - 4} more"] if len(change.differences) > 4 else []
-    text = f"{name(history, line)}{where}: {ratio_text(change)} since {since_text(change.since)}"
+    text = f"{name(history, line)}{where}: {change_size_text(change)} since {since_text(change.since)}"
     text += f" (p {change.p_value:.4f})"
     text += f"; {', '.join(together)} at the same time" if together else "; the files tell of nothing that changed"
     return text + "".join(f"; {told}" for told in speed_texts(change))
 
 
-def ratio_text(change: Change) -> str:
+def change_size_text(change: Change) -> str:
     """`1.12× slower [1.08, 1.16]`."""
     return factor_text(change.ratio, "slower" if change.slower else "faster")
 
@@ -190,7 +190,7 @@ def verdict_text(line: Line) -> str:
         return f"too few sessions to tell ({len(line.judged)} of at least {LEAST_SESSIONS})"
     if not line.changes:
         return "no step"
-    return f"{ratio_text(line.changes[-1])} since {since_text(line.changes[-1].since)}"
+    return f"{change_size_text(line.changes[-1])} since {since_text(line.changes[-1].since)}"
 
 
 def sparkline(line: Line) -> str:

@@ -150,8 +150,8 @@ def _row(group: Group, speed: StepSpeed) -> list[str]:
         MISSING if share is None else f"{100 * share:.1f}",
         _least_text(speed.least_time),
         f"{speed.least_share:.2f}" if speed.least_share else MISSING,
-        ratio_text(speed.times_as_fast),
-        ratio_text(speed.to_baseline),
+        ratio_with_interval(speed.times_as_fast),
+        ratio_with_interval(speed.to_baseline),
     ]
 
 
@@ -204,7 +204,7 @@ def modes(group: Group) -> Table | None:
             *_setting_cell(group, check.series),
             replicates_text(check.full),
             replicates_text(check.sampled),
-            ratio_text(check.ratio),
+            ratio_with_interval(check.ratio),
             _same_text(check),
         ]
         for check in checks
@@ -245,7 +245,7 @@ def replicates_text(values: Replicates | None, divisor: float = 1.0) -> str:
     return with_interval(values.mean / divisor, (i.low / divisor, i.high / divisor) if i else None)
 
 
-def ratio_text(ratio: Ratio | None) -> str:
+def ratio_with_interval(ratio: Ratio | None) -> str:
     """The ratio with its interval, the ratio alone for too few processes, `–` for none."""
     if ratio is None:
         return MISSING
