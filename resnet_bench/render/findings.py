@@ -39,7 +39,7 @@ def sentences(samples: Samples, judged: Sequence[JudgedClaim]) -> list[str]:
     """Five sentences, or fewer where the results say less. Where `resnet-bench scale` alone measured, its answers too.
 
     Args:
-        judged: the claims, judged by the same samples.
+        judged: the claims, judged by the same samples; none where these have nothing to judge them by.
     """
     found = groups(samples)
     fastest, plain, accuracies = findings.fastest(found), findings.beside_plain(found), findings.accuracies(found)
@@ -48,7 +48,7 @@ def sentences(samples: Samples, judged: Sequence[JudgedClaim]) -> list[str]:
         fastest and _fastest(fastest),
         plain and _beside_plain(plain),
         accuracies and _accuracies(accuracies),
-        _claims(judged, found) if samples.runs else "",
+        _claims(judged, found) if judged else "",
         *([] if found else scale_tables.sentences(samples)),
     ]
     return [sentence for sentence in made if sentence]

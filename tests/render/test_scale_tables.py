@@ -190,6 +190,21 @@ def test_the_figure_has_a_panel_for_each_engine_and_a_line_for_each_network(read
         assert [list(line.get_ydata()) for line in curves] == [pytest.approx([20.0, 12.0])] * 2
 
 
+@pytest.mark.parametrize(
+    ("rounds", "cut"), [((10.0, 10.2, 9.8), False), ((10.0, 14.0, 7.0), False), ((5, 50, 9), True)]
+)
+def test_no_interval_leaves_the_figure_unless_it_is_said(read: Reader, rounds: tuple[float, ...], cut: bool) -> None:
+    pytest.importorskip("matplotlib")
+    ((figure,), _) = figures(read(*(scaled("fc1", "fast", "threads", n, rounds) for n in (1, 2))))
+    with figure.canvas() as canvas:
+        (axes,) = canvas.axes
+        low, high = axes.get_ylim()
+        ends = [y for bars in axes.collections for path in bars.get_paths() for y in path.vertices[:, 1]]
+    assert ("are cut off" in figure.caption) is cut
+    assert (low <= min(ends) <= max(ends) <= high) is not cut
+    assert low <= min(rounds) < max(rounds) <= high
+
+
 def test_report_writes_page_and_figures(read: Reader, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     read(*five("threads", 1, 2))
