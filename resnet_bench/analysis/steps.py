@@ -15,10 +15,10 @@ ones more often; of all series those count that are about as correlated, around 
 measured. The p-value is the share of these whose statistic is at least as large. So the result does not depend on the
 unit of the times, and it is the same every time: the seed of the simulation is the length of the series.
 
-Simulated (`tests/surroundings/simulate_steps.py`), series of the same code have a step in 1 to 6 % of cases where
-neighbours correlate by up to 0.4, in 6 to 13 % at 0.6, and in 11 to 28 % at 0.8 for fewer than a hundred sessions;
-noise with heavy tails makes fewer. A step of 12 % in noise of 3 % is found in 9 of 10 cases after 6 sessions before it
-and 6 behind, in 3 of 4 with 3 behind.
+Simulated (`tests/surroundings/simulate_steps.py`, `reports/history-steps.md`), series of the same code have a step in 1
+to 6 % of cases where neighbours correlate by up to 0.4, in 7 to 14 % at 0.6, and in 10 to 33 % at 0.8; noise with heavy
+tails makes fewer. A step of 12 % in noise of 3 % is found in 87 % of cases after 6 sessions before it and 6 behind, in
+74 % with 3 and 3.
 
 Several steps are found by binary segmentation: what is left and right of a step is tested in turn. Then each step has
 to hold in what lies between its neighbours, where its place is estimated anew (Bai 1997, "Estimating Multiple Breaks
