@@ -85,13 +85,27 @@ def test_the_status_of_the_gate_is_that_of_the_step() -> None:
         assert not re.search(r"\||;|&", step.get("run", ""))
 
 
-def test_a_linter_of_workflows_finds_nothing(tmp_path: Path) -> None:
-    linter = shutil.which("actionlint")
-    if linter is None:
-        pytest.skip("needs actionlint")
+def linted(linter: list[str], path: Path) -> int:
+    return subprocess.run([*linter, str(path)], capture_output=True, timeout=60).returncode
+
+
+@pytest.mark.parametrize(
+    ("linter", "mistake"),
+    [
+        (
+            [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"],
+            ("runs-on", "run-on"),
+        ),
+        (["actionlint"], ("github.event_name", "github.evnt_name")),
+    ],
+    ids=["schema", "actionlint"],
+)
+def test_linters_of_workflows_find_nothing(linter: list[str], mistake: tuple[str, str], tmp_path: Path) -> None:
+    """GitHub's schema, which comes with check-jsonschema; and actionlint, which is no Python package, where it is."""
+    if shutil.which(linter[0]) is None:
+        pytest.skip(f"needs {linter[0]}")
     path = tmp_path / "benchmarks.yml"
     path.write_text(WORKFLOW)
-    done = subprocess.run([linter, str(path)], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "")
-    path.write_text(WORKFLOW.replace("github.event_name", "github.evnt_name"))
-    assert subprocess.run([linter, str(path)], capture_output=True, timeout=60).returncode == 1
+    assert linted(linter, path) == 0
+    path.write_text(WORKFLOW.replace(*mistake))
+    assert linted(linter, path) == 1

@@ -186,17 +186,18 @@ class Line:
         return bool(change.slower and self.accepted_until and change.since.started <= self.accepted_until)
 
     def regressed_by(self, error: float = ERROR) -> tuple[Change, ...]:
-        """The steps to slower, with p-values of at most `error` and not accepted, from which the line is not back.
+        """The steps to slower, with p-values of at most `error` and not accepted, from which the line never came back.
 
-        It is back where the interval of the newest level over the one before the step begins at or below 1.
+        It came back where the interval of a later level over the one before the step begins at or below 1.
         """
+
+        def stays(number: int, change: Change) -> bool:
+            return all(_ratio(change.before, later).low > 1 for later in self.levels[number + 2 :])
+
         return tuple(
             change
-            for change in self.changes
-            if change.slower
-            and change.p_value <= error
-            and not self.accepts(change)
-            and (change is self.changes[-1] or _ratio(change.before, self.levels[-1]).low > 1)
+            for number, change in enumerate(self.changes)
+            if change.slower and change.p_value <= error and not self.accepts(change) and stays(number, change)
         )
 
     @property

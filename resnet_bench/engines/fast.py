@@ -127,7 +127,9 @@ class Engine(base.Engine):
         self._transposed = later or [first]
         for weight in self._transposed:
             weight.data = weight.data.t().contiguous().t()
-        self.parameters = [self._in_memory_order(p.detach(), p) for p in network.parameters()]
+        self._of_network = list(network.parameters())
+        self._addresses = [p.data_ptr() for p in self._of_network]  # C++ is given them once
+        self.parameters = [self._in_memory_order(p.detach(), p) for p in self._of_network]
         self.exp_avgs = [torch.zeros_like(parameter) for parameter in self.parameters]  # with its strides
         self.exp_avg_sqs = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._fc = [p.detach().t() if p.dim() == 2 else p.detach() for p in network.fc.parameters()]
@@ -193,6 +195,8 @@ class Engine(base.Engine):
         self.compile_seconds += time.perf_counter() - start
 
     def step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
+        if [p.data_ptr() for p in self._of_network] != self._addresses:
+            raise RuntimeError("the network's parameters were moved, as network.to() may do; build a new engine on it")
         if not self._compiled.warm and len(images) == self.recipe.batch_size:
             self.warm_up(images, labels)
             clock.start()  # compiling belongs to no phase

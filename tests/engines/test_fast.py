@@ -206,6 +206,16 @@ def test_head_gives_the_loss_and_gradients_of_autograd_in_float64(idle_too: bool
     assert ((x_gradient.double() - x64.grad).abs() <= SLACK * g_error).all()
 
 
+def test_a_network_whose_parameters_were_moved_is_refused() -> None:
+    """The engine would go on with those that nobody sees any more."""
+    own = network()
+    engine = fast.Engine(own, Recipe())
+    ((images, labels),) = batches(1)
+    own.to(torch.float64).to(torch.float32)
+    with pytest.raises(RuntimeError, match="parameters were moved"):
+        engine.step(images, labels, NoClock())
+
+
 @pytest.mark.parametrize("batch", [4, _units.FUSED_BATCH, _units.FUSED_BATCH + 1])
 @pytest.mark.parametrize("name", [*ARCHITECTURES, "tiny"])
 def test_it_says_before_it_is_built_whether_it_will_leave_idle_units_out(name: str, batch: int) -> None:
