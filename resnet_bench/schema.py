@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from operator import attrgetter
+from statistics import fmean
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
@@ -534,6 +535,9 @@ class ExplainResult(_BaseResult):
             raise ValueError("the variants are not the same two or more of both networks")
         if any(min((v.step_seconds.estimate, *v.block_seconds)) <= 0 for v in (*self.variants, *self.denormals)):
             raise ValueError("a step takes no time")
+        every = (*self.variants, *self.denormals)
+        if not all(v.block_seconds and math.isclose(v.step_seconds.estimate, fmean(v.block_seconds)) for v in every):
+            raise ValueError("the time of a step is not the mean of its blocks")
         if len({state.name for state in self.states}) < len(self.states):
             raise ValueError("two states with denormals have one name")
         if self.schema_version > 2 and any(getattr(s, key) is None for s in self.states for key in COUNTED_APART):

@@ -25,8 +25,8 @@ from resnet_bench.render import captions, scale_tables
 from resnet_bench.render.table import MISSING, significant, with_interval
 from resnet_bench.render.verdicts import accuracy_text, ratio_text
 from resnet_bench.results.samples import Samples
-from resnet_bench.schema import Interval
-from resnet_bench.wording import counted, short
+from resnet_bench.schema import Interval, ScaleResult
+from resnet_bench.wording import counted, listed, short
 
 LINES = 25
 """Lines at most, also where the terminal has to break one."""
@@ -86,6 +86,8 @@ def _measured(samples: Samples, width: int, room: int) -> list[Line]:
         grows = [part for text in scale_tables.sentences(samples) for part in _wrapped(text, width, 3)]
         return list(map(Line, grows[:room])) or _counts(samples, width, room)
     made: list[Line] = []
+    swept = samples.of_kind(ScaleResult)
+    room -= bool(swept)
     for number, group in enumerate(found):
         left = room - len(made) - (1 if number + 1 < len(found) else 0)  # a line says what is left out
         table, ratios = _table(group, width)
@@ -104,6 +106,9 @@ def _measured(samples: Samples, width: int, room: int) -> list[Line]:
         if hidden:
             made.append(Line(f"{counted(hidden, 'more row')}: in the tables of resnet-bench report"))
         made += notes
+    if swept:
+        over = listed(dict.fromkeys(r.varied.replace("-", " ") for r in swept))
+        made.append(Line(short(f"Early steps by {over}, too: in the tables of resnet-bench report.", width)))
     return made
 
 

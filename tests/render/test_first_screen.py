@@ -128,6 +128,13 @@ def test_doubts_are_one_line(tmp_path: Path) -> None:
 # Against the last saved session ---------------------------------------------------------------------------------------
 
 
+def test_early_steps_beside_a_session_are_told_of(tmp_path: Path) -> None:
+    found = text(
+        read(tmp_path, handmade.in_processes("fc1", [60, 61, 62]), handmade.scaled("fc1", "fast", "batch-size", 4))
+    )
+    assert "Early steps by batch size, too: in the tables of resnet-bench report." in found
+
+
 def test_the_last_saved_session_of_the_same_setting(tmp_path: Path) -> None:
     read(tmp_path, handmade.in_processes("fc1", [60, 61, 62]), name="0001_a.json")
     read(tmp_path, handmade.in_processes("fc1", [90, 91, 92], threads=1), name="0002_b.json")

@@ -330,6 +330,10 @@ def test_where_no_file_can_be_compared_the_reasons_are_the_error(files: tuple[Pa
         ({"variants": explanation()["variants"][:3]}, "not the same two"),
         ({"recipe": {}}, "batch size"),
         ({"states": [denormal_state(kept={**variant("fc1", "kept", 10), "block_seconds": [0.01]})]}, "in turn"),
+        (
+            {"states": [denormal_state(kept={**variant("fc1", "kept", 10), "block_seconds": [0.01, 0.02]})]},
+            "not the mean",
+        ),
         ({"states": [denormal_state(flushed=variant("fc1", "flushed", 0))]}, "no time"),
         ({"states": [denormal_state(), denormal_state()]}, "one name"),
         ({"states": [denormal_state(zero_exp_avg=None)]}, "only before version 3"),
