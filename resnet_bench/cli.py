@@ -1198,8 +1198,13 @@ def main(args: list[str] | None = None) -> Any:
 
 
 def _run(args: list[str] | None) -> None:
+    out = sys.stdout
     try:
         sys.exit(cli.main(args, prog_name="resnet-bench", standalone_mode=False))
+    except SystemExit:
+        if sys.stdout is not out:  # click has replaced it, because the reader has closed the pipe
+            sys.exit(BROKEN_PIPE)
+        raise
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as error:

@@ -210,7 +210,7 @@ def test_every_count_is_bounded(model):
 @pytest.mark.parametrize("value", [10**15 + 1, 10**400])
 def test_a_count_beyond_floating_point_is_refused(tmp_path, value):
     path = saved(tmp_path / "a.json", [{**PARAMETERS.model_dump(mode="json"), "parameters": value}])
-    with pytest.raises(UserError, match=r"does not follow the schema at .*parameters"):
+    with pytest.raises(UserError, match=r"does not follow the schema at .*parameters|which nobody measured"):
         reading.read(path)
 
 
@@ -222,7 +222,7 @@ def test_an_interval_stays_finite_in_other_units(value):
 
 def test_other_schema_versions_are_refused_by_name(tmp_path):
     path = saved(tmp_path / "a.json", [{**PARAMETERS.model_dump(mode="json"), "schema_version": 99}])
-    with pytest.raises(UserError, match="has schema version 99, this release reads versions 1 and 2"):
+    with pytest.raises(UserError, match="has schema version 99, this release reads versions 1, 2, 3"):
         reading.read(path)
 
 

@@ -168,9 +168,10 @@ def events(
                     printed.append(text)
 
         listener = threading.Thread(target=listen, daemon=True)
-        listener.start()
         reported = False
         try:
+            # not before: after Ctrl-C in between, closing the pipe that it reads would wait for ever
+            listener.start()
             with contextlib.suppress(BrokenPipeError):  # it died at once; its status says so
                 stdin.write(json.dumps(order).encode() + b"\n")
                 stdin.flush()

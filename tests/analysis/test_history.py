@@ -144,8 +144,9 @@ def test_older_files_have_the_date_at_which_they_were_saved(tmp_path):
     assert f"{line.sessions[0].started:%Y-%m-%d}" == "2026-01-02"
     content = json.loads(path.read_text()) | {"datetime": "yesterday"}
     path.write_text(json.dumps(content))
-    found = history(read_all([path]))
-    assert not found.lines
+    with pytest.raises(UserError, match=r"no session to show\. Left out: 1 result without a date or a usable time"):
+        history(read_all([path]))
+    found = history(read_all([path, *save(tmp_path, [session(0, 60)])]))
     assert found.notes == ("Left out: 1 result without a date or a usable time.",)
 
 
