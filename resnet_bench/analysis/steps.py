@@ -4,8 +4,8 @@ The test asks whether a series has any step. Its statistic is that of Bai and Pe
 Linear Models with Multiple Structural Changes"), the double maximum for one or two changes: the largest F of all ways
 to cut the logarithms of the times once or twice, each level at least `LEAST_LEVEL` sessions long. Two changes at once
 are needed for a slow spell that ended, which a single cut does not show. Values beyond 3.5 of Iglewicz and Hoaglin's
-modified z (1993, "How to Detect and Handle Outliers"), taken around the median of the five sessions about each, are
-first drawn in to that, so that single busy sessions make no step and seldom hide or displace one.
+modified z (1993, "How to Detect and Handle Outliers"), taken around the median of the five sessions about each and then
+of all, are first drawn in to that, so that single busy sessions make no step and seldom hide or displace one.
 
 Sessions that follow one another resemble one another, as the machine drifts. Tests for independent values (Pettitt's,
 Mann and Whitney's between all cuts, permutations) then find a step in up to half of the series that have none; asv
@@ -56,9 +56,11 @@ SIMULATED, ALIKE = 20_000, 2_000
 AROUND = 2 * LEAST_LEVEL - 1
 """Neighbouring sessions whose median a value is compared with: a level, however short, has the most of them."""
 
-OUTLYING = 3.5 * 1.4826 / 0.727
-"""Median absolute deviations from this median, beyond which values are drawn in: 3.5 standard deviations of normal
-noise, around whose running median of five the median absolute deviation is 0.727 of that around its level."""
+OUTLYING = 3.5 * 1.4826
+"""Median absolute deviations beyond which values are drawn in; of normal noise, 3.5 standard deviations."""
+
+NARROWER = 0.727
+"""The median absolute deviation of normal noise around the median of five neighbours, over that around its level."""
 
 
 class Step(NamedTuple):
@@ -144,11 +146,21 @@ def _without_steps(length: int) -> tuple[Floats, Floats]:
 
 
 def _drawn_in(series: Floats) -> Floats:
-    """Many series, one a row, with values drawn in that lie far from those next to them."""
+    """Many series, one a row, with values drawn in that lie far from those next to them, then those far from all.
+
+    The first leaves nothing of a busy session beside a step, whose own size would let it pass the second. The second is
+    for two or three busy sessions in a row.
+    """
     length = series.shape[1]
     starts = np.clip(np.arange(length) - AROUND // 2, 0, length - AROUND)
-    middle = np.median(sliding_window_view(series, AROUND, axis=1), axis=2)[:, starts]
-    reach = OUTLYING * np.median(np.abs(series - middle), axis=1, keepdims=True)
+    near = np.median(sliding_window_view(series, AROUND, axis=1), axis=2)[:, starts]
+    series = _within(series, near, OUTLYING / NARROWER)
+    return _within(series, np.median(series, axis=1, keepdims=True), OUTLYING)
+
+
+def _within(series: Floats, middle: Floats, reaching: float) -> Floats:
+    """The values, at most so many median absolute deviations from the middle."""
+    reach = reaching * np.median(np.abs(series - middle), axis=1, keepdims=True)
     reach[reach == 0] = np.inf  # most of the values are equal
     drawn: Floats = np.clip(series, middle - reach, middle + reach)
     return drawn
