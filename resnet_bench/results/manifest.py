@@ -35,12 +35,15 @@ class Finished(BaseModel):
     notes: tuple[str, ...] = ()  # what was particular to its run
 
 
+FORMAT: Literal[1] = 1
+
+
 class Manifest(BaseModel):
     """What a study's folder holds. `plan` is a `resnet_bench.study.cells.Plan`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[1] = FORMAT
     revision: Annotated[int, Field(ge=0)] = 0  # how many were written before it
     plan: dict[str, Any]
     finished: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Finished] = {}
@@ -135,6 +138,8 @@ def _read(path: Path) -> Manifest:
     digest = content.pop("sha256") if isinstance(content, dict) and "sha256" in content else None
     if digest != _digest(content):
         raise ValueError("the checksum is another one")
+    if isinstance(content.get("format"), int) and content["format"] > FORMAT:
+        raise UserError(f"{path} was written by a later release, in format {content['format']}; go on with that one.")
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from resnet_bench import architectures, engines, identity, machine
 from resnet_bench.data import datasets
 from resnet_bench.data.pipelines import chosen_workers
@@ -145,8 +147,6 @@ def absolute(spec: str, name: str) -> str:
 def _threads(jobs: int | None) -> int:
     """Threads of each training where none are given: torch's choice for one, an equal share of the cores for more."""
     if jobs in (None, 1):
-        import torch  # here, because it takes seconds to import, which `study status` does not need
-
         return torch.get_num_threads()
     return max(1, int(machine.usable_cores()) // (jobs or 1))
 

@@ -248,6 +248,16 @@ def test_without_either_manifest_nothing_is_guessed(run, options, done):
     assert "Without either nobody knows what this study is" in err
 
 
+def test_a_study_of_a_later_release_is_not_called_damaged(run, options, done):
+    content = json.loads((done / MANIFEST).read_text())
+    del content["sha256"]
+    content["format"] = 2
+    (done / MANIFEST).write_text(json.dumps({**content, "sha256": _digest(content)}))
+    status, _, err = run("study", *options)
+    assert status == 2
+    assert f"{done / MANIFEST} was written by a later release, in format 2; go on with that one." in err
+
+
 @pytest.mark.parametrize(("place", "truncated"), [(100_000, False), (5000, True)])
 def test_a_damaged_checkpoint_is_named_and_only_its_cell_begins_anew(
     run, options, tmp_path, monkeypatch, here, place, truncated
