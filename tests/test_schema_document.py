@@ -59,6 +59,6 @@ def test_every_version_has_its_row_of_what_changed():
 def test_every_column_of_the_table_is_documented_with_its_type():
     table = DOCUMENT[DOCUMENT.index("## The table of samples") :]
     documented = {}
-    for names, dtype in re.findall(r"^\| (`[^|]*`) \| (string|Int64|Float64|boolean) \|", table, re.MULTILINE):
+    for names, dtype in re.findall(r"^\| (`[^|]*`) \| (string|U?Int64|Float64|boolean) \|", table, re.MULTILINE):
         documented |= dict.fromkeys(re.findall(r"`(\w+)`", names), dtype)
     assert documented == frame.COLUMNS
