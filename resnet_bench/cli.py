@@ -255,6 +255,7 @@ def report(
     resnet-bench report results.json --claims --html report.html
     """
     from resnet_bench.files import atomic_write, make_folder, require_writable
+    from resnet_bench.render import drawing
     from resnet_bench.render.paper_tables import tables
     from resnet_bench.results.samples import read_one
 
@@ -266,6 +267,7 @@ def report(
     if page_file is not None:
         require_writable(page_file, "--html")
     if figures_folder is not None:
+        drawing.require_matplotlib()
         make_folder(figures_folder, "--figures")
     with progress.task("making the tables"):
         parts = [_first_screen(read)] if format_ == "text" else []

@@ -285,7 +285,7 @@ def test_document_escapes_every_part() -> None:
     made = page.document(NASTY, [Section(NASTY, parts), Section("b", [])])
     assert "<script" not in made
     assert Tags(made).text.count(NASTY) == 20
-    assert Tags(made).all("div")[0]["aria-label"] == f"{NASTY}: {NASTY}"
+    assert Tags(made).all("div")[0]["aria-label"] == f"Figure: {NASTY}: {NASTY}"
 
 
 def test_halves_of_characters_can_be_written() -> None:
@@ -744,7 +744,8 @@ def test_the_comparisons_own_page_is_such_a_page(look: Look, files: tuple[Path, 
 def test_the_page_of_a_history_is_such_a_page(look: Look, tmp_path: Path, flags: list[str]) -> None:
     """Of two machines, one of which has a step."""
     days = [
-        samples.in_processes("fc3", s, 3, started_at=f"2027-01-{i:02}") for i, s in enumerate([60] * 6 + [80] * 6, 1)
+        samples.in_processes("fc3", s, 3, started_at=f"2027-01-{i:02}", process=f"{i:016x}")
+        for i, s in enumerate([60] * 6 + [80] * 6, 1)
     ]
     files = [samples.save(tmp_path / f"{i}.json", [day], samples.machine(session=str(i))) for i, day in enumerate(days)]
     other = samples.machine(session="other", cpu={"model": "Another"})
