@@ -392,7 +392,8 @@ def _other_measurements(file: ResultFile) -> list[str]:
             ",".join(dict.fromkeys(names)) for names in zip(*((s.architecture, s.engine) for s in scaled), strict=True)
         )
         varied = {"images": "train-images"}.get(r.varied, r.varied)
-        options = _options(r, {"engine", "pipeline", "epochs", "schedule", "warmup-steps", "test-images", varied})
+        each_its_own = {"pipeline"} if len({s.pipeline for s in scaled}) > 1 else set()
+        options = _options(r, {"engine", "epochs", "schedule", "warmup-steps", "test-images", varied, *each_its_own})
         rounds = max(len(s.processes) // s.jobs for s in scaled)
         lines.append(
             f"resnet-bench scale --over {over} --architectures {shlex.quote(networks)} --engine {shlex.quote(engines)} "
