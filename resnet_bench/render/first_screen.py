@@ -25,7 +25,7 @@ from resnet_bench.render import captions, scale_tables
 from resnet_bench.render.table import MISSING, significant, with_interval
 from resnet_bench.render.verdicts import accuracy_text, ratio_text
 from resnet_bench.results.samples import Samples
-from resnet_bench.schema import Interval, ScaleResult
+from resnet_bench.schema import ExplainResult, Interval, ScaleResult
 from resnet_bench.wording import counted, listed, short
 
 LINES = 25
@@ -113,12 +113,14 @@ def _measured(samples: Samples, width: int, room: int) -> list[Line]:
 
 
 def _counts(samples: Samples, width: int, room: int) -> list[Line]:
-    """Where only parameters were counted."""
+    """Where no network was timed or trained."""
     counts = parameter_counts(samples)
     if not counts:
         return [Line("No network was timed or trained.")]
     texts = [f"{name} {count:,}" for name in in_order(counts) for count in counts[name].values()]
-    text = f"Parameters, counted on the networks themselves: {', '.join(texts)}. Nothing else was measured."
+    explained = listed(dict.fromkeys(r.architecture for r in samples.of_kind(ExplainResult)) or [""])
+    more = f"A step of {explained} was taken apart: see the tables" if explained else "Nothing else was measured"
+    text = f"Parameters, counted on the networks themselves: {', '.join(texts)}. {more}."
     return [Line(part) for part in _wrapped(text, width, max(1, room))]
 
 
