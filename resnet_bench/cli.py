@@ -1201,6 +1201,7 @@ def main(args: list[str] | None = None) -> Any:
 
 def _run(args: list[str] | None) -> None:
     out = sys.stdout
+    progress.begin()
     try:
         sys.exit(cli.main(args, prog_name="resnet-bench", standalone_mode=False))
     except SystemExit:

@@ -189,6 +189,11 @@ class _Reporter:
 _reporter = _Reporter()
 
 
+def begin() -> None:
+    """A command begins: what ran before in this process is none of its phases."""
+    _reporter.ended = -math.inf
+
+
 def be_silent() -> None:
     """Show nothing from now on, as a process does whose parent shows what it does."""
     global _reporter

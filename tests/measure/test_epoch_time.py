@@ -55,14 +55,6 @@ def test_a_block_has_the_parameters_of_its_mean_step(dataset):
     assert measured.parameters_per_step() == pytest.approx((10 * mean, mean))
 
 
-def test_training_without_timing_goes_over_the_end_of_an_epoch(dataset):
-    measured = EpochTimer(build(dataset, engine=Counting))
-    before = measured.training.engine.steps
-    measured.train(50)
-    assert measured.training.engine.steps == before + 50
-    assert measured.training.epoch == 2
-
-
 def test_reference_reads_and_updates_every_parameter(dataset):
     measured = EpochTimer(build(dataset))
     measured.measure(0)
