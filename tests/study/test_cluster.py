@@ -147,7 +147,8 @@ def test_a_killed_worker_and_a_killed_scheduler_change_no_bit(
     assert status == 2, out + err
     assert "lost its worker" in out
     assert f"The scheduler at {dask.address} is gone; finished cells are kept." in err
-    assert len(err.strip().splitlines()) == 1
+    said = [line for line in err.splitlines() if not line.startswith("[")]  # progress, where it takes long
+    assert len(said) == 1
     wait_for(lambda: not trainings(second), "the other training to end")
     (tmp_path / "again").mkdir()
     again = DaskCluster(tmp_path / "again")
