@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from resnet_bench.errors import UserError
 from resnet_bench.recipe import LOADER_WORKERS, Recipe
 from resnet_bench.schedules import SCHEDULES
 
@@ -68,6 +69,12 @@ RUN_OPTIONS = (
 def names(text: str) -> tuple[str, ...]:
     """`fc1, fc3` → ("fc1", "fc3")."""
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def require_threads(threads: int | None) -> None:
+    """Raise `UserError` for fewer than one thread; None, torch's choice, is fine."""
+    if threads is not None and threads < 1:
+        raise UserError(f"--threads is {threads}; give at least 1.")
 
 
 def recipe(values: Mapping[str, Any]) -> Recipe:

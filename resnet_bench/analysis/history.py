@@ -8,7 +8,7 @@
 - Sessions whose times are doubtful (with warnings, or cut off) are kept and not judged. The arms of a duel are left
   out: they were measured side by side, and differ on purpose.
 - Steps are found by `resnet_bench.analysis.steps`, line by line, each line with an error of about 5 %.
-- `regressions` names the lines with a significant step to slower from which the newest level is not back. It judges all
+- `regressions` names the lines with a significant step to slower from which they never came back. It judges all
   lines together by Holm's method, so that it names any of the lines in about 5 % of cases where nothing changed. Steps
   up to a date or commit can be accepted: they stay steps, and are no regressions.
 

@@ -16,6 +16,7 @@ from resnet_bench.measure.places import Place, prepared_places
 from resnet_bench.measure.points import training_points
 from resnet_bench.measure.process import Case, Data, Order
 from resnet_bench.options import recipe as recipe_of
+from resnet_bench.options import require_threads
 from resnet_bench.recipe import Recipe
 
 _IMAGES = ("dataset", "train_images", "test_images", "seed")
@@ -42,8 +43,7 @@ class Orders:
             for name in self._settings.architectures:
                 if reason := engine.supports(architectures.get(name), recipe):
                     raise UserError(reason)
-            if values["threads"] is not None and values["threads"] < 1:
-                raise UserError(f"--threads is {values['threads']}; give at least 1.")
+            require_threads(values["threads"])
             if (values["pipeline"] or engine.pipeline) == "loader":
                 require_workers(recipe, values["workers"], values["train_images"])
         except UserError as error:

@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from resnet_bench import progress
 from resnet_bench.architectures import Convolution, convolutions, every
-from resnet_bench.errors import UserError
 from resnet_bench.machine.rates import STATE_BYTES, Calibration, Measurement, Quantity, convolution_name
+from resnet_bench.options import require_threads
 from resnet_bench.recipe import Recipe
 
 WORKING_SETS = (4_000_000, 16_000_000, 8192 * 1000 * STATE_BYTES, 16384 * 1000 * STATE_BYTES)
@@ -67,8 +67,7 @@ def calibrate(threads: int | None = None) -> Calibration:
     Raises:
         UserError: for fewer than one thread.
     """
-    if threads is not None and threads < 1:
-        raise UserError(f"--threads is {threads}; give at least 1.")
+    require_threads(threads)
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads or threads_before)
     try:

@@ -156,9 +156,7 @@ def temporary_folder() -> Iterator[Path]:
     try:
         made = tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=root, ignore_cleanup_errors=True)
     except OSError as error:
-        raise UserError(
-            f"Cannot use the folder {root} for states: {error.strerror}; name another one in {STATES_VARIABLE}."
-        ) from None
+        raise _unusable(root, error) from None
     with made as name:
         lock = FolderLock(Path(name))
         lock.acquire()
@@ -166,6 +164,12 @@ def temporary_folder() -> Iterator[Path]:
             yield Path(name)
         finally:
             lock.release()
+
+
+def _unusable(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"Cannot use the folder {folder} for states: {error.strerror}; name another one in {STATES_VARIABLE}."
+    )
 
 
 def fastest_engine(architecture: Architecture, recipe: Recipe) -> str:
@@ -492,10 +496,7 @@ class _Kept:
                 lock.acquire()
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):  # a file system without locks: files are whole
-                raise UserError(
-                    f"Cannot use the folder {self.folder} for states: {error.strerror}; name another one in "
-                    f"{STATES_VARIABLE}."
-                ) from None
+                raise _unusable(self.folder, error) from None
         try:
             if lock.is_locked:
                 self._tidy()

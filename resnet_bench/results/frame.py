@@ -254,5 +254,5 @@ def _cell(value: Any, dtype: str) -> Any:
     right = {WHOLE: int, UNSIGNED: int, NUMBER: int | float, TRUTH: bool}[dtype]
     if not isinstance(value, right) or (isinstance(value, bool) and dtype != TRUTH):
         return pd.NA
-    least, most = {WHOLE: (-(2**63), 2**63), UNSIGNED: (0, 2**64)}.get(dtype, (value, value + 1))
-    return value if least <= value < most else pd.NA
+    limits = {WHOLE: (-(2**63), 2**63), UNSIGNED: (0, 2**64)}.get(dtype)
+    return value if limits is None or limits[0] <= value < limits[1] else pd.NA

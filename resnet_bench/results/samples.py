@@ -156,7 +156,7 @@ def read_all(paths: Iterable[str | Path]) -> Samples:
             if path not in inside:
                 raise
             passed_over.append(path)
-    if not files:
+    if passed_over and not files:
         raise UserError(
             f"The folder {next(iter(folders))} holds no results of resnet_bench; give files that this suite saved."
         )

@@ -13,6 +13,7 @@ from resnet_bench.data.pipelines import chosen_workers, require_known, require_w
 from resnet_bench.errors import UserError
 from resnet_bench.measure.process import Case, Data, Order
 from resnet_bench.measure.processes import Plan
+from resnet_bench.options import require_threads
 from resnet_bench.recipe import Recipe
 from resnet_bench.schema import Varied
 from resnet_bench.wording import counted
@@ -98,8 +99,7 @@ class Settings:
         cores = int(machine.usable_cores())
         for value in self.over.values:
             jobs, threads = self.jobs(value), self.threads(value)
-            if threads is not None and threads < 1:
-                raise UserError(f"--threads is {threads}; give at least 1.")
+            require_threads(threads)
             if jobs * (threads or 1) > cores:
                 asked = counted(threads or 1, "thread")
                 asked = f"{value:,} side by side with {asked} each" if self.over.name == "processes" else asked

@@ -72,14 +72,13 @@ def prepared(orders: Mapping[int, Order], folder: Path) -> dict[int, Order]:
         UserError: as `states.prepare` does.
     """
     places: dict[tuple[str, str], dict[str, tuple[Place, ...]]] = {}
+    complete = {}
     for value, order in orders.items():
         key = (order.dataset.sha256, repr(order.recipe))
         if key not in places:
             places[key] = _places(order, folder / str(value))
-    return {
-        value: order.model_copy(update={"places": places[order.dataset.sha256, repr(order.recipe)]})
-        for value, order in orders.items()
-    }
+        complete[value] = order.model_copy(update={"places": places[key]})
+    return complete
 
 
 def _places(order: Order, folder: Path) -> dict[str, tuple[Place, ...]]:

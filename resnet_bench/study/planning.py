@@ -13,7 +13,7 @@ from resnet_bench.data import datasets
 from resnet_bench.data.pipelines import chosen_workers
 from resnet_bench.errors import UserError
 from resnet_bench.folders import expanded
-from resnet_bench.options import RUN_OPTIONS, recipe
+from resnet_bench.options import RUN_OPTIONS, recipe, require_threads
 from resnet_bench.study import cells, packing
 from resnet_bench.study.cells import FIXED, Plan
 from resnet_bench.study.folder import StudyFolder
@@ -56,9 +56,7 @@ def new_plan(asked: Asked) -> tuple[Plan, str]:
         engines.get(engine).require()
     options = {o.name: values[o.name] for o in RUN_OPTIONS if o.name not in FIXED}
     options["workers"] = chosen_workers(values["workers"])  # once for all cells, so that their results are alike
-    threads = _threads(asked.jobs) if values["threads"] is None else values["threads"]
-    if threads < 1:
-        raise UserError(f"--threads is {threads}; give at least 1.")
+    require_threads(values["threads"])
     for name, several in {"lr": (values["lr"],), **values["varied"]}.items():
         for value in several:
             recipe({**options, name: value})  # finds numbers out of range, before a plan that cannot be written
@@ -73,7 +71,7 @@ def new_plan(asked: Asked) -> tuple[Plan, str]:
         architectures=values["architectures"],
         engines=values["engines"],
         seeds=values["seeds"],
-        threads=threads,
+        threads=values["threads"] or _threads(asked.jobs),
         options=options,
         varied=values["varied"],
         train_images=values["train_images"],

@@ -35,6 +35,7 @@ from resnet_bench.engines.base import Engine
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import wilson_interval
 from resnet_bench.networks import ResidualNetwork
+from resnet_bench.options import require_threads
 from resnet_bench.recipe import EVALUATION_BATCH_SIZE, Recipe
 from resnet_bench.schema import AccuracyResult, EpochResult, PhaseSeconds, Stretch
 from resnet_bench.signals import interruption
@@ -53,9 +54,8 @@ def set_deterministic(threads: int | None = None) -> int:
     torch.use_deterministic_algorithms(True)
     # By default torch now also fills every new tensor, an aid for debugging that costs time and changes no result.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    require_threads(threads)
     if threads is not None:
-        if threads < 1:
-            raise UserError(f"--threads is {threads}; give at least 1.")
         torch.set_num_threads(threads)
     return torch.get_num_threads()
 

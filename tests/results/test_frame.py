@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import resnet_bench
+from resnet_bench.results import frame
 from resnet_bench.results.reading import read
 from resnet_bench.schema import EpochTimeResult
 from tests.handmade import epoch_time, in_processes, save
@@ -41,3 +43,19 @@ def test_the_means_of_the_points_with_their_weights_are_the_epoch_times(tmp_path
 def test_older_files_tell_no_point_state(tmp_path: Path) -> None:
     table = resnet_bench.load(save(tmp_path / "a.json", [epoch_time("fc1")]))
     assert table[["training_step", "point_weight", "point_state"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("value", [2.0**60, 1e300, -1e300, 5e-324])
+def test_no_number_is_too_large_for_a_column_of_numbers(value: float) -> None:
+    assert frame._cell(value, frame.NUMBER) == value
+
+
+def test_whole_numbers_have_the_limits_of_their_columns() -> None:
+    assert frame._cell(2**64 - 1, frame.UNSIGNED) == 2**64 - 1
+    assert all(frame._cell(value, frame.UNSIGNED) is pd.NA for value in (-1, 2**64))
+    assert frame._cell(-(2**63), frame.WHOLE) == -(2**63)
+    assert frame._cell(2**63, frame.WHOLE) is pd.NA
+
+
+def test_no_files_are_no_rows() -> None:
+    assert resnet_bench.load([]).empty
