@@ -215,6 +215,7 @@ class MeasuringProcess(Model):
     compile_seconds: Seconds
     peak_memory_bytes: NonNegativeCount | None  # the most that training this network added to the process
     one_thread_ratio: Positive | None = None  # of a step: with one thread over as measured, while threads waited
+    step_bound_seconds: Seconds | None = None  # model of the least time of a step, at the rates between its blocks
 
 
 class Block(Model):
@@ -258,7 +259,7 @@ class EpochTimeResult(_TrainingResult):
     read_parameters: Parameters | None = None  # by the forward pass, mean over the training; None: an older file
     updated_parameters: Parameters | None = None  # by the update
     epoch_seconds: Interval | None  # over processes; None for fewer than three
-    step_bound_seconds: Seconds | None = None  # model of the least time of a step: `machine.step_bound`
+    step_bound_seconds: Seconds | None = None  # mean over processes; in older files at the session's best rates
     peak_memory_bytes: NonNegativeCount | None  # largest of the processes' peaks
     load_average_before: float | None  # over one minute; None where the system has none
     load_average_after: float | None

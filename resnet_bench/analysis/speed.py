@@ -57,12 +57,15 @@ class LeastTime:
     """What the model says a step takes at least on this machine, and whether that can be.
 
     Attributes:
-        seconds: by the model (`machine.step_bound`).
+        seconds: by the model (`machine.step_bound`), the mean over processes.
+        share: these seconds over those of a step, process by process.
         beaten: some process's mean step took less.
-        drift: the largest relative change of a rate between the start and the end of a session.
+        drift: the largest relative change of a rate between the start and the end of a session; 0 where each process
+            measured the rates between its own steps.
     """
 
     seconds: float
+    share: Replicates
     beaten: bool
     drift: float
 
@@ -92,11 +95,6 @@ class StepSpeed:
     least_time: LeastTime | None
     times_as_fast: Ratio | None
     to_baseline: Ratio | None
-
-    @property
-    def least_share(self) -> float | None:
-        """The least time over the step's; None where there is none that stands."""
-        return self.least_time.seconds / self.step.mean if self.least_time and self.least_time.stands else None
 
 
 @dataclass(frozen=True)
@@ -201,17 +199,44 @@ def over_training(series: Series) -> list[PointTime]:
     return found
 
 
-def least_time(series: Series) -> LeastTime | None:
-    """The model's least time of a step, mean over the results; None where the machine was not calibrated."""
-    known = [(run, r, r.step_bound_seconds) for run, r in measured(series) if r.step_bound_seconds]
-    if not known:
+def least_time(*series: Series) -> LeastTime | None:
+    """The model's least time of a step of a network, or of several added up.
+
+    None where the rates of the machine were not measured, or no process measured all of the networks.
+    """
+    steps, bounds = [step_times(s) for s in series], [_bounds(s) for s in series]
+    step, bound = _sum(steps), _sum(bounds)
+    share = replicates((o, seconds / step[o]) for o, seconds in bound.items() if o in step)
+    if not share:
         return None
-    drifts = [abs(change) for run, _, _ in known for change in drift_during_run(run.machine).values()]
+    by_session = [run for s in series for run, r in measured(s) if not rates_between_steps(r)]
+    drifts = [abs(change) for run in by_session for change in drift_during_run(run.machine).values()]
     return LeastTime(
-        seconds=fmean(bound for _, _, bound in known),
-        beaten=any(seconds < bound for _, r, bound in known for seconds in r.step_times.values()),
+        seconds=fmean(bound.values()),
+        share=share,
+        beaten=any(own[o] < model[o] for own, model in zip(steps, bounds, strict=True) for o in model if o in own),
         drift=max(drifts, default=0.0),
     )
+
+
+def rates_between_steps(result: EpochTimeResult) -> bool:
+    """Whether each process measured the machine's rates between its own steps; False in older files."""
+    return bool(result.processes) and all(p.step_bound_seconds for p in result.processes)
+
+
+def _bounds(series: Series) -> dict[Origin, float]:
+    """{process: the model's least seconds of a step}, for the results that have it."""
+    return _by_origin(
+        (origin(result, run.together[0], i), bound)
+        for run, result in measured(series)
+        for i in result.step_times
+        if (bound := _bound(result, i))
+    )
+
+
+def _bound(result: EpochTimeResult, process: int) -> float | None:
+    own = result.processes[process].step_bound_seconds if result.processes else None
+    return own or result.step_bound_seconds
 
 
 def ratio(base: Mapping[Origin, float], other: Mapping[Origin, float], together: int = 1) -> Ratio | None:
@@ -274,20 +299,14 @@ def _speed(series: Sequence[Series], plain: Sequence[Series], baseline: Series |
     step = replicates(steps.items())
     if step is None:
         return None
-    least = [found for s in series if (found := least_time(s))]
     return StepSpeed(
         series=tuple(series),
         step=step,
         updated_share=_updated_share(series),
-        least_time=_least_together(least) if len(least) == len(series) else None,
+        least_time=least_time(*series),
         times_as_fast=ratio(steps, _sum([step_times(p) for p in plain])) if plain else None,
         to_baseline=ratio(step_times(baseline), steps) if baseline else None,
     )
-
-
-def _least_together(times: Sequence[LeastTime]) -> LeastTime:
-    seconds = sum(t.seconds for t in times)
-    return LeastTime(seconds, any(t.beaten for t in times), max(t.drift for t in times))
 
 
 def _updated_share(series: Sequence[Series]) -> float | None:

@@ -3,10 +3,10 @@
 - `description`: what it is: `describe`.
 - `advice`: which of its settings make times doubtful, and what changes them; imports no torch.
 - `availability`: whether it is free: `usable_cores`, `load_average`, `other_processes`, `busy_reason`.
-- `calibration`: how fast it is at what training needs: `calibrate`.
+- `calibration`: how fast it is at what training needs: `calibrate`, `Sampler`.
 - `rates`: these measurements as data: `Calibration`, `Measurement`, `drift`.
 - `denormals`: what a denormal number costs: `measure_denormals`, `DenormalCosts`.
-- `bound`: a model of the least time of a training step at these rates: `step_bound`, `best_rates`, `Bound`.
+- `bound`: a model of the least time of a training step at these rates: `step_bound`, `Bound`.
 - `system`: how the others ask the operating system.
 
 A calibration explains times and shows drift within a session. It does not normalise times between machines, because
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from resnet_bench.machine.availability import busy_reason, load_average, other_processes, usable_cores
-    from resnet_bench.machine.bound import Bound, best_rates, step_bound
-    from resnet_bench.machine.calibration import calibrate
+    from resnet_bench.machine.bound import Bound, step_bound
+    from resnet_bench.machine.calibration import Sampler, calibrate
     from resnet_bench.machine.denormals import DenormalCosts, measure_denormals
     from resnet_bench.machine.description import describe
     from resnet_bench.machine.rates import Calibration, Measurement, drift
@@ -31,7 +31,7 @@ __all__ = [
     "Calibration",
     "DenormalCosts",
     "Measurement",
-    "best_rates",
+    "Sampler",
     "busy_reason",
     "calibrate",
     "describe",
@@ -48,7 +48,7 @@ _WHERE = {
     "Calibration": "rates",
     "DenormalCosts": "denormals",
     "Measurement": "rates",
-    "best_rates": "bound",
+    "Sampler": "calibration",
     "busy_reason": "availability",
     "calibrate": "calibration",
     "describe": "description",

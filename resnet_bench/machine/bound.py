@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from resnet_bench.architectures import Architecture, convolutions, plain_parameter_count
-from resnet_bench.machine.rates import STATE_BYTES, Calibration, Measurement
+from resnet_bench.machine.rates import STATE_BYTES, Calibration
 
 READ_BYTES = 4
 """Bytes that the forward pass moves for one parameter: it reads the value."""
@@ -43,29 +43,6 @@ class Bound:
         traffic, and at small batches the traffic takes longer.
         """
         return self.arithmetic_seconds + max(self.memory_seconds, self.fc_arithmetic_seconds)
-
-
-def best_rates(*calibrations: Calibration) -> Calibration:
-    """The best rates seen in a session: of each measurement the one with the highest median.
-
-    A calibration on a machine that is busy for a moment gives rates that a step beats later. So the model of the least
-    time is computed from the best ones.
-
-    Args:
-        calibrations: of one machine, one or more.
-
-    Raises:
-        ValueError: where they used different numbers of threads, because these rates do not compare.
-    """
-    first, *others = calibrations
-    if any(c.threads != first.threads for c in others):
-        raise ValueError("Calibrations with different numbers of threads measure different things.")
-    best: dict[str, Measurement] = {}
-    for calibration in calibrations:
-        for name, measured in calibration.measurements.items():
-            if name not in best or measured.median > best[name].median:
-                best[name] = measured
-    return first.model_copy(update={"seconds": sum(c.seconds for c in calibrations), "measurements": best})
 
 
 def _parameter_count(architecture: Architecture, num_classes: int) -> int:
@@ -106,7 +83,7 @@ def step_bound(
     Args:
         architecture: the network.
         batch_size: images in a step.
-        calibration: of the machine; for what a session measured, its `best_rates`.
+        calibration: of the machine; for what a process measured, that of the same minutes (`calibration.Sampler`).
         num_classes: outputs of the network.
         read_parameters: parameters that the forward pass of the mean step reads; it need not read those that only meet
             zeros. None stands for all.

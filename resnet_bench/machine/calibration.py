@@ -56,6 +56,7 @@ ROUNDS = 15  # samples of each measurement, taken in turn so that a disturbance 
 MIN_ROUNDS = 5
 TIME_LIMIT = 5.0  # seconds after which no further round starts, for slow machines
 SAMPLE_SECONDS = 0.003  # shortest sample: a thousand times the clock's resolution
+SHARE = 0.05  # of the time that samples between other work may take
 
 
 def calibrate(threads: int | None = None) -> Calibration:
@@ -70,9 +71,14 @@ def calibrate(threads: int | None = None) -> Calibration:
     require_threads(threads)
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads or threads_before)
+    start = time.perf_counter()
     try:
-        with torch.inference_mode():
-            return _measured()
+        sampler = Sampler()
+        for done in progress.each(range(ROUNDS), "measuring the machine", "rounds"):
+            if done >= MIN_ROUNDS and time.perf_counter() - start > TIME_LIMIT:
+                break
+            sampler.sample()
+        return sampler.calibration()
     finally:
         torch.set_num_threads(threads_before)
 
@@ -98,31 +104,62 @@ class _Probe:
     seconds: Callable[[int], float]
 
 
-def _measured() -> Calibration:
-    start = time.perf_counter()
-    probes = list(_probes())
-    calls = {p.name: min(1000, math.ceil(SAMPLE_SECONDS / min(p.seconds(1), p.seconds(1)))) for p in probes}
-    for p in probes:  # to warm up: clock rate, pages, kernels that are compiled on first use
-        p.seconds(calls[p.name])
-    rates: dict[str, list[float]] = {p.name: [] for p in probes}
-    for done in progress.each(range(ROUNDS), "measuring the machine", "rounds"):
-        if done >= MIN_ROUNDS and time.perf_counter() - start > TIME_LIMIT:
-            break
-        for p in probes:
-            rates[p.name].append(p.work * calls[p.name] / p.seconds(calls[p.name]))
-    measurements = {}
-    for p in probes:
-        low, median, high = statistics.quantiles(rates[p.name], n=4, method="inclusive")
-        measurements[p.name] = Measurement(
-            quantity=p.quantity,
-            unit="FLOP/s" if p.quantity in ("gemm", "convolution") else "bytes/s",
-            size=p.size,
-            median=median,
-            low=low,
-            high=high,
-            samples=len(rates[p.name]),
-        )
-    return Calibration(threads=torch.get_num_threads(), seconds=time.perf_counter() - start, measurements=measurements)
+class Sampler:
+    """Measures all rates a little at a time, so that they can be those of the minutes in which something else runs.
+
+    It uses as many threads as torch does, and keeps 0.2 GB of memory for as long as it lives.
+
+    Attributes:
+        seconds: that measuring has taken so far.
+    """
+
+    def __init__(self) -> None:
+        """Allocate the memory, warm up, and find out how many calls make a sample; this takes about a second."""
+        start = time.perf_counter()
+        with torch.inference_mode():
+            self._probes = list(_probes())
+            self._calls = {}
+            for p in self._probes:
+                self._calls[p.name] = min(1000, math.ceil(SAMPLE_SECONDS / min(p.seconds(1), p.seconds(1))))
+            for p in self._probes:  # to warm up: clock rate, pages, kernels that are compiled on first use
+                p.seconds(self._calls[p.name])
+        self._rates: dict[str, list[float]] = {p.name: [] for p in self._probes}
+        self._due = 0.0
+        self.seconds = time.perf_counter() - start
+
+    def sample(self) -> None:
+        """Take one sample of each rate; this takes some tenths of a second."""
+        start = time.perf_counter()
+        with torch.inference_mode():
+            for p in self._probes:
+                calls = self._calls[p.name]
+                self._rates[p.name].append(p.work * calls / p.seconds(calls))
+        end = time.perf_counter()
+        self.seconds += end - start
+        self._due = end + (end - start) / SHARE
+
+    def sample_if_due(self) -> None:
+        """Take a sample where this has been done for less than `SHARE` of the time."""
+        if time.perf_counter() >= self._due:
+            self.sample()
+
+    def calibration(self) -> Calibration:
+        """The samples so far as rates; where they are fewer than `MIN_ROUNDS`, takes the missing ones now."""
+        while min(map(len, self._rates.values())) < MIN_ROUNDS:
+            self.sample()
+        measurements = {}
+        for p in self._probes:
+            low, median, high = statistics.quantiles(self._rates[p.name], n=4, method="inclusive")
+            measurements[p.name] = Measurement(
+                quantity=p.quantity,
+                unit="FLOP/s" if p.quantity in ("gemm", "convolution") else "bytes/s",
+                size=p.size,
+                median=median,
+                low=low,
+                high=high,
+                samples=len(self._rates[p.name]),
+            )
+        return Calibration(threads=torch.get_num_threads(), seconds=self.seconds, measurements=measurements)
 
 
 def _probes() -> Iterator[_Probe]:

@@ -24,12 +24,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from resnet_bench import architectures, identity, progress
+from resnet_bench import architectures, identity, machine, progress
 from resnet_bench.child import ignore_interrupt
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
 from resnet_bench.errors import UserError
+from resnet_bench.machine import Calibration
 from resnet_bench.machine.availability import take_interop_threads
+from resnet_bench.machine.calibration import SHARE
 from resnet_bench.measure import states
 from resnet_bench.measure.contention import Lookout
 from resnet_bench.measure.epoch_time import PILOT_STEPS, EpochTimer, step_seconds
@@ -88,6 +90,7 @@ class Order(Model):
     epochs: int = 1  # whole epochs that the mode `full` times
     draw: int = 0  # decides the order in which networks and points are measured
     turns: bool = False  # whether processes take turns, block by block
+    calibrate: bool = False  # whether the machine's rates are measured too, between the blocks
     tells: bool = (
         False  # whether the process also sends `now` and `going`, which older versions of the parent do not know
     )
@@ -116,6 +119,7 @@ class Report(Model):
     steps: int | None = None  # of each epoch that was timed in mode `full`; None: all, or another mode
     seconds: Seconds  # from its start to its end
     cases: tuple[CaseReport, ...]  # in the order of `Order.cases`
+    calibration: Calibration | None = None  # the machine's rates between the blocks, where the order asks for them
     takes_turns: bool = False  # whether this version of the suite can; the first that measured in processes could not
 
 
@@ -151,20 +155,28 @@ def measure(
             pipeline=order.pipeline, workers=order.workers, threads=order.threads,
         )  # fmt: skip
         timers.append(EpochTimer(build, case.mode, order.process))
-    lookout = Lookout(send)
+    lookout, sampler = Lookout(send), machine.Sampler() if order.calibrate else None
+
+    def after(timer: EpochTimer, block: Block) -> None:
+        lookout.after(timer, block)
+        if sampler:
+            sampler.sample_if_due()
+
     places = [order.places.get(case.architecture, ()) for case in order.cases]
     modes = {case.mode for case in order.cases}
     rounds, steps = order.rounds or 1, order.steps
     # What is compiled here is kept for the processes that follow, so this time is no measure of theirs.
     compiling = sum(timer.training.engine.compile_seconds for timer in timers)
     left = order.seconds - (time.perf_counter() - begun - compiling)
+    if sampler:
+        left *= 1 - SHARE
     if modes == {"sampled"}:
         rounds = order.rounds or _rounds_that_fit(timers, places, left)
-        _sampled(timers, places, rounds, draw, send, wait, lookout, now)
+        _sampled(timers, places, rounds, draw, send, wait, after, now)
     elif modes == {"full"}:
         if order.cut and not steps:
             steps = _steps_that_fit(timers, order.epochs, left)
-        _full(timers, order.epochs, steps, draw, send, lookout, now)
+        _full(timers, order.epochs, steps, draw, send, after, now)
     else:
         pairs = {(c.architecture, c.engine): i for i, c in enumerate(order.cases) if c.mode == "sampled"}
         both = [
@@ -172,11 +184,12 @@ def measure(
             for i, c in enumerate(order.cases)
             if c.mode == "full" and (sampled := pairs[c.architecture, c.engine]) is not None
         ]
-        _both(both, order.epochs, draw, send, lookout, now)
+        _both(both, order.epochs, draw, send, after, now)
     return Report(
         process=identity.PROCESS,
         started_at=started_at,
         machine=identity.describe(),
+        calibration=sampler.calibration() if sampler else None,
         rounds=rounds,
         steps=steps,
         seconds=time.perf_counter() - begun,
@@ -239,7 +252,7 @@ def _sampled(
     draw: random.Random,
     send: Callable[[dict[str, Any]], None],
     wait: Callable[[], None],
-    lookout: Lookout,
+    after: Callable[[EpochTimer, Block], None],
     now: Callable[[str], None],
 ) -> None:
     """At each point, in an order that is drawn, `rounds` rounds: a block of every network, in an order drawn anew."""
@@ -254,7 +267,7 @@ def _sampled(
         for round_ in range(rounds):
             for timer in draw.sample(timers, len(timers)):
                 wait()
-                lookout.after(timer, timer.measure(round_, point))
+                after(timer, timer.measure(round_, point))
                 done += 1
                 send({"event": "progress", "done": done, "total": total})
 
@@ -265,7 +278,7 @@ def _full(
     steps: int | None,
     draw: random.Random,
     send: Callable[[dict[str, Any]], None],
-    lookout: Lookout,
+    after: Callable[[EpochTimer, Block], None],
     now: Callable[[str], None],
 ) -> None:
     """Whole epochs from the training's beginning, or their first `steps` steps, of all networks in turn."""
@@ -273,7 +286,7 @@ def _full(
     for epoch in range(epochs):
         for timer in draw.sample(timers, len(timers)):
             now(_name(timer))
-            lookout.after(timer, timer.measure(epoch, steps=steps))
+            after(timer, timer.measure(epoch, steps=steps))
             done += 1
             send({"event": "progress", "done": done, "total": total})
 
@@ -283,7 +296,7 @@ def _both(
     epochs: int,
     draw: random.Random,
     send: Callable[[dict[str, Any]], None],
-    lookout: Lookout,
+    after: Callable[[EpochTimer, Block], None],
     now: Callable[[str], None],
 ) -> None:
     """Whole epochs and, between their pieces, sampled blocks of the same network, to check the sampling.
@@ -308,11 +321,11 @@ def _both(
                 for _ in range(count):
                     point, round_ = len(sampled.blocks) % len(places), len(sampled.blocks) // len(places)
                     states.load(sampled.training, places[point].state)
-                    lookout.after(sampled, sampled.measure(round_, point))
+                    after(sampled, sampled.measure(round_, point))
                     done += 1
                     send({"event": "progress", "done": done, "total": total})
 
-            lookout.after(full, full.measure(epoch, pieces=pieces[i], between=between))
+            after(full, full.measure(epoch, pieces=pieces[i], between=between))
             between()
 
 

@@ -17,14 +17,16 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import IO, Any, Literal
 
 from pydantic import ValidationError
 
-from resnet_bench import identity, progress
+from resnet_bench import architectures, engines, identity, machine, progress
 from resnet_bench.data.pipelines import crowded
 from resnet_bench.errors import UserError
 from resnet_bench.intervals import over_processes
+from resnet_bench.machine import Calibration
 from resnet_bench.measure.contention import NowAndThen, reasons
 from resnet_bench.measure.process import CaseReport, Order, Report
 from resnet_bench.recipe import completed
@@ -244,7 +246,6 @@ def joined(
     complete: bool,
     origin: Mapping[str, Any],
     warnings: Sequence[str] = (),
-    step_bound_seconds: float | None = None,
     load_averages: tuple[float | None, float | None] = (None, None),
 ) -> EpochTimeResult:
     """One result of all processes.
@@ -256,7 +257,6 @@ def joined(
         complete: whether all planned processes have reported.
         origin: `identity.origin` of the process that started them.
         warnings: sentences that say why the result is doubtful.
-        step_bound_seconds: model of the least time of a step, from `machine.step_bound`.
         load_averages: over one minute, before and after the measurement.
     """
     mode = order.cases[case].mode
@@ -283,7 +283,6 @@ def joined(
         processes=tuple(map(_measuring_process, reports, own)),
         blocks=blocks,
         epoch_seconds=None,
-        step_bound_seconds=step_bound_seconds,
         peak_memory_bytes=max((c.peak_memory_bytes for c in own if c.peak_memory_bytes is not None), default=None),
         load_average_before=load_averages[0],
         load_average_after=load_averages[1],
@@ -295,7 +294,28 @@ def joined(
     read, updated = parameters_per_step(result)
     times = list(result.epoch_times.values())
     known = {"epoch_seconds": over_processes(times), "read_parameters": read, "updated_parameters": updated}
-    return result.model_copy(update=known)
+    return _with_bounds(result.model_copy(update=known), [r.calibration for r in reports])
+
+
+def _with_bounds(result: EpochTimeResult, calibrations: Sequence[Calibration | None]) -> EpochTimeResult:
+    """The result with the model of its step's least time in each process; as it is where a process has no calibration.
+
+    An engine that is not float32-equivalent has none: a calibration is in float32 and says nothing about other formats.
+    """
+    known = [c for c in calibrations if c]
+    if len(known) < len(calibrations) or not engines.get(result.engine).float32_equivalent:
+        return result
+    bounds = [
+        machine.step_bound(
+            architectures.get(result.architecture), result.recipe["batch_size"], calibration, result.dataset.classes,
+            result.read_parameters, result.updated_parameters,
+        ).seconds
+        for calibration in known
+    ]  # fmt: skip
+    processes = tuple(
+        p.model_copy(update={"step_bound_seconds": bound}) for p, bound in zip(result.processes, bounds, strict=True)
+    )
+    return result.model_copy(update={"processes": processes, "step_bound_seconds": fmean(bounds)})
 
 
 def _measuring_process(report: Report, case: CaseReport) -> MeasuringProcess:

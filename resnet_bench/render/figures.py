@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_bench import paper
 from resnet_bench.analysis.findings import accuracies
-from resnet_bench.analysis.replicates import Replicates, replicates
+from resnet_bench.analysis.replicates import replicates
 from resnet_bench.analysis.series import Group, Series, groups, in_order
 from resnet_bench.analysis.speed import LeastTime, epoch_replicates, least_time, over_training, step_times
 from resnet_bench.files import atomic_write, make_folder
@@ -404,13 +404,9 @@ def _step_by_phase(group: Group) -> list[Figure]:
 
 def _fraction_of_limit(group: Group) -> list[Figure]:
     """The model of the least time of a step over the measured time, for every series for which it stands."""
-    known = [
-        (s, least, step)
-        for s in group.series
-        if (least := least_time(s)) and (step := replicates(step_times(s).items()))
-    ]
-    bars = [(s, _shares(least, step)) for s, least, step in known if least.stands]
-    left_out = [f"{captions.name(group, s)} ({_reason_against(least)})" for s, least, _ in known if not least.stands]
+    known = [(s, least) for s in group.series if (least := least_time(s))]
+    bars = [(s, least.share) for s, least in known if least.stands]
+    left_out = [f"{captions.name(group, s)} ({_reason_against(least)})" for s, least in known if not least.stands]
     if not known:
         raise Lacking("no epoch-time result holds the least time of a step, which needs the machine's calibration")
     if not bars:
@@ -431,7 +427,8 @@ def _fraction_of_limit(group: Group) -> list[Figure]:
     text = "; ".join(f"{captions.name(group, s)} {shares.mean:.1%}" for s, shares in bars)
     notes = [
         "100 %: a model of the least time of a step that reads and updates as many parameters as the measured one did, "
-        "by this machine's own measured bandwidth and arithmetic rate.",
+        "by this machine's own bandwidth and arithmetic rate, measured between the steps (in older files: before and "
+        "after them).",
         replicates_text([shares for _, shares in bars]),
         *([f"Left out: {', '.join(left_out)}."] if left_out else []),
     ]
@@ -452,11 +449,6 @@ def _reason_against(least: LeastTime) -> str:
     if least.beaten:
         return "a step beat the model"
     return f"rates differed by {100 * least.drift:.0f} % between start and end"
-
-
-def _shares(least: LeastTime, step: Replicates) -> Replicates:
-    """The least time over the time of a step, for each process."""
-    return Replicates({process: least.seconds / seconds for process, seconds in step.values.items()}, step.unit)
 
 
 def _end_text(series: Series) -> str:

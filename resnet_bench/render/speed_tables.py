@@ -16,6 +16,7 @@ from resnet_bench.analysis.speed import (
     StepSpeed,
     mode_checks,
     over_training,
+    rates_between_steps,
     step_speeds,
 )
 from resnet_bench.render import captions
@@ -149,7 +150,7 @@ def _row(group: Group, speed: StepSpeed) -> list[str]:
         replicates_text(speed.step, 1e-3),
         MISSING if share is None else f"{100 * share:.1f}",
         _least_text(speed.least_time),
-        f"{speed.least_share:.2f}" if speed.least_share else MISSING,
+        replicates_text(speed.least_time.share, 1) if speed.least_time and speed.least_time.stands else MISSING,
         ratio_with_interval(speed.times_as_fast),
         ratio_with_interval(speed.to_baseline),
     ]
@@ -172,11 +173,13 @@ def _notes(speeds: Sequence[StepSpeed]) -> list[str]:
         "units that had long answered no image, it would have left as they were."
     ]
     if least:
-        older = any(r.schema_version < 3 for s in speeds for x in s.series for r in x.times)
+        older = any(
+            r.step_bound_seconds and not rates_between_steps(r) for s in speeds for x in s.series for r in x.times
+        )
         notes.append(
             "Model of the least time of a step that reads and updates so many parameters: from the bytes it must move "
-            "and the operations it must do, at the best rates seen in the session"
-            f"{' (in files of older versions: at those of its start)' if older else ''}."
+            "and the operations it must do, at the machine's rates, which each process measured between its own steps"
+            f"{' (in older files: at rates from the start and the end of the session)' if older else ''}."
         )
     if any(t.beaten for t in least):
         notes.append(f"{MISSING} (beaten): a step took less than the model says, so this was no least time here.")

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 from pytest_benchmark.utils import get_machine_id
 
-from resnet_bench import architectures, engines, identity, machine, progress
+from resnet_bench import architectures, identity, machine, progress
 from resnet_bench.analysis.earlier import Earlier, last_alike, saved_before
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
@@ -66,7 +66,8 @@ class Suite:
         settings: what the options ask for.
         notes: sentences for the session's header.
         journal_folder: where the journal is written.
-        calibration: what the machine can do, at the `start` and the `end` of the measurements.
+        calibration: what the machine can do, at the `start` and the `end` of the measurements, and in their
+            `processes`, by their ids.
         load_before: the load average when the session began.
         regressed: whether `--benchmark-compare-fail` found a regression.
         saved: the file that has the results at the end; None where none has.
@@ -224,6 +225,9 @@ class Suite:
             }  # fmt: skip
 
         def write_down(reports: Sequence[Report]) -> None:
+            self.calibration["processes"] = {
+                r.process: r.calibration.model_dump(mode="json") for r in reports if r.calibration
+            }
             for case, result in results(reports).items():
                 self.journal.add(names[case], "epoch time", result, list(result.epoch_times.values()))
 
@@ -235,7 +239,7 @@ class Suite:
             warnings.append(busy.replace("at the start", "at the end"))
         self.calibrate("end")
         return {
-            case: (self._with_bound(result), list(result.epoch_times.values()))
+            case: (result, list(result.epoch_times.values()))
             for case, result in results(reports, complete=True).items()
         }
 
@@ -258,6 +262,7 @@ class Suite:
             cases=tuple(process.Case(**case._asdict()) for case in names),
             places=self._places({case.architecture for case in names}) if "sampled" in self.settings.modes else {},
             epochs=self.settings.plan.epochs,
+            calibrate=True,
             **self._training_settings,
         )  # fmt: skip
 
@@ -269,17 +274,6 @@ class Suite:
             sorted(networks), self.dataset, self.recipe, points, how=self.settings.states, seed=self.values["seed"],
             threads=self.values["threads"], say=self.say,
         )  # fmt: skip
-
-    def _with_bound(self, result: EpochTimeResult) -> EpochTimeResult:
-        """The result with the model of its least step time; without it for an engine that is not float32-equivalent."""
-        if not engines.get(result.engine).float32_equivalent:
-            return result  # the calibration is in float32 and says nothing about other formats
-        calibration = machine.best_rates(*map(machine.Calibration.model_validate, self.calibration.values()))
-        bound = machine.step_bound(
-            architectures.get(result.architecture), self.recipe.batch_size, calibration, self.dataset.num_classes,
-            result.read_parameters, result.updated_parameters,
-        )  # fmt: skip
-        return result.model_copy(update={"step_bound_seconds": bound.seconds})
 
     def accuracy(self, request: pytest.FixtureRequest, case: Case) -> Training:
         """The finished training of a case. The first call trains all cases of the session, interleaved by epoch.

@@ -21,5 +21,6 @@ def measured() -> Calibration:
     """A real calibration, of few and short samples."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "ROUNDS", 3)
+        patch.setattr(calibration, "MIN_ROUNDS", 3)
         patch.setattr(calibration, "SAMPLE_SECONDS", 1e-5)
         return machine.calibrate(1)

@@ -87,35 +87,6 @@ def test_bound_scales_with_the_machine(factor: float) -> None:
     assert slow.seconds / fast.seconds == pytest.approx(factor)
 
 
-def test_best_rates_are_the_higher_medians_of_a_session() -> None:
-    """Each with its own quartiles; a rate that only one calibration measured stands; the seconds add up."""
-    start = calibration(a=made_up(median=100, spread=1), b=made_up(median=300, spread=2), c=made_up(median=7))
-    end = calibration(a=made_up(median=120, spread=3), b=made_up(median=200, spread=4), d=made_up(median=8))
-    best = machine.best_rates(start, end)
-    assert best.measurements == {
-        "a": end.measurements["a"],
-        "b": start.measurements["b"],
-        "c": start.measurements["c"],
-        "d": end.measurements["d"],
-    }
-    assert (best.threads, best.seconds) == (2, 2.0)
-    assert machine.best_rates(end, start).measurements == best.measurements
-    assert machine.best_rates(start) == start
-
-
-def test_rates_of_other_thread_counts_are_no_rates_of_the_session() -> None:
-    with pytest.raises(ValueError, match="numbers of threads"):
-        machine.best_rates(calibration(1, **RATES), calibration(2, **RATES))
-
-
-def test_best_rates_give_no_higher_bound_than_either_calibration() -> None:
-    slow_memory = calibration(**RATES | {"update": made_up(median=1e9)})
-    slow_sums = calibration(**RATES | {"conv": made_up("FLOP/s", "convolution", median=1e9)})
-    bounds = [machine.step_bound(TINY, 4, c, 10).seconds for c in (slow_memory, slow_sums, calibration(**RATES))]
-    best = machine.step_bound(TINY, 4, machine.best_rates(slow_memory, slow_sums), 10).seconds
-    assert best == bounds[2] < min(bounds[:2])
-
-
 def test_bound_has_a_figure_for_every_network(measured: Calibration) -> None:
     bounds = {a.id: machine.step_bound(a, 4, measured, 100) for a in ARCHITECTURES.values()}
     assert all(b.seconds > 0 for b in bounds.values())

@@ -59,6 +59,32 @@ def test_slow_machine_gets_fewer_rounds(monkeypatch: pytest.MonkeyPatch) -> None
     assert machine.calibrate().measurements["x"].samples == module.MIN_ROUNDS
 
 
+def test_samples_between_other_work_take_a_twentieth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sample takes a second, and other work a second at a time: after each sample, some twenty rounds go by."""
+    now = [0.0]
+
+    def seconds(calls: int) -> float:
+        now[0] += 1.0
+        return 1.0
+
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(module, "_probes", lambda: iter([module._Probe("x", "gemm", 1, 1, seconds)]))
+    sampler = machine.Sampler()
+    before = sampler.seconds
+    for _ in range(200):
+        now[0] += 1.0
+        sampler.sample_if_due()
+    taken = sampler.seconds - before
+    assert taken == pytest.approx(module.SHARE * 200, abs=1)
+    assert sampler.calibration().measurements["x"].samples == taken
+
+
+def test_too_few_samples_are_made_up_for_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_probes", lambda: iter([module._Probe("x", "gemm", 1, 8, lambda calls: 2.0 * calls)]))
+    found = machine.Sampler().calibration().measurements["x"]
+    assert (found.samples, found.median) == (module.MIN_ROUNDS, 4.0)
+
+
 @pytest.mark.parametrize("threads", [0, -1])
 def test_threads_below_one_are_refused(threads: int) -> None:
     with pytest.raises(UserError, match="--threads"):

@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from resnet_bench import identity
+from resnet_bench import architectures, engines, identity, machine
 from resnet_bench.data import datasets
 from resnet_bench.errors import UserError
+from resnet_bench.machine import calibration
 from resnet_bench.measure import process, processes, states
 from resnet_bench.measure.places import Place, prepared_places
 from resnet_bench.measure.points import training_points
@@ -219,6 +220,61 @@ def test_both_times_sampled_blocks_in_the_course_of_whole_epochs(prepared):
     assert [b.steps for b in full.blocks] == [10]
     assert [(b.point, b.round) for b in sampled.blocks] == [(i % 3, i // 3) for i in range(12)]
     assert (sent[-1]["done"], sent[-1]["total"]) == (12, 12)
+
+
+# The machine's rates between the blocks -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_rates(monkeypatch):
+    """Three samples, as short as can be."""
+    monkeypatch.setattr(calibration, "SAMPLE_SECONDS", 1e-5)
+    monkeypatch.setattr(calibration, "MIN_ROUNDS", 3)
+
+
+@pytest.mark.parametrize(("modes", "places"), [(("sampled",), None), (("full",), {}), (("full", "sampled"), None)])
+def test_rates_are_measured_between_the_blocks(prepared, quick_rates, monkeypatch, modes, places):
+    """In every mode; the blocks are those of a process that measures no rates."""
+    samples, during = [], []
+    sample, block = calibration.Sampler.sample, process.EpochTimer.measure
+    monkeypatch.setattr(calibration, "SHARE", 1e9)
+    monkeypatch.setattr(calibration.Sampler, "sample", lambda self: (samples.append(len(during)), sample(self)))
+    monkeypatch.setattr(
+        process.EpochTimer, "measure", lambda self, *a, **o: (during.append(self), block(self, *a, **o))[1]
+    )
+    changes = {} if places is None else {"places": places}
+    report, _ = run(order(prepared, modes, networks=("fc1",), calibrate=True, **changes))
+    assert samples[: len(during)] == sorted(samples)[: len(during)]
+    assert len(set(samples)) > (1 if modes == ("sampled",) else 0)
+    assert report.calibration.threads == 1
+    assert all(m.samples == len(samples) >= 3 for m in report.calibration.measurements.values())
+    plain, _ = run(order(prepared, modes, networks=("fc1",), **changes))
+    assert plain.calibration is None
+    assert [[(b.point, b.round, b.steps) for b in c.blocks] for c in report.cases] == [
+        [(b.point, b.round, b.steps) for b in c.blocks] for c in plain.cases
+    ]
+
+
+def test_each_process_has_the_least_time_by_its_own_rates(prepared, quick_rates):
+    """One process finds the machine twice as fast as the other: its model is half as long; the result has the mean."""
+    asked = order(prepared, ["full"], networks=("fc1",), places={}, calibrate=True)
+    slow, _ = run(asked)
+    twice = {name: m.model_copy(update={"median": 2 * m.median}) for name, m in slow.calibration.measurements.items()}
+    fast = slow.model_copy(update={"calibration": slow.calibration.model_copy(update={"measurements": twice})})
+    result = joined([slow, fast], 0, asked, complete=True, origin=identity.origin("now"))
+    bound = machine.step_bound(architectures.get("fc1"), 4, slow.calibration, result.dataset.classes).seconds
+    assert [p.step_bound_seconds for p in result.processes] == pytest.approx([bound, bound / 2])
+    assert result.step_bound_seconds == pytest.approx(0.75 * bound)
+
+
+def test_no_least_time_without_rates_of_every_process_or_for_another_number_format(prepared, quick_rates, monkeypatch):
+    asked = order(prepared, ["full"], networks=("fc1",), places={}, calibrate=True)
+    report, _ = run(asked)
+    without = report.model_copy(update={"calibration": None})
+    result = joined([report, without], 0, asked, complete=True, origin=identity.origin("now"))
+    assert (result.step_bound_seconds, [p.step_bound_seconds for p in result.processes]) == (None, [None, None])
+    monkeypatch.setattr(engines.get("reference"), "float32_equivalent", False)
+    assert joined([report], 0, asked, complete=True, origin=identity.origin("now")).step_bound_seconds is None
 
 
 # Real processes -----------------------------------------------------------------------------------------------------
