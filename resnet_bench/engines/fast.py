@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_bench import attention, compiler
-from resnet_bench.architectures import Architecture
+from resnet_bench.architectures import IMAGE_SIZE, Architecture
 from resnet_bench.clock import Clock, NoClock
 from resnet_bench.compiled_functions import compiled
 from resnet_bench.engines import _adam, base
@@ -79,6 +79,52 @@ def compiled_for(
     return Compiled([AttentionFunctions(compiled(attend), compiled(attend_backward)) for _ in blocks])
 
 
+@functools.cache
+def attention_fault(made: Callable[[int], attention.ChannelAttention], channels: int, size: int) -> str | None:
+    """Why a block of attention cannot be trained by computing its forward pass twice; None where it can.
+
+    The backward pass computes the forward pass again, and gives every parameter a gradient (see
+    `_features.attention_backward`). The block is tried, since no rule on its code would tell what it does.
+
+    Args:
+        made: makes the block for a number of channels.
+        channels, size: of its input in the network, [batch, channels, size, size].
+    """
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.no_grad():
+        block = made(channels)
+        if any(True for _ in block.buffers()):
+            return "has buffers, which a second forward pass would change"
+        if not all(p.requires_grad for p in block.parameters()):
+            return "has a parameter with requires_grad=False, which would be trained like the others"
+        x = torch.randn(2, channels, size, size)
+        before, parameters, numbers = x.clone(), [p.clone() for p in block.parameters()], _plain_attributes(block)
+        generator = torch.get_rng_state()
+        first = block(x).clone()  # it may be the input itself
+        if not _same(x, before):
+            return "changes its input, which a second forward pass would change again"
+        if not torch.equal(torch.get_rng_state(), generator):
+            return "draws random numbers, which would be others in a second forward pass"
+        second = block(x)
+        kept = all(_same(p, old) for p, old in zip(block.parameters(), parameters, strict=True))
+        if not kept or _plain_attributes(block) != numbers:
+            return "changes itself in a forward pass, and would do so again in a second one"
+        return None if _same(first, second) else "gives other numbers in a second forward pass"
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def _plain_attributes(module: nn.Module) -> dict[tuple[str, str], Any]:
+    """Numbers and texts of a module and its parts, such as a counter; by the part's name and their own."""
+    return {
+        (name, attribute): value
+        for name, part in module.named_modules()
+        for attribute, value in vars(part).items()
+        if isinstance(value, (int, float, str))
+    }
+
+
 class Engine(base.Engine):
     """See the module. What torch compiles is for batches of `recipe.batch_size`; for others it runs eagerly."""
 
@@ -95,13 +141,15 @@ class Engine(base.Engine):
 
     @classmethod
     def supports(cls, architecture: Architecture, recipe: Recipe) -> str | None:
-        with torch.device("meta"):  # stores no values and draws none
-            block = attention.build(architecture.attention, 16) if architecture.attention else nn.Identity()
-        if any(True for _ in block.buffers()):
-            return (
-                f"--engine {cls.name} cannot train {architecture.id}: its attention, {architecture.attention}, has "
-                "buffers, which a second forward pass would change; take --engine reference."
-            )
+        if architecture.attention:
+            made, size = attention.ATTENTION[architecture.attention], IMAGE_SIZE // architecture.stem_stride
+            for channels, stride in zip(architecture.widths, architecture.strides, strict=True):
+                size = -(-size // stride)
+                if fault := attention_fault(made, channels, size):
+                    return (
+                        f"--engine {cls.name} cannot train {architecture.id}: its attention, {architecture.attention}, "
+                        f"{fault}; take --engine reference."
+                    )
         return super().supports(architecture, recipe)
 
     @classmethod

@@ -10,6 +10,7 @@ its own distance, in float32, from the same training in float64.
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import re
 import shutil
@@ -632,6 +633,63 @@ class WithBuffers(WithoutParameters):
         return super().forward(self.norm(x))
 
 
+class WithDropout(WithoutParameters):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.dropout(x))
+
+
+class WithCounter(WithoutParameters):
+    """Its count tells later only: the first two outputs are the same."""
+
+    passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        return super().forward(x) if self.passes < 1000 else x
+
+
+class WithHiddenCounter(WithoutParameters):
+    """Where nobody looks for it; the second output shows it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.passes = itertools.count(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / next(self.passes)
+
+
+class WithParameter(WithoutParameters):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.slope = torch.nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.slope * x)
+
+
+class WithFrozenParameter(WithParameter):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.slope.requires_grad_(False)
+
+
+class ChangesItsParameter(WithParameter):
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        self.slope.data *= 0.5
+        return out
+
+
+class ChangesItsInput(WithoutParameters):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(torch.sigmoid(x.mean((2, 3), keepdim=True)))
+
+
 def test_attention_without_parameters_trains_like_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ATTENTION, "plain", WithoutParameters)
     data = batches(3)
@@ -641,13 +699,39 @@ def test_attention_without_parameters_trains_like_reference(monkeypatch: pytest.
     torch.testing.assert_close(train(engine, data), train(plain, data))
 
 
-def test_attention_with_buffers_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its forward pass is computed a second time for the gradients, which would update them twice."""
-    monkeypatch.setitem(ATTENTION, "norm", WithBuffers)
-    reason = fast.Engine.supports(replace(SMALL, attention="norm"), Recipe())
-    assert reason is not None
-    assert reason.startswith("--engine fast cannot train small: its attention, norm, has buffers")
-    assert reference.Engine.supports(replace(SMALL, attention="norm"), Recipe()) is None
+@pytest.mark.parametrize(
+    ("block", "fault"),
+    [
+        (WithBuffers, "has buffers, which a second forward pass would change"),
+        (WithDropout, "draws random numbers, which would be others in a second forward pass"),
+        (WithCounter, "changes itself in a forward pass, and would do so again in a second one"),
+        (ChangesItsParameter, "changes itself in a forward pass, and would do so again in a second one"),
+        (WithHiddenCounter, "gives other numbers in a second forward pass"),
+        (WithFrozenParameter, "has a parameter with requires_grad=False, which would be trained like the others"),
+        (ChangesItsInput, "changes its input, which a second forward pass would change again"),
+    ],
+)
+def test_attention_that_a_second_forward_pass_would_not_repeat_is_refused_in_one_sentence(
+    block: type[ChannelAttention], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its forward pass is computed a second time for the gradients. `reference` computes it once, and trains it."""
+    monkeypatch.setitem(ATTENTION, "wrong", block)
+    architecture = replace(SMALL, attention="wrong")
+    assert fast.Engine.supports(architecture, Recipe()) == (
+        f"--engine fast cannot train small: its attention, wrong, {fault}; take --engine reference."
+    )
+    assert reference.Engine.supports(architecture, Recipe()) is None
+    assert train(reference.Engine(network("wrong"), Recipe()), batches(1)).isfinite().all()
+
+
+@pytest.mark.parametrize("block", [WithoutParameters, WithParameter, *ATTENTION.values()])
+def test_attention_is_tried_without_a_trace(block: type[ChannelAttention], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that can be repeated is supported, and torch's generator is left as it was."""
+    monkeypatch.setitem(ATTENTION, "right", block)
+    fast.attention_fault.cache_clear()
+    before = torch.get_rng_state()
+    assert fast.Engine.supports(replace(SMALL, attention="right"), Recipe()) is None
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_small_hidden_layers_are_updated_with_the_other_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
