@@ -33,9 +33,12 @@ class CoarseCopy:
     - the smallest normal number for each term, because below it rounding errors are not relative.
 
     For the errors of rounding and of a sum see N. Higham, Accuracy and Stability of Numerical Algorithms (2002),
-    sections 2.1 and 3.1. If a weight, an input or the bias is infinite or NaN, so is the bound. The comparison that
-    would show the unit to be idle is then false, and the unit is computed in float32. So it is where either sum could
-    become larger than any float32 number.
+    sections 2.1 and 3.1. That the compiled sums are sums in float32, rounded to nearest, is tried before the first of
+    them (`_dots.require`).
+
+    If a weight, an input or the bias is infinite or NaN, so is the bound. The comparison that would show the unit to be
+    idle is then false, and the unit is computed in float32. So it is where either sum could become larger than any
+    float32 number.
 
     Attributes:
         quantized: int8 [units, columns]; 0 in rows that were not copied yet.

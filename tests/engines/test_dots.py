@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from resnet_bench.engines import _dots, _products
+from resnet_bench.engines._coarse import CoarseCopy
+from resnet_bench.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("threads", "vectors")
 
@@ -99,3 +104,85 @@ def test_a_product_takes_the_inputs_and_outputs_that_are_named(
     with_bias = _products.product(x, weight, bias, inputs=inputs, outputs=outputs)
     ones = torch.cat([x, torch.ones(4, 1)], 1)
     assert_within_rounding(with_bias, ones, torch.cat([taken, _products.selected(bias[None], outputs, 1)]))
+
+
+# Products that the compiler made wrong --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def untried() -> Iterator[None]:
+    """As in a process that has computed no product yet."""
+    _dots._fault.cache_clear()
+    yield
+    _dots._fault.cache_clear()
+
+
+Product = Callable[[Tensor, Tensor], Tensor]
+"""Of inputs and weight, by the rows that were asked for."""
+
+
+def in_20_bits(x: Tensor) -> Tensor:
+    return (x.view(torch.int32) & ~0xF).view(torch.float32)
+
+
+def rounded_down(product: Product, x: Tensor, weight: Tensor, rows: Tensor | None) -> Tensor:
+    exact = x.double() @ (weight if rows is None else weight[rows]).double().t()
+    near = exact.float()
+    return torch.where(near.double() > exact, near.nextafter(torch.tensor(-torch.inf)), near)
+
+
+def backwards_by_rows(product: Product, x: Tensor, weight: Tensor, rows: Tensor | None) -> Tensor:
+    return product(x, weight) if rows is None else product(x.flip(1), weight.flip(1))
+
+
+WRONG: dict[str, tuple[Callable[[Product, Tensor, Tensor, Tensor | None], Tensor], str]] = {
+    "inputs in bfloat16": (lambda product, x, w, rows: product(x.bfloat16().float(), w), "other sums than float32"),
+    "inputs in 20 bits": (lambda product, x, w, rows: product(in_20_bits(x), w), "other sums than float32"),
+    "sums in 20 bits": (lambda product, x, w, rows: in_20_bits(product(x, w)), "other sums than float32"),
+    "weights without a sign": (lambda product, x, w, rows: product(x, w.abs()), "other sums than float32"),
+    "sums rounded down": (rounded_down, "does not round sums to the nearest number"),
+    "rows added up backwards": (backwards_by_rows, "gives rows other bits than the whole product has"),
+}
+"""What may go wrong with a product, and what is said of it."""
+
+
+@pytest.mark.usefixtures("untried")
+@pytest.mark.parametrize("of", ["products_int8", "products_float32"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_product_that_is_made_wrong_is_one_sentence(of: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found at the first product, before a unit is called idle by it."""
+    right, (made, said) = _dots._called, WRONG[wrong]
+
+    def called(function: str, x: Tensor, weight: Tensor, rows: Tensor | None, *rest: Any) -> Tensor:
+        def product(x: Tensor, weight: Tensor) -> Tensor:
+            return right(function, x, weight, rows, *rest)
+
+        return made(product, x, weight, rows) if function == of else product(x, weight)
+
+    monkeypatch.setattr(_dots, "_called", called)
+    with pytest.raises(UserError) as raised:
+        CoarseCopy(3, 20).may_be_live(random(2, 20).abs(), random(3))
+    assert str(raised.value).startswith("What the C++ compiler made of _dots.cpp ")
+    assert said in str(raised.value)
+    assert str(raised.value).endswith(
+        ", so that --engine fast could leave out units that are not idle; name another compiler in CXX, or take "
+        "--engine reference, which runs without."
+    )
+
+
+@pytest.mark.usefixtures("untried")
+def test_products_are_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    functions: list[str] = []
+    right = _dots._called
+
+    def called(function: str, *rest: Any) -> Tensor:
+        functions.append(function)
+        return right(function, *rest)
+
+    monkeypatch.setattr(_dots, "_called", called)
+    x, weight = random(2, 20), random(6, 20)
+    _dots.products(x, weight)
+    assert set(functions) == {"products_int8", "products_float32"}
+    functions.clear()
+    _dots.products(x, weight)
+    assert functions == ["products_float32"]
