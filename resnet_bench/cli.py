@@ -118,7 +118,8 @@ def _options_named(*names: str) -> Callable[[Callable[..., None]], Callable[...,
     help="Write the checkpoint this often, besides after every epoch.",
 )
 @click.option("--end-with-input", "ends_with_input", is_flag=True, hidden=True)  # a study's: see `signals`
-@click.option("--images-sha256", hidden=True)  # a study's on a cluster, whose workers may have other images
+@click.option("--images-sha256", hidden=True)  # a study's, whose images may change, or be others on another machine
+@click.option("--code-sha256", hidden=True)  # likewise; several with commas between them
 def train(
     architecture: str,
     output: Path | None,
@@ -126,6 +127,7 @@ def train(
     checkpoint_minutes: float,
     ends_with_input: bool,
     images_sha256: str | None,
+    code_sha256: str | None,
     **options: Any,
 ) -> None:
     """Train ARCHITECTURE and test it after every epoch; the defaults are the paper's recipe.
@@ -149,6 +151,8 @@ def train(
     if output is not None:
         files.require_writable(output, "--output")
     try:
+        if code_sha256 and (code := identity.code()["sha256"]) not in code_sha256.split(","):
+            raise UserError(f"the code of this suite is not that which the study runs with (SHA-256 {code[:12]}).")
         engines.get(options["engine"]).require()
         dataset = datasets.load(
             options["dataset"],
@@ -159,7 +163,7 @@ def train(
         if images_sha256 not in (None, dataset.sha256):
             raise UserError(f"the images of {options['dataset']} are not the study's (SHA-256 {dataset.sha256[:12]}).")
     except UserError as error:
-        raise (error if images_sha256 is None else UnfitError(str(error))) from None
+        raise (UnfitError(str(error)) if images_sha256 or code_sha256 else error) from None
     training = Training(
         chosen,
         dataset,
@@ -998,10 +1002,9 @@ def _duel_settings(profile_name: str, options: dict[str, Any]) -> Any:
 )
 @click.option(
     "--jobs",
-    default="1",
-    show_default=True,
     metavar="N|auto",
-    help="Trainings side by side; auto measures how many, with how many threads, are best here.",
+    help="Trainings side by side; auto measures how many, with how many threads, are best here.  "
+    "[default: as the study was run last, else 1]",
 )
 @_options_named(*(o.name for o in RUN_OPTIONS if o.name not in ("engine", "seed")))
 @click.option(
@@ -1037,6 +1040,8 @@ def study(context: click.Context, /, **options: Any) -> None:
         raise UserError("Nobody said where the study is to be kept; give --output DIR.")
     asked, folder = _asked(options, given), options["output"]
     if options["dry_run"]:
+        if options["cluster"]:
+            raise UserError("--dry-run estimates times on this machine, not on a cluster; leave --cluster out.")
         click.echo(_dry_run(asked, folder, options["allow_other_code"]))
         return
     allow = options["allow_other_code"]
@@ -1046,10 +1051,10 @@ def study(context: click.Context, /, **options: Any) -> None:
         workers = None
         if options["cluster"]:
             workers = stack.enter_context(contextlib.closing(cluster.Workers(options["cluster"], _say)))
-        found = stack.enter_context(StudyFolder.writing(folder))
+        found = stack.enter_context(StudyFolder.writing(folder, _say))
         if workers and found is None and asked.values["threads"] is None:
             asked = asked.with_threads(cluster.threads(workers))
-        study, jobs = _prepared(found, asked, folder, allow)
+        study, jobs = _prepared(found, asked, folder, allow, options["cluster"])
         place: running.Place
         if workers:
             place = cluster.Cluster(study, workers, options["checkpoint_minutes"], _say, allow_other_code=allow)
@@ -1073,8 +1078,8 @@ def _asked(options: dict[str, Any], given: set[str]) -> planning.Asked:
 
     profile = {k: v for k, v in PROFILES[options["profile"]].items() if k in options and k not in given}
     values = {o.name: options[o.name] for o in RUN_OPTIONS if o.name in options} | profile
-    if "profile" in given:
-        given = given | set(profile)
+    if "profile" in given:  # also what it leaves at the paper's value
+        given = given | {"epochs", "train_images", "test_images"}
     values |= {
         "architectures": _names("--architectures", options["architectures"]) or tuple(ARCHITECTURES),
         "engines": _names("--engine", options["engines"]),
@@ -1084,33 +1089,36 @@ def _asked(options: dict[str, Any], given: set[str]) -> planning.Asked:
     if "vary" in given:
         given = given | {"varied"}
     jobs = options["jobs"]
-    if jobs != "auto" and not (jobs.isdecimal() and int(jobs)):
+    if jobs not in (None, "auto") and not (jobs.isdecimal() and int(jobs)):
         raise UserError(f"--jobs is {jobs!r}; give a number from 1 on, or auto.")
-    return planning.Asked(values, frozenset(given & set(values)), None if jobs == "auto" else int(jobs))
+    return planning.Asked(values, frozenset(given & set(values)), int(jobs) if jobs and jobs != "auto" else jobs)
 
 
-def _prepared(found: StudyFolder | None, asked: planning.Asked, folder: Path, allow: bool) -> tuple[StudyFolder, int]:
-    """The study in a folder that is locked, ready to run, and how many trainings run side by side."""
+def _prepared(
+    found: StudyFolder | None, asked: planning.Asked, folder: Path, allow: bool, address: str | None
+) -> tuple[StudyFolder, int]:
+    """The study in a folder that is locked, ready to run, and how many trainings run side by side on this machine."""
     from resnet_bench import engines
     from resnet_bench.data import pipelines
     from resnet_bench.render import study_tables
     from resnet_bench.study import planning
-    from resnet_bench.study.folder import StudyFolder
+    from resnet_bench.study.folder import Local, StudyFolder
 
     for damage in found.damages if found else ():
         _say(f"{damage} Its copy takes its place.")
     plan, spec = planning.resumed(found, asked, allow) if found else planning.new_plan(asked)
-    plan, jobs, measured = planning.packed(plan, spec, asked, _say, new=found is None)
+    wanted = planning.jobs(found, asked)
+    plan, jobs, measured = planning.packed(plan, spec, wanted if address is None else 1, asked, _say, new=found is None)
     if measured:
         _say(study_tables.packings(measured, jobs, plan.threads).render("text"))
     if found is None:
         loading = (asked.values["pipeline"] or engines.get(e).pipeline for e in plan.engines)
         if "loader" in loading and (fewer := pipelines.fewer_workers("loader", asked.values["workers"])):
             _say(fewer)
-        return StudyFolder.create(folder, plan, spec), jobs
-    found.keep_dataset(spec)
-    if found.damages or plan != found.plan:
+        found = StudyFolder.create(folder, plan)
+    elif found.damages or plan != found.plan:
         found.write(plan)
+    found.keep_local(Local(dataset=spec, jobs=wanted, cluster=address))
     return found, jobs
 
 
@@ -1125,7 +1133,7 @@ def _dry_run(asked: planning.Asked, folder: Path, allow: bool) -> str:
     if found is None and folder.is_dir():
         StudyFolder.require_no_other_files(folder)
     plan, spec = planning.resumed(found, asked, allow) if found else planning.new_plan(asked)
-    plan, jobs, measured = planning.packed(plan, spec, asked, _say, new=found is None)
+    plan, jobs, measured = planning.packed(plan, spec, planning.jobs(found, asked), asked, _say, new=found is None)
     chosen = packing.measure(plan, spec, jobs, plan.threads, _say)
     tables = [study_tables.packings(measured, jobs, plan.threads)] if measured else []
     tables.append(study_tables.plan(plan, chosen, found.states() if found else []))
@@ -1166,7 +1174,7 @@ def study_add(folder: Path, seeds: str | None, architectures: str | None, engine
     \b
     resnet-bench study add runs/study --seeds 5-9
     """
-    from resnet_bench.study import cells, planning, running
+    from resnet_bench.study import cells, planning
     from resnet_bench.study.folder import StudyFolder
 
     more: dict[str, tuple[Any, ...]] = {"seeds": cells.numbers(seeds)} if seeds else {}
@@ -1180,7 +1188,7 @@ def study_add(folder: Path, seeds: str | None, architectures: str | None, engine
         before = len(found.plan.cells)
         found.write(planning.extended(found, **more))
         added = len(found.plan.cells) - before
-    click.echo(f"Added: {added} of now {before + added} cells; train them with: {running.command(folder)}")
+    click.echo(f"Added: {added} of now {before + added} cells; train them with: {found.command}")
 
 
 @readable()

@@ -14,6 +14,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 from resnet_bench.errors import UserError
 from resnet_bench.files import write_json
 
@@ -43,11 +48,15 @@ class FolderLock:
 
     Two files lie in the folder: `lock`, which is locked, and `holder.json`, which says by whom. What the second says
     counts only while the first is locked. A process that holds the lock may take it again.
+
+    Attributes:
+        works: whether the file system has locks; where it has none, nobody is kept out.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._lock = FileLock(folder / LOCK_FILE, is_singleton=True)
+        self.folder, self.works = folder, True
+        # without locks of the system, filelock would keep a file that a dead process on another machine holds for ever
+        self._lock = FileLock(folder / LOCK_FILE, is_singleton=True, fallback_to_soft=False)
 
     def acquire(self) -> bool:
         """Take the lock.
@@ -63,16 +72,19 @@ class FolderLock:
         except Timeout:
             return False
         except OSError as error:
-            if error.errno in _NO_LOCKS:
-                return True  # a file system without locks: nobody can tell
-            raise UserError(f"Cannot write to the folder {self.folder}: {error.strerror}; give another one.") from None
+            if error.errno not in _NO_LOCKS:
+                message = f"Cannot write to the folder {self.folder}: {error.strerror}; give another one."
+                raise UserError(message) from None
+            self.works = False
+        if (told := self.folder / HOLDER_FILE).is_symlink():
+            told.unlink()  # a stranger's, which may lead to any file
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         write_json(self.folder / HOLDER_FILE, {"pid": os.getpid(), "host": platform.node(), "since": now})
         return True
 
     def release(self) -> None:
         """Give the lock back, if this process holds it."""
-        if self._lock.is_locked:
+        if self._lock.is_locked or not self.works:
             (self.folder / HOLDER_FILE).unlink(missing_ok=True)
             self._lock.release()
 
@@ -82,12 +94,26 @@ def held(folder: Path) -> bool:
     if not (folder / LOCK_FILE).exists():
         return False
     try:
-        with FileLock(folder / LOCK_FILE, timeout=0):
+        with FileLock(folder / LOCK_FILE, timeout=0, fallback_to_soft=False):
             return False
     except Timeout:
         return True
-    except OSError:  # it may not be opened for writing, so that nobody can tell
+    except OSError:
+        return _locked_for_readers(folder / LOCK_FILE)
+
+
+def _locked_for_readers(path: Path) -> bool:
+    """Whether a file is locked that this process may not write; False where the system does not tell."""
+    if fcntl is None:
         return False
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def holder(folder: Path) -> Holder | None:

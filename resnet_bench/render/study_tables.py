@@ -10,13 +10,13 @@ from resnet_bench.render.table import MISSING, Table, significant
 from resnet_bench.study import planning, running
 from resnet_bench.study.cells import Plan, by_network
 from resnet_bench.study.folder import CellState, StudyFolder
-from resnet_bench.study.packing import Packing, makespan
+from resnet_bench.study.packing import REMEMBERED_DAYS, Packing, makespan, memory
 from resnet_bench.wording import counted, duration
 
 
 def packings(measured: Sequence[Packing], jobs: int, threads: int) -> Table:
-    """Every packing that was measured, with its speed against one training that has all the cores it was given."""
-    alone = max((p for p in measured if p.jobs == 1), key=lambda p: p.threads)
+    """Every packing that was measured, with its speed against that of the fewest trainings, mostly one alone."""
+    alone = max(measured, key=lambda p: (-p.jobs, p.threads))
     rows = [
         [
             str(p.jobs),
@@ -28,8 +28,12 @@ def packings(measured: Sequence[Packing], jobs: int, threads: int) -> Table:
         for p in measured
     ]
     columns = ["Trainings side by side", "Threads of each", "Steps per second, together", "Speed", ""]
+    days = sorted({p.measured_on for p in measured})
     caption = (
-        f"Each network of the study took steps; speed against one training with {counted(alone.threads, 'thread')}."
+        f"Each network of the study took steps; speed against {counted(alone.jobs, 'training')} with "
+        f"{counted(alone.threads, 'thread')} each. "
+        f"Measured on {_range(days)}, and remembered for {REMEMBERED_DAYS} days in {memory() or 'no file'}; who doubts "
+        "it removes that file."
     )
     return Table("Packing", columns, rows, caption)
 
@@ -37,33 +41,42 @@ def packings(measured: Sequence[Packing], jobs: int, threads: int) -> Table:
 def plan(plan: Plan, packing: Packing, states: Sequence[CellState]) -> Table:
     """What a study trains, and about how long that takes on this machine with this packing."""
     finished = {s.cell for s in states if s.state == "finished"}
+    epochs = {s.cell: s.epochs for s in states}
     rows = []
     for (architecture, engine), cells in by_network(plan.cells):
-        seconds = [packing.seconds(cell, plan) for cell in cells]
-        done = sum(cell in finished for cell in cells)
+        seconds = sorted(packing.seconds(cell, plan) for cell in cells)
         rows.append(
             [
                 architecture,
                 engine,
                 str(len(cells)),
-                str(done),
-                str(cells[0].recipe.epochs),
-                duration(seconds[0]),
+                str(sum(cell in finished for cell in cells)),
+                _range([str(n) for n in sorted({cell.recipe.epochs for cell in cells})]),
+                _range([duration(seconds[0]), duration(seconds[-1])]),
                 duration(sum(seconds)),
             ]
         )
-    rest = [packing.seconds(cell, plan) for cell in plan.cells if cell not in finished]
+    rest = [
+        packing.seconds(cell, plan) * (1 - epochs.get(cell, 0) / cell.recipe.epochs)
+        for cell in plan.cells
+        if cell not in finished
+    ]
     left = duration(makespan(rest, packing.jobs)) if rest else "no time"
     space = planning.required_space(plan, packing.jobs) / 1e6
     caption = (
         f"{counted(len(plan.cells), 'cell')} on {_dataset(plan)}; {packing.jobs} side by side, "
-        f"{counted(plan.threads, 'thread')} each: about {left} on this machine, and up to {space:,.0f} MB on the disk."
+        f"{counted(plan.threads, 'thread')} each: about {left} on this machine, and about {space:,.0f} MB on the disk."
     )
     notes = [
         "Estimated from steps at the beginning of a training; the engine fast becomes faster after some hundred steps."
     ]
     columns = ["Network", "Engine", "Cells", "Finished", "Epochs", "One cell", "All cells"]
     return Table("Plan", columns, rows, caption, notes)
+
+
+def _range(texts: Sequence[str]) -> str:
+    """`15`, or `3 to 15` where cells differ."""
+    return texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
 
 
 def status(study: StudyFolder, states: Sequence[CellState]) -> Table:
@@ -121,7 +134,7 @@ def _progress(study: StudyFolder, states: Sequence[CellState]) -> str:
     if locks.held(study.path):
         works = f"written by {locks.holder(study.path) or 'an unknown process'}"
     elif finished < len(states):
-        works = f"nobody works on it; go on with: {running.command(study.path)}"
+        works = f"nobody works on it; go on with: {study.command}"
     else:
         works = "complete"
     return f"{done}; {works}" + (f"; about {left} left, {side_by_side} side by side." if left else ".")

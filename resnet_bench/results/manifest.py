@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -57,7 +58,7 @@ class Manifest(BaseModel):
         changed = self.model_copy(update={**changes, "revision": self.revision + 1})
         content = changed.model_dump(mode="json")
         for name in (COPY, MANIFEST):
-            write_json(folder / name, {**content, "sha256": _digest(content)})
+            write_checked(folder / name, content)
         return changed
 
 
@@ -133,11 +134,22 @@ def files_in(folder: Path) -> list[Path]:
     return [result_path(folder, cell) for cell in manifest.finished]
 
 
-def _read(path: Path) -> Manifest:
+def write_checked(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object with a checksum of its own."""
+    write_json(path, {**content, "sha256": _digest(content)})
+
+
+def read_checked(path: Path) -> dict[str, Any]:
+    """What `write_checked` wrote; `ValueError` where it is damaged, and `OSError` where it cannot be read."""
     content = json.loads(path.read_bytes())
     digest = content.pop("sha256") if isinstance(content, dict) and "sha256" in content else None
     if digest != _digest(content):
         raise ValueError("the checksum is another one")
+    return content  # type: ignore[no-any-return]
+
+
+def _read(path: Path) -> Manifest:
+    content = read_checked(path)
     if isinstance(content.get("format"), int) and content["format"] > FORMAT:
         raise UserError(f"{path} was written by a later release, in format {content['format']}; go on with that one.")
     try:

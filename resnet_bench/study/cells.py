@@ -56,7 +56,7 @@ class Cell(Model):
         return recipe_of(self.options)
 
     def arguments(self, dataset: str, plan: Plan) -> list[str]:
-        """Of `resnet-bench train`."""
+        """Of `resnet-bench train`, which refuses other images than the plan's."""
         values = {
             **self.options,
             "dataset": dataset,
@@ -67,7 +67,8 @@ class Cell(Model):
             "threads": self.threads,
         }
         given = [[o.flag, str(values[o.name])] for o in RUN_OPTIONS if values.get(o.name) is not None]
-        return [self.architecture, *itertools.chain.from_iterable(given)]
+        images = ["--images-sha256", plan.digests[str(self.seed)]]
+        return [self.architecture, *itertools.chain.from_iterable(given), *images]
 
     def differs(self, result: AccuracyResult, plan: Plan) -> str | None:
         """In what a result is not of this cell, as `seed 1 instead of 0`; None where it is."""
@@ -186,6 +187,8 @@ def parsed(content: dict[str, Any], where: object) -> Plan:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise UserError(f"{where} holds no plan of this release ({place}: {first['msg'].lower()}).") from None
+    except (TypeError, ValueError, OverflowError) as error:  # options of another type than this release writes
+        raise UserError(f"{where} holds no plan of this release ({error}).") from None
 
 
 def digests(spec: str, plan: Plan, seeds: Iterable[int]) -> dict[str, str]:

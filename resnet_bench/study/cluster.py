@@ -14,6 +14,8 @@ import logging
 import secrets
 import threading
 import time
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +26,9 @@ from resnet_bench.errors import UNFIT, UserError
 from resnet_bench.files import atomic_write, make_folder
 from resnet_bench.study.cells import Cell
 from resnet_bench.study.folder import StudyFolder
-from resnet_bench.study.running import Ended, Say, command
+from resnet_bench.study.running import Ended, Say
 from resnet_bench.study.training_process import PATIENCE, RESULT
 from resnet_bench.study.worker import About, Order, Outcome, about, train
-from resnet_bench.training.checkpoint import CHECKPOINT_FILE
 
 CONNECT_SECONDS = 60
 """For which a scheduler at an address may take to answer: `dask ssh` may just have started it."""
@@ -38,6 +39,9 @@ FILE_SECONDS = 120
 RESULT_SECONDS = 30
 """For which the outcome of a finished cell is waited for: its worker may be lost in that moment."""
 
+FAILURES = 3
+"""A worker on which others ended so many trainings in a row is left out."""
+
 POLL_SECONDS = 0.2
 
 
@@ -47,6 +51,7 @@ class Workers:
     Attributes:
         address: of the scheduler, or of its file.
         client: the connection to it.
+        known: {address: what it is} of all workers that ever answered.
         present: addresses of all workers, when they were last asked for.
         left_out: {address: why} of those that are not fit.
     """
@@ -66,7 +71,7 @@ class Workers:
         for name in ("distributed", "distributed.client", "distributed.core", "asyncio"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what they would tell is told in sentences here
         self.address, self._say = address, say
-        self._known: dict[str, About] = {}
+        self.known: dict[str, About] = {}
         self.present: set[str] = set()
         self.left_out: dict[str, str] = {}
         try:
@@ -98,7 +103,7 @@ class Workers:
             raise self.gone()
         try:
             present = list(self.client.nthreads())
-            new = [w for w in present if w not in self._known and w not in self.left_out]
+            new = [w for w in present if w not in self.known and w not in self.left_out]
             answers = self.client.run(about, workers=new, on_error="return") if new else {}
         except (OSError, RuntimeError, ValueError, AttributeError) as error:  # the last where it is disconnected
             raise self.gone() from error
@@ -108,15 +113,15 @@ class Workers:
             try:
                 if isinstance(answer, BaseException):
                     raise answer
-                self._known[worker] = About.model_validate(answer)
+                self.known[worker] = About.model_validate(answer)
             except Exception as error:  # whatever another version of this package, or none, has to say
                 self.leave_out(worker, f"this version of resnet_bench does not run there ({_first_line(error)})")
         for worker in present:
-            known = self._known.get(worker)
+            known = self.known.get(worker)
             if codes is not None and known and known.code not in codes and worker not in self.left_out:
                 self.leave_out(worker, "it has other code of this suite; install this version, or --allow-other-code")
         self.present = set(present)
-        return {w: self._known[w] for w in present if w in self._known and w not in self.left_out}
+        return {w: self.known[w] for w in present if w in self.known and w not in self.left_out}
 
     def leave_out(self, worker: str, reason: str) -> None:
         """Train nothing on a worker any more."""
@@ -188,6 +193,8 @@ class Cluster:
         self._tasks: dict[Cell, _Task] = {}
         self._telling = threading.Lock()
         self._homeless: list[Cell] = []  # whose worker was unfit
+        self._ended_there: dict[Cell, set[str]] = {}  # the workers on which others ended the cell
+        self._failures: Counter[str] = Counter()  # of each worker, in a row
         self._told_to_wait = False
 
     @property
@@ -212,25 +219,21 @@ class Cluster:
         if not any(places.values()):
             self._homeless.append(cell)
             return
-        chosen = max(places, key=lambda w: places[w])
-        host = fit[chosen].host
-        folder, holder = self.study.checkpoint(cell).resolve(), self.study.path.resolve() / locks.HOLDER_FILE
-        make_folder(folder, "--output")
-        if not (folder / CHECKPOINT_FILE).exists():  # what an earlier worker told has to be trained again
-            (folder / RESULT).unlink(missing_ok=True)
+        ended_there = self._ended_there.get(cell, set())  # the cell may have been the reason, or the worker
+        chosen = max(places, key=lambda w: (places[w] > 0, w not in ended_there, places[w]))
+        folder, holder = self.study.begin(cell).resolve(), self.study.path.resolve() / locks.HOLDER_FILE
         make_folder(self.study.log(cell).parent, "--output")
         topic = f"{cell.name}-{secrets.token_hex(4)}"
         order = Order(
             arguments=(
                 *cell.arguments(self.study.dataset, self.study.plan),
-                "--images-sha256",
-                self.study.plan.digests[str(cell.seed)],
+                *(["--code-sha256", ",".join(sorted(self._codes))] if self._codes else []),
             ),
             checkpoint=str(folder),
             log=str(self.study.log(cell).resolve()),
             holder=(str(holder), holder.read_text(encoding="utf-8") if holder.exists() else ""),
             checkpoint_minutes=self.checkpoint_minutes,
-            jobs=sum(each.cells for each in fit.values() if each.host == host),
+            jobs=_beside(fit, chosen),
             topic=topic,
         )
         self.workers.client.subscribe_topic(topic, functools.partial(self._note_progress, cell, topic))
@@ -292,7 +295,7 @@ class Cluster:
     def _gone(self) -> UserError:
         return UserError(
             f"The scheduler at {self.workers.address} is gone; finished cells are kept. Start one and go on with: "
-            f"{command(self.study.path)} --cluster {self.workers.address}"
+            f"{self.study.command}"
         )
 
     def _places(self, fit: dict[str, About]) -> dict[str, int]:
@@ -315,13 +318,17 @@ class Cluster:
         self._forget(cell)
         try:
             outcome = Outcome.model_validate(task.future.result(timeout=RESULT_SECONDS))
-        except (OSError, TimeoutError, CancelledError, KilledWorker):  # the worker or the scheduler is gone
-            return Ended(cell, None, f"lost its worker {task.worker}")
+        except (OSError, TimeoutError, CancelledError, KilledWorker) as error:
+            if status != "error" or isinstance(error, KilledWorker):  # the worker or the scheduler is gone
+                return self._by_others(cell, task, Ended(cell, None, f"lost its worker {task.worker}"))
+            self._elsewhere(cell, task, f"it cannot train ({_first_line(error)})")
+            return None
         except Exception as error:  # the worker's own, or an answer of another version of this package
             self._elsewhere(cell, task, f"it cannot train ({_first_line(error)})")
             return None
         shared = outcome.log is None
-        if outcome.status == UNFIT or (not shared and "No space left" in outcome.reason):
+        ended = Ended(cell, outcome.status, outcome.reason, outcome.notes, self._most_beside(task))
+        if outcome.status == UNFIT or (not shared and ended.of_space):
             self._elsewhere(cell, task, outcome.reason.removeprefix("failed: "))
             return None
         if outcome.result is not None:
@@ -330,7 +337,23 @@ class Cluster:
         if outcome.log is not None:
             with contextlib.suppress(OSError), open(self.study.log(cell), "a", encoding="utf-8") as log:
                 log.write(outcome.log)
-        return Ended(cell, outcome.status, outcome.reason, outcome.notes)
+        if ended.by_others:
+            return self._by_others(cell, task, ended)
+        self._failures.pop(task.worker, None)
+        return ended
+
+    def _by_others(self, cell: Cell, task: _Task, ended: Ended) -> Ended:
+        """Note the worker on which others ended a cell: it may be the reason, and is left out if that goes on."""
+        self._ended_there.setdefault(cell, set()).add(task.worker)
+        self._failures[task.worker] += 1
+        if self._failures[task.worker] == FAILURES and task.worker not in self.workers.left_out:
+            self.workers.leave_out(task.worker, f"{FAILURES} trainings in a row ended there ({ended.reason})")
+        return ended
+
+    def _most_beside(self, task: _Task) -> int:
+        """How many trainings ran side by side on the machine of a task at most, as far as its workers are known."""
+        there = {w: each for w, each in self.workers.known.items() if w in self.workers.present or w == task.worker}
+        return _beside(there, task.worker)
 
     def _lost(self) -> list[Ended]:
         """The cells whose workers are gone."""
@@ -340,9 +363,14 @@ class Cluster:
             with contextlib.suppress(Exception):
                 task.future.cancel()
             self._forget(cell)
-        return [Ended(cell, None, f"lost its worker {task.worker}") for cell, task in lost]
+        return [self._by_others(cell, task, Ended(cell, None, f"lost its worker {task.worker}")) for cell, task in lost]
 
     def _elsewhere(self, cell: Cell, task: _Task, reason: str) -> None:
         """Leave a worker out, and have the cell trained on another one."""
         self.workers.leave_out(task.worker, reason)
         self._homeless.append(cell)
+
+
+def _beside(workers: Mapping[str, About], chosen: str) -> int:
+    """How many cells the workers on the machine of a chosen one train side by side."""
+    return sum(each.cells for each in workers.values() if each.host == workers[chosen].host)

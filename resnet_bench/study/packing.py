@@ -17,10 +17,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from resnet_bench import identity, machine, progress
 from resnet_bench.errors import UserError
@@ -30,12 +32,18 @@ from resnet_bench.identity import JOBS_VARIABLE
 from resnet_bench.machine import system
 from resnet_bench.machine.availability import without_pinning
 from resnet_bench.schema import Count, Model
-from resnet_bench.study.cells import Cell, Plan, by_network
+from resnet_bench.study.cells import Cell, Plan
 
 SECONDS = 2.0
 """For which each network takes steps while a packing is measured."""
 
+TIMED = ("batch_size", "pipeline", "workers")
+"""Options that change the time of a step."""
+
 _MEMORY_FILE = "packing.json"
+
+REMEMBERED_DAYS = 30
+"""A packing is measured anew after so long."""
 
 
 class Rate(Model):
@@ -43,6 +51,7 @@ class Rate(Model):
 
     architecture: str
     engine: str
+    options: dict[str, int | str | None] = Field(default_factory=dict)  # those of `TIMED`; none in older files
     step_seconds: float  # of one training, mean over those side by side
     test_seconds: float  # of one test image
 
@@ -52,6 +61,7 @@ class Packing(Model):
 
     jobs: Count
     threads: Count
+    measured_on: str = ""  # the day; unknown in older files
     rates: tuple[Rate, ...]
 
     @property
@@ -61,7 +71,8 @@ class Packing(Model):
 
     def seconds(self, cell: Cell, plan: Plan) -> float:
         """How long a cell takes."""
-        rate = next(r for r in self.rates if (r.architecture, r.engine) == (cell.architecture, cell.engine))
+        wanted = _timed(cell)
+        rate = next(r for r in self.rates if [r.architecture, r.engine, r.options] == wanted)
         steps = cell.recipe.steps_per_epoch(plan.dataset.train_images)
         return cell.recipe.epochs * (steps * rate.step_seconds + plan.dataset.test_images * rate.test_seconds)
 
@@ -142,10 +153,14 @@ def _numbers(text: str) -> list[int]:
     return found
 
 
-def candidates(cores: int, threads: int | None = None) -> list[tuple[int, int]]:
-    """(trainings, threads) to measure: with 1, 2, 4, ... threads each, on all cores, on half of them, and one alone."""
+def candidates(cores: int, threads: int | None = None, cells: int = 10**6) -> list[tuple[int, int]]:
+    """(trainings, threads) to measure: with 1, 2, 4, ... threads each, on all cores, on half of them, and one alone.
+
+    Never more trainings than there are cells.
+    """
     counts = [threads] if threads else sorted({cores, *(2**i for i in range(cores.bit_length()) if 2**i <= cores)})
-    return [(jobs, t) for t in counts for jobs in sorted({1, max(1, cores // t // 2), max(1, cores // t)})]
+    fitting = ((t, {1, min(cells, max(1, cores // t // 2)), min(cells, max(1, cores // t))}) for t in counts)
+    return [(jobs, t) for t, several in fitting for jobs in sorted(several)]
 
 
 def makespan(seconds: Iterable[float], jobs: int) -> float:
@@ -165,12 +180,35 @@ def choose(
 ) -> tuple[Packing, list[Packing]]:
     """The best packing for a study, and all that were measured, now or before on this machine.
 
+    All are measured twice, there and back, so that a machine that becomes faster or slower favours none. One that
+    cannot run here, as where memory is short, is left out with a sentence.
+
     Args:
         threads: where the study has that many; None leaves them open.
+
+    Raises:
+        UserError: where none can run.
     """
     cores = max(1, int(machine.usable_cores()))
-    packings = progress.each(candidates(cores, threads), "measuring how many to train side by side", "packings")
-    measured = [measure(plan, dataset, jobs, t, say) for jobs, t in packings]
+    wanted = candidates(cores, threads, len(plan.cells))
+    unknown = [(jobs, t) for jobs, t in wanted if _known(plan, jobs, t) is None]
+    reasons: dict[tuple[int, int], str] = {}
+    found: dict[tuple[int, int], list[Packing]] = {}
+    there_and_back = [*unknown, *reversed(unknown)]
+    for jobs, t in progress.each(there_and_back, "measuring how many to train side by side", "packings"):
+        if (jobs, t) in reasons:
+            continue
+        try:
+            found.setdefault((jobs, t), []).append(_measured(plan, dataset, jobs, t, say))
+        except UserError as error:
+            reasons[jobs, t] = str(error)
+            say(f"{jobs} side by side, threads of each: {t}, is left out. {error}")
+    for (jobs, t), several in found.items():
+        if (jobs, t) not in reasons:
+            _remember(_key(plan, jobs, t), _mean(several))
+    measured = [p for jobs, t in wanted if (p := _known(plan, jobs, t) or _mean(found.get((jobs, t), [])))]
+    if not measured:
+        raise UserError(next(iter(reasons.values())))
     return max(measured, key=lambda p: p.steps_per_second), measured
 
 
@@ -182,24 +220,56 @@ def measure(
     Raises:
         UserError: where a process that measures fails.
     """
-    order = {
-        "networks": [[a, e] for (a, e), _ in by_network(plan.cells)],
-        "options": {**plan.options, **{name: values[0] for name, values in plan.varied.items()}},
-        "threads": threads,
-        "seconds": SECONDS,
-    }
-    asked = [identity.key(identity.describe()), plan.dataset.sha256, jobs, order]
-    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    if (known := _remembered().get(key)) is not None:
+    if known := _known(plan, jobs, threads):
         return known
-    say(f"Measuring: {jobs} side by side, threads of each: {threads}")
-    with progress.task(f"{jobs} side by side", seconds=SECONDS * len(list(by_network(plan.cells)))):
-        packing = Packing(jobs=jobs, threads=threads, rates=_measured(order, dataset, jobs, threads))
-    _remember(key, packing)
+    packing = _measured(plan, dataset, jobs, threads, say)
+    _remember(_key(plan, jobs, threads), packing)
     return packing
 
 
-def _measured(order: Mapping[str, Any], dataset: str, jobs: int, threads: int) -> tuple[Rate, ...]:
+def _timed(cell: Cell) -> list[Any]:
+    """What the time of a cell's step depends on."""
+    return [cell.architecture, cell.engine, {name: cell.options[name] for name in TIMED}]
+
+
+def _order(plan: Plan, threads: int) -> dict[str, Any]:
+    """What a measuring process is told."""
+    networks: list[list[Any]] = []
+    for cell in plan.cells:
+        if (timed := _timed(cell)) not in networks:
+            networks.append(timed)
+    options = {**plan.options, **{name: values[0] for name, values in plan.varied.items()}}
+    return {"networks": networks, "options": options, "threads": threads, "seconds": SECONDS}
+
+
+def _key(plan: Plan, jobs: int, threads: int) -> str:
+    """Of what is remembered about a packing."""
+    asked = [identity.key(identity.describe()), plan.dataset.sha256, jobs, _order(plan, threads)]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _mean(several: Sequence[Packing]) -> Packing | None:
+    """Measurements of one packing as one; None for none."""
+    if not several:
+        return None
+    rates = zip(*(p.rates for p in several), strict=True)
+    return several[0].model_copy(update={"rates": tuple(map(_mean_rate, rates))})
+
+
+def _mean_rate(several: Sequence[Rate]) -> Rate:
+    means = {name: fmean(getattr(r, name) for r in several) for name in ("step_seconds", "test_seconds")}
+    return several[0].model_copy(update=means)
+
+
+def _measured(plan: Plan, dataset: str, jobs: int, threads: int, say: Callable[[str], None]) -> Packing:
+    order = _order(plan, threads)
+    say(f"Measuring: {jobs} side by side, threads of each: {threads}")
+    with progress.task(f"{jobs} side by side", seconds=SECONDS * len(order["networks"])):
+        rates = _rates(order, dataset, jobs, threads)
+    return Packing(jobs=jobs, threads=threads, measured_on=identity.now()[:10], rates=rates)
+
+
+def _rates(order: Mapping[str, Any], dataset: str, jobs: int, threads: int) -> tuple[Rate, ...]:
     places, variables = pinned(cache_groups(), jobs, threads), environment(jobs)
     command = [sys.executable, "-m", "resnet_bench.study.probe"]
     processes: list[subprocess.Popen[str]] = []
@@ -226,10 +296,11 @@ def _measured(order: Mapping[str, Any], dataset: str, jobs: int, threads: int) -
         Rate(
             architecture=architecture,
             engine=engine,
+            options=options,
             step_seconds=sum(f[i][0] for f in found) / jobs,
             test_seconds=sum(f[i][1] for f in found) / jobs,
         )
-        for i, (architecture, engine) in enumerate(order["networks"])
+        for i, (architecture, engine, options) in enumerate(order["networks"])
     )
 
 
@@ -255,20 +326,30 @@ def _line(process: subprocess.Popen[str]) -> str:
 _KNOWN: TypeAdapter[dict[str, Packing]] = TypeAdapter(dict[str, Packing])
 
 
-def _memory() -> Path | None:
+def memory() -> Path | None:
+    """The file in which packings are remembered; None where there is no place for it."""
     folder = cache_folder()
     return folder / _MEMORY_FILE if folder else None
 
 
 def _remembered() -> dict[str, Packing]:
-    path = _memory()
+    path = memory()
     with contextlib.suppress(OSError, ValidationError):
         return _KNOWN.validate_json(path.read_bytes()) if path else {}
     return {}
 
 
-def _remember(key: str, packing: Packing) -> None:
-    if (path := _memory()) is None:
+def _known(plan: Plan, jobs: int, threads: int) -> Packing | None:
+    """A packing as it was measured here in the last days, if it was."""
+    known = _remembered().get(_key(plan, jobs, threads))
+    with contextlib.suppress(ValueError):
+        if known and (date.today() - date.fromisoformat(known.measured_on)).days <= REMEMBERED_DAYS:
+            return known
+    return None
+
+
+def _remember(key: str, packing: Packing | None) -> None:
+    if (path := memory()) is None or packing is None:
         return
     known = {**_remembered(), key: packing}
     with contextlib.suppress(OSError, UserError):  # then it is measured again next time

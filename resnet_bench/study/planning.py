@@ -16,7 +16,7 @@ from resnet_bench.folders import expanded
 from resnet_bench.options import RUN_OPTIONS, recipe, require_threads
 from resnet_bench.study import cells, packing
 from resnet_bench.study.cells import FIXED, Plan
-from resnet_bench.study.folder import StudyFolder
+from resnet_bench.study.folder import Jobs, StudyFolder
 from resnet_bench.study.packing import Packing
 from resnet_bench.study.running import Say, checkpoint_bytes
 
@@ -31,12 +31,12 @@ class Asked:
     Attributes:
         values: of `architectures`, `engines`, `seeds`, `varied`, and of `options.RUN_OPTIONS` by name.
         given: names of those that the user gave.
-        jobs: trainings side by side; None measures how many are best.
+        jobs: trainings side by side; `auto` measures how many are best; None where nobody said.
     """
 
     values: Mapping[str, Any]
     given: frozenset[str]
-    jobs: int | None
+    jobs: Jobs | None
 
     def with_threads(self, threads: int) -> Asked:
         """The same with so many threads of each training."""
@@ -101,13 +101,7 @@ def resumed(study: StudyFolder, asked: Asked, allow_other_code: bool) -> tuple[P
         engines.get(engine).require()
     named = asked.values["dataset"] if "dataset" in asked.given else "auto"
     spec = study.dataset if named == "auto" else absolute(named, plan.dataset.name)
-    now = cells.digests(spec, plan, plan.seeds)
-    for seed, digest in plan.digests.items():
-        if now.get(seed) != digest:
-            raise UserError(
-                f"The images of {spec} are not those that the study in {study.path} began with (SHA-256 "
-                f"{now.get(seed, '')[:12]} instead of {digest[:12]}); bring those back or give another --output."
-            )
+    _digests(study, spec, plan)
     code = identity.code()["sha256"]
     if code not in (plan.code, *plan.other_code):
         if not allow_other_code:
@@ -122,16 +116,40 @@ def resumed(study: StudyFolder, asked: Asked, allow_other_code: bool) -> tuple[P
 def extended(study: StudyFolder, **more: tuple[Any, ...]) -> Plan:
     """The plan with further architectures, engines or seeds; `UserError` where it cannot be carried out."""
     plan = study.plan.extended(**more).checked()
-    return plan.model_copy(update={"digests": cells.digests(study.dataset, plan, plan.seeds)})
+    return plan.model_copy(update={"digests": _digests(study, study.dataset, plan)})
 
 
-def packed(plan: Plan, spec: str, asked: Asked, say: Say, *, new: bool) -> tuple[Plan, int, list[Packing]]:
+def _digests(study: StudyFolder, spec: str, plan: Plan) -> dict[str, str]:
+    """The digests of the images for each seed of a plan that goes on with a study.
+
+    Raises:
+        UserError: where those of the study's own seeds are other images now.
+    """
+    now = cells.digests(spec, plan, plan.seeds)
+    for seed, digest in study.plan.digests.items():
+        if now.get(seed) != digest:
+            raise UserError(
+                f"The images of {spec} are not those that the study in {study.path} began with (SHA-256 "
+                f"{now.get(seed, '')[:12]} instead of {digest[:12]}); bring those back or give another --output."
+            )
+    return now
+
+
+def jobs(study: StudyFolder | None, asked: Asked) -> Jobs:
+    """Trainings side by side: as the user says, else as the study was run last on this machine, else one."""
+    before = study.local if study else None
+    return asked.jobs or (before.jobs if before else 1)
+
+
+def packed(
+    plan: Plan, spec: str, wanted: Jobs, asked: Asked, say: Say, *, new: bool
+) -> tuple[Plan, int, list[Packing]]:
     """The plan, how many trainings run side by side, and the packings that were measured to find out.
 
     A new plan for which nobody said how many threads gets those of the best packing.
     """
-    if asked.jobs is not None:
-        return plan, asked.jobs, []
+    if wanted != "auto":
+        return plan, wanted, []
     free = new and asked.values["threads"] is None
     best, measured = packing.choose(plan, spec, None if free else plan.threads, say)
     return plan.model_copy(update={"threads": best.threads}), best.jobs, measured
@@ -142,11 +160,11 @@ def absolute(spec: str, name: str) -> str:
     return f"folder:{expanded(spec.partition(':')[2]).resolve()}" if spec.startswith("folder:") else name
 
 
-def _threads(jobs: int | None) -> int:
+def _threads(jobs: Jobs | None) -> int:
     """Threads of each training where none are given: torch's choice for one, an equal share of the cores for more."""
-    if jobs in (None, 1):
+    if jobs is None or jobs == "auto" or jobs == 1:
         return torch.get_num_threads()
-    return max(1, int(machine.usable_cores()) // (jobs or 1))
+    return max(1, int(machine.usable_cores()) // jobs)
 
 
 def required_space(plan: Plan, jobs: int) -> int:

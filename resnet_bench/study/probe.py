@@ -48,18 +48,17 @@ def main() -> None:
 
 def _trainings(order: dict[str, Any]) -> list[Training]:
     dataset = datasets.load(order["dataset"], train_images=IMAGES, test_images=1, at_most=("train", "test"))
-    options = order["options"]
     return [
         Training(
             architectures.get(architecture),
             dataset,
             # a warm-up may be longer than these few images allow, and no rate changes the time of a step
-            replace(recipe(options), schedule="constant", warmup_steps=0),
+            replace(recipe({**order["options"], **timed}), schedule="constant", warmup_steps=0),
             engine=engine,
             threads=order["threads"],
-            **{name: options[name] for name in ("pipeline", "workers")},
+            **{name: timed[name] for name in ("pipeline", "workers")},
         )
-        for architecture, engine in order["networks"]
+        for architecture, engine, timed in order["networks"]
     ]
 
 

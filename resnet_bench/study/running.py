@@ -7,17 +7,18 @@ a cluster's workers.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import shutil
 import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from resnet_bench import architectures, locks, progress
-from resnet_bench.errors import UserError
+from resnet_bench import architectures, identity, locks, progress
+from resnet_bench.errors import UNFIT, UserError
 from resnet_bench.schema import AccuracyResult
 from resnet_bench.signals import INTERRUPTED, TERMINATED
 from resnet_bench.study import packing
@@ -28,6 +29,9 @@ from resnet_bench.wording import duration
 
 RETRIES = 3
 """A cell that others ended is started again so often."""
+
+FULL = tuple(os.strerror(n) for n in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)))
+"""What the system says where a disk is full, or the part of it that this user may have."""
 
 BYTES_PER_PARAMETER = 12
 """In a checkpoint: the weight and Adam's two moments, float32."""
@@ -43,12 +47,19 @@ class Ended:
         status: 0 where the training is finished; None where nobody knows, because the machine is gone.
         reason: why it is not finished, as the end of a sentence.
         notes: what was particular to the run.
+        jobs: how many trainings ran side by side on its machine at most, where that is more than it knew itself.
     """
 
     cell: Cell
     status: int | None
     reason: str = ""
     notes: tuple[str, ...] = ()
+    jobs: int = 1
+
+    @property
+    def of_space(self) -> bool:
+        """Whether it failed because the disk was full."""
+        return any(text in self.reason for text in FULL)
 
     @property
     def by_others(self) -> bool:
@@ -91,9 +102,10 @@ class Local:
         return len(self._free)
 
     def start(self, cell: Cell) -> None:
-        log, folder = self.study.log(cell), self.study.checkpoint(cell)
+        log, folder = self.study.log(cell), self.study.begin(cell)
         cores = self._free.pop(0)
         arguments, variables = cell.arguments(self.study.dataset, self.study.plan), packing.environment(self.jobs)
+        arguments += ["--code-sha256", identity.code()["sha256"]]
         with packing.on_cores(cores):
             process = TrainingProcess(arguments, folder, log, self.checkpoint_minutes, variables)
         self._running[cell] = process, cores
@@ -154,13 +166,8 @@ def run(study: StudyFolder, place: Place, say: Say) -> list[Ended]:
                         course.take(ended)
             if isinstance(error, UserError):
                 raise
-            again = f"{course.finished} of {len(states)} cells are finished; go on with: {command(study.path)}"
+            again = f"{course.finished} of {len(states)} cells are finished; go on with: {study.command}"
             raise type(error)(again) from None
-
-
-def command(path: Path) -> str:
-    """What goes on with the study in a folder."""
-    return f"resnet-bench study --output {path}"
 
 
 class _Course:
@@ -172,6 +179,7 @@ class _Course:
         self._pending = deque(s.cell for s in states if s.state != "finished")
         self._running: set[Cell] = set()
         self._tries: dict[Cell, int] = {}
+        self._came_to: dict[Cell, object] = {}
         self.finished = len(states) - len(self._pending)
         self.task = progress.Task("training", sum(cell.recipe.epochs for cell in self._states), "epochs")
 
@@ -191,20 +199,27 @@ class _Course:
                 self._running.discard(ended.cell)
                 if ended.status == 0:
                     self.take(ended)
-                elif ended.by_others and self._tries.get(ended.cell, 0) < RETRIES:
-                    self._tries[ended.cell] = self._tries.get(ended.cell, 0) + 1
+                elif ended.by_others and self._may_try_again(ended.cell):
                     self.say(f"{ended.cell.name} {ended.reason}; it is started again.")
                     self._pending.append(ended.cell)
                 else:
-                    self._require_space(ended)
+                    self._require_others_can(ended)
                     self.say(f"{ended.cell.name} {ended.reason}")
                     failed.append(ended)
             self._show()
         return failed
 
+    def _may_try_again(self, cell: Cell) -> bool:
+        """Whether a cell that others ended is started again: `RETRIES` times after each checkpoint that it wrote."""
+        came_to = self.study.came_to(cell)
+        if came_to is not None and came_to != self._came_to.get(cell):
+            self._came_to[cell], self._tries[cell] = came_to, 0
+        self._tries[cell] = self._tries.get(cell, 0) + 1
+        return self._tries[cell] <= RETRIES
+
     def take(self, ended: Ended) -> None:
         """Keep the result of a finished cell."""
-        result = self.study.keep(ended.cell, (*ended.notes, *_code_notes(self.study, ended.cell)))
+        result = self.study.keep(ended.cell, (*ended.notes, *_code_notes(self.study, ended.cell)), ended.jobs)
         self.finished += 1
         self._states[ended.cell] = CellState(ended.cell, "finished", result)
         seconds = seconds_left(self._states.values(), self.place.jobs)
@@ -225,12 +240,16 @@ class _Course:
     def _epochs(self) -> int:
         return sum(state.epochs for state in self._states.values())
 
-    def _require_space(self, ended: Ended) -> None:
-        """Raise `UserError` where a cell failed because the disk is full: so would all others."""
-        if "No space left" in ended.reason or not _fits(self.study, ended.cell):
+    def _require_others_can(self, ended: Ended) -> None:
+        """Raise `UserError` where a cell failed for a reason that ends all others too."""
+        what, go_on = f"{ended.cell.name} {ended.reason.rstrip('.')}", f"go on with: {self.study.command}"
+        if ended.status == UNFIT:
+            raise UserError(f"{what}; mend that and {go_on}")
+        if ended.of_space:
+            raise UserError(f"The disk with {self.study.path} is full, so that {what}; free some space and {go_on}")
+        if not _fits(self.study, ended.cell):
             raise UserError(
-                f"The disk with {self.study.path} is full, so that {ended.cell.name} {ended.reason.rstrip('.')}; free "
-                f"some space and go on with: {command(self.study.path)}"
+                f"{what}; nor does a checkpoint fit any more on the disk with {self.study.path}: free space and {go_on}"
             )
 
 

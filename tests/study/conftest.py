@@ -39,8 +39,7 @@ class Here:
         if cell is None:
             return []
         type(self).trained.append(cell.name)
-        folder = self.study.checkpoint(cell)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self.study.begin(cell)
         places = ["--checkpoint", str(folder), "--output", str(folder / RESULT)]
         with pytest.raises(SystemExit) as exit_:
             cli.main(["train", *cell.arguments(self.study.dataset, self.study.plan), *places])

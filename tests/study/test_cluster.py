@@ -20,7 +20,7 @@ import pytest
 from resnet_bench import cli
 from resnet_bench.errors import UNFIT, UserError
 from resnet_bench.results import reading
-from resnet_bench.study import cluster, worker
+from resnet_bench.study import cells, cluster, worker
 from resnet_bench.study.cluster import Cluster
 from resnet_bench.study.folder import StudyFolder
 from tests.study.conftest import digests
@@ -263,7 +263,7 @@ class Workers:
     address, running = "tcp://somewhere", True
 
     def __init__(self, **cells: int) -> None:
-        self.abouts = {
+        self.known = self.abouts = {
             name: worker.About(host=name.rstrip("0123456789"), threads=8, cells=n, code="c")
             for name, n in cells.items()
         }
@@ -295,6 +295,8 @@ def place(run: Callable[..., tuple[int, str, str]], options: list[str], tmp_path
     """Makes a place of workers, for a study of two cells."""
     run("study", *options, "--epochs", "1")
     study_ = StudyFolder.open(tmp_path / "study")
+    assert study_.local
+    study_.keep_local(study_.local.model_copy(update={"cluster": "tcp://somewhere"}))
 
     def make(**cells: int) -> Cluster:
         return Cluster(study_, Workers(**cells), 5.0, lambda line: None, allow_other_code=False)  # type: ignore[arg-type]
@@ -377,11 +379,76 @@ def test_other_cells_of_an_unfit_worker_go_on(place: Callable[..., Cluster]) -> 
     there.workers.submitted[0][2].end(UNFIT, "failed: no compiler.")
     assert there.ended(0.5) == []
     assert not there.workers.submitted[1][2].cancelled
-    there.workers.submitted[1][2].status = "error"
+    there.workers.submitted[1][2].status = "lost"
     there.workers.submitted[1][2].result = raising(OSError("gone"))
     assert [e.cell for e in there.ended(0.5)] == [two]
     with pytest.raises(UserError, match=r"No worker at tcp://somewhere can train the study's cells: no compiler\."):
         assert there.free
+
+
+def test_an_error_of_the_worker_itself_leaves_it_out_and_the_cell_goes_elsewhere(place: Callable[..., Cluster]) -> None:
+    """As where its own disk is full: it is not lost, and would be chosen again and again."""
+    there = place(a=1, b=1)
+    there.start(there.study.plan.cells[0])
+    name, _, future = there.workers.submitted[0]
+    future.status, future.result = "error", raising(PermissionError(13, "Permission denied"))  # type: ignore[method-assign]
+    assert there.ended(0.5) == []
+    assert there.workers.said == [f"{name}: it cannot train (Permission denied)"]
+    assert there.workers.submitted[1][0] != name
+
+
+def test_a_cell_that_was_ended_on_a_worker_prefers_another_one(place: Callable[..., Cluster]) -> None:
+    """Though the first has more room."""
+    there = place(a=3, b=1)
+    cell = there.study.plan.cells[0]
+    there.start(cell)
+    assert there.workers.submitted[0][0] == "a"
+    there.workers.submitted[0][2].end(-4, "was ended by SIGILL")
+    assert [e.by_others for e in there.ended(0.5)] == [True]
+    there.start(cell)
+    assert there.workers.submitted[1][0] == "b"
+
+
+def test_a_worker_on_which_trainings_end_one_after_the_other_is_left_out(place: Callable[..., Cluster]) -> None:
+    there = place(a=1)
+    one, two = there.study.plan.cells
+
+    def train(cell: cells.Cell, status: int) -> None:
+        there.start(cell)
+        there.workers.submitted[-1][2].end(status, "was ended by SIGKILL" if status else "")
+        there.ended(0.5)
+
+    for cell, status in ((one, -9), (two, -9), (one, 0), (two, -9), (two, -9)):
+        train(cell, status)
+    assert there.workers.left_out == {}
+    train(two, -9)
+    assert there.workers.said == ["a: 3 trainings in a row ended there (was ended by SIGKILL)"]
+
+
+def test_a_worker_that_joins_a_machine_marks_the_cells_there(place: Callable[..., Cluster]) -> None:
+    """A cell that began alone on its machine did not stay alone."""
+    there = place(a1=1)
+    there.start(there.study.plan.cells[0])
+    assert there.workers.submitted[0][1]["jobs"] == 1
+    there.workers.abouts["a2"] = there.workers.abouts["a1"]
+    there.workers.present.add("a2")
+    there.workers.submitted[0][2].end(0)
+    assert [e.jobs for e in there.ended(0.5)] == [2]
+
+
+def test_without_dask_a_sentence_says_what_to_install(
+    run: Callable[..., tuple[int, str, str]], options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a study on this machine needs it nowhere."""
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("distributed", "dask")] + ["distributed", "dask"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    status, _, err = run("study", *options, "--cluster", "tcp://127.0.0.1:1")
+    assert status == 2
+    assert err.strip() == (
+        "resnet-bench: error: --cluster needs Dask, which is not installed; install it with pip install "
+        '"resnet-bench[cluster]".'
+    )
+    assert run("study", *options)[0] == 0
 
 
 def raising(error: Exception) -> Callable[..., Any]:

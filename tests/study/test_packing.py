@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import subprocess
 import sys
@@ -9,8 +10,25 @@ from pathlib import Path
 
 import pytest
 
+from resnet_bench.errors import UserError
 from resnet_bench.machine import availability, system
+from resnet_bench.options import RUN_OPTIONS
 from resnet_bench.study import packing
+from resnet_bench.study.cells import Plan
+from resnet_bench.study.planning import Asked, new_plan
+
+
+@pytest.fixture
+def two_cells() -> Plan:
+    """The plan of one network with two seeds."""
+    asked = Asked(
+        {
+            "architectures": ("fc1",), "engines": ("reference",), "seeds": (0, 1), "varied": {},
+            **{o.name: o.default for o in RUN_OPTIONS}, "dataset": "synthetic", "train_images": 20, "test_images": 10,
+        },
+        frozenset(), 1,
+    )  # fmt: skip
+    return new_plan(asked)[0]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +70,8 @@ def test_packings_fill_the_cores_half_of_them_or_run_alone():
     assert packing.candidates(16, 2) == [(1, 2), (4, 2), (8, 2)]
     assert (16, 1) in packing.candidates(16)
     assert all(jobs * threads <= 64 for jobs, threads in packing.candidates(64))
+    assert packing.candidates(16, 1, cells=5) == [(1, 1), (5, 1)]
+    assert max(jobs for jobs, _ in packing.candidates(64, cells=3)) == 3
 
 
 def test_a_study_takes_as_long_as_its_fullest_place():
@@ -74,6 +94,66 @@ def test_what_is_remembered_and_damaged_is_measured_again(tmp_path: Path, monkey
     assert packing._remembered() == {"key": chosen}
     (tmp_path / "packing.json").write_text('{"key": {"jobs": 0}}')
     assert packing._remembered() == {}
+
+
+def test_what_was_measured_long_ago_is_measured_again(tmp_path: Path, monkeypatch, two_cells):
+    monkeypatch.setattr(packing, "cache_folder", lambda: tmp_path)
+    today = datetime.date.today()
+    for days, known in ((0, True), (packing.REMEMBERED_DAYS, True), (packing.REMEMBERED_DAYS + 1, False)):
+        old = packing.Packing(jobs=1, threads=1, measured_on=str(today - datetime.timedelta(days)), rates=())
+        packing._remember(packing._key(two_cells, 1, 1), old)
+        assert (packing._known(two_cells, 1, 1) == old) == known
+    packing._remember(packing._key(two_cells, 1, 1), packing.Packing(jobs=1, threads=1, rates=()))
+    assert packing._known(two_cells, 1, 1) is None
+
+
+def test_packings_are_measured_there_and_back_and_one_that_fails_is_left_out(tmp_path: Path, monkeypatch, two_cells):
+    """A machine that becomes faster favours none: on the way back the first one is measured last."""
+    monkeypatch.setattr(packing, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(packing, "candidates", lambda *_: [(1, 1), (2, 1), (1, 2)])
+    asked, said = [], []
+
+    def rates(order, dataset, jobs, threads):
+        asked.append((jobs, threads))
+        if threads == 2:
+            raise UserError("The short measurement failed: no memory")
+        speed = len(asked)  # faster each time
+        return tuple(
+            packing.Rate(architecture=a, engine=e, options=o, step_seconds=jobs / speed, test_seconds=0)
+            for a, e, o in order["networks"]
+        )
+
+    monkeypatch.setattr(packing, "_rates", rates)
+    best, measured = packing.choose(two_cells, "synthetic", None, said.append)
+    assert asked == [(1, 1), (2, 1), (1, 2), (2, 1), (1, 1)]
+    assert [(p.jobs, p.threads) for p in measured] == [(1, 1), (2, 1)]
+    means = [(1 / 1 + 1 / 5) / 2, (2 / 2 + 2 / 4) / 2]
+    assert [p.rates[0].step_seconds for p in measured] == pytest.approx(means)
+    assert best.jobs == 2
+    assert said[-2:] != []
+    assert "1 side by side, threads of each: 2, is left out. The short measurement failed: no memory" in said
+    asked.clear()
+    assert packing.choose(two_cells, "synthetic", None) == (best, measured)
+    assert asked == [(1, 2)]  # the others are remembered
+    monkeypatch.setattr(packing, "candidates", lambda *_: [(1, 2)])
+    with pytest.raises(UserError, match="no memory"):
+        packing.choose(two_cells, "synthetic", None)
+
+
+def test_each_batch_size_is_measured_and_counted_for_itself(two_cells):
+    """A training with batches of 64 has fewer steps, which take longer."""
+    plan = two_cells.model_copy(update={"varied": {"batch_size": (4, 64)}})
+    networks = packing._order(plan, 1)["networks"]
+    assert [n[2]["batch_size"] for n in networks] == [4, 64]
+    rates = tuple(
+        packing.Rate(architecture=a, engine=e, options=o, step_seconds=o["batch_size"] / 4, test_seconds=0)
+        for a, e, o in networks
+    )
+    measured = packing.Packing(jobs=1, threads=1, rates=rates)
+    steps = [c.recipe.epochs * c.recipe.steps_per_epoch(plan.dataset.train_images) for c in plan.cells]
+    assert [measured.seconds(c, plan) for c in plan.cells] == [
+        n * c.options["batch_size"] / 4 for n, c in zip(steps, plan.cells, strict=True)
+    ]
 
 
 def test_a_pinned_process_describes_the_cores_that_the_user_gave(monkeypatch):

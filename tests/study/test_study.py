@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import errno
 import json
+import os
+import shlex
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from resnet_bench import cli, files, identity, locks, signals
-from resnet_bench.errors import UserError
+from resnet_bench.errors import UNFIT, UserError
 from resnet_bench.results import reading
 from resnet_bench.results.manifest import COPY, MANIFEST, _digest
-from resnet_bench.study import packing, running
+from resnet_bench.study import folder, packing, running
+from resnet_bench.study.folder import StudyFolder
+from resnet_bench.study.running import Ended
 from resnet_bench.training.checkpoint import CHECKPOINT_FILE
 from resnet_bench.training.training import Training
 from tests.conftest import locked_by_another_process
 from tests.study.conftest import digests, flipped
 
+LOCAL = running.Local  # which the fixture `here` replaces
 ZERO, ONE = "conv5x5-reference-0", "conv5x5-reference-1"
 
 
@@ -96,9 +104,9 @@ def test_ctrl_c_says_how_to_go_on(run, options, tmp_path, monkeypatch, here):
     monkeypatch.setattr(here, "ended", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     status, _, err = run("study", *options)
     assert status == 130
-    folder = tmp_path / "study"
     assert err.strip() == (
-        "resnet-bench: interrupted; 0 of 2 cells are finished; go on with: resnet-bench study --output " + str(folder)
+        "resnet-bench: interrupted; 0 of 2 cells are finished; go on with: resnet-bench study --output "
+        f"{tmp_path / 'study'}"
     )
 
 
@@ -112,6 +120,7 @@ CHANGES = (
     (["--engine", "fast"], "engines fast"),
     (["--vary", "lr=1,2"], "--vary lr=1.0,2.0 instead of nothing"),
     (["--profile", "quick"], "train_images 320 instead of None"),
+    (["--profile", "paper"], "epochs 15 instead of 2"),
 )
 
 
@@ -136,7 +145,7 @@ def test_images_that_moved_are_found_where_the_user_says(run, done, images):
     moved = images.rename(images.with_name("elsewhere"))
     status, _, err = run("study", "--output", done)
     assert status == 2
-    assert "no folder" in err.lower() or "not" in err
+    assert f"Cannot read the folder {images}: No such file or directory" in err
     (moved.parent / "other").mkdir()
     again = moved.rename(moved.parent / "other" / images.name)
     assert run("study", "--output", done, "--dataset", f"folder:{again}")[0] == 0
@@ -172,16 +181,16 @@ def test_status_tells_what_is_finished_interrupted_and_not_started(run, options,
     interrupt(monkeypatch, (2, 1))
     monkeypatch.setattr(running, "RETRIES", 0)
     run("study", *options)
-    folder = tmp_path / "study"
-    run("study", "add", folder, "--seeds", "2")
-    told = json.loads(run("study", "status", folder, "--format", "json")[1])
+    path = tmp_path / "study"
+    run("study", "add", path, "--seeds", "2")
+    told = json.loads(run("study", "status", path, "--format", "json")[1])
     assert [(c["state"], c["epochs"]) for c in told["cells"]] == [
         ("finished", 2),
         ("interrupted", 1),
         ("not started", 0),
     ]
     assert told["running"] is False
-    assert f"nobody works on it; go on with: resnet-bench study --output {folder}" in run("study", "status", folder)[
+    assert f"nobody works on it; go on with: resnet-bench study --output {path}" in run("study", "status", path)[
         1
     ].replace("\n", " ")
 
@@ -197,6 +206,96 @@ def test_a_second_writer_is_told_who_holds_the_study(run, options, done):
         other.wait()
         assert not locks.held(done)
         assert run("study", *options)[0] == 0
+
+
+def test_how_it_was_run_here_is_kept_for_the_next_time(run, options, tmp_path, monkeypatch, here):
+    """`--jobs auto` too, and the address of a cluster is in the command that goes on."""
+    asked = []
+    init = here.__init__
+
+    def note(self, study, jobs, *_):
+        asked.append(jobs)
+        init(self, study)
+
+    monkeypatch.setattr(here, "__init__", note)
+    best = packing.Packing(jobs=7, threads=1, rates=())
+    monkeypatch.setattr(packing, "choose", lambda *_: (best, []))
+    path = tmp_path / "study"
+    assert run("study", *options, "--jobs", "2")[0] == 0
+    run("study", "--output", path)
+    run("study", "--output", path, "--jobs", "auto")
+    run("study", "--output", path)
+    run("study", "--output", path, "--jobs", "1")
+    assert asked == [2, 2, 7, 7, 1]
+    study = StudyFolder.open(path)
+    assert study.command == f"resnet-bench study --output {path}"
+    study.keep_local(study.local.model_copy(update={"cluster": "tcp://a:1"}))
+    assert study.command == f"resnet-bench study --output {path} --cluster tcp://a:1"
+    assert "--cluster tcp://a:1" in run("study", "add", path, "--seeds", "5")[1]
+
+
+def test_the_command_that_goes_on_can_be_given_as_it_is_printed(run, options, tmp_path):
+    path = tmp_path / "my study"
+    run("study", *options[:-1], str(path))
+    assert shlex.split(StudyFolder.open(path).command) == ["resnet-bench", "study", "--output", str(path)]
+
+
+def test_a_study_that_was_killed_while_it_was_made_is_made(run, options, tmp_path):
+    """With only a part of what it writes first."""
+    for left in ("lock", ".holder.json.x7", ".study.copy.json.ab", "study.copy.json"):
+        (tmp_path / "study").mkdir(exist_ok=True)
+        if left == "study.copy.json":
+            run("study", *options)
+            for path in (tmp_path / "study").iterdir():
+                if path.name != left and path.is_file():
+                    path.unlink()
+        else:
+            (tmp_path / "study" / left).write_text("")
+    status, _, err = run("study", *options)
+    assert (status, err) == (0, "")
+    assert {p.name for p in (tmp_path / "study").iterdir()} >= {".gitignore", "study.json", "local.json"}
+
+
+def test_images_that_changed_cannot_be_let_in_by_add(run, options, done, images):
+    path = next(images.rglob("train/*/*.png"))
+    before = json.loads((done / MANIFEST).read_text())
+    Image.new("RGB", (32, 32)).save(path)
+    status, _, err = run("study", "add", done, "--seeds", "2")
+    assert status == 2
+    assert "are not those that the study in" in err
+    assert json.loads((done / MANIFEST).read_text()) == before
+
+
+def test_a_cell_is_given_up_after_so_many_tries_without_a_new_checkpoint(run, options, tmp_path, monkeypatch, here):
+    """A cell that comes further each time goes on however often others end it."""
+    tries = []
+
+    def ended(self, seconds):
+        cell, self._cell = self._cell, None
+        if cell is None:
+            return []
+        tries.append(cell.seed)
+        if cell.seed == 0 and len(tries) < 10:
+            path = self.study.begin(cell) / CHECKPOINT_FILE
+            path.write_bytes(b"new")
+            os.utime(path, ns=(len(tries), len(tries)))
+        return [Ended(cell, -9, "was ended by SIGKILL")]
+
+    monkeypatch.setattr(here, "ended", ended)
+    assert run("study", *options)[0] == 1
+    assert tries.count(1) == 1 + running.RETRIES
+    assert tries.count(0) > 1 + running.RETRIES
+
+
+def test_a_result_says_how_many_trainings_ran_beside_it_at_most(run, options, tmp_path, monkeypatch, here):
+    """Where more began on its machine than it knew of; its times do not compare then."""
+    end = here.ended
+    monkeypatch.setattr(here, "ended", lambda self, s: [dataclasses.replace(e, jobs=3) for e in end(self, s)])
+    assert run("study", *options)[0] == 0
+    for state in StudyFolder.open(tmp_path / "study").states():
+        assert state.state == "finished"
+        assert state.result.stretches[-1].jobs == 3
+        assert not state.result.epoch_times
 
 
 # Damage --------------------------------------------------------------------------------------------------------------
@@ -292,6 +391,42 @@ def test_links_in_the_folder_lead_nowhere_else(run, options, done, tmp_path, her
     assert (victim.read_text(), here.trained) == ("precious", [])
 
 
+def test_a_link_in_place_of_the_holder_is_replaced(run, options, done, tmp_path, here):
+    """Before anything in the folder is trusted: writing who holds the lock comes first."""
+    victim = tmp_path / "victim.json"
+    victim.write_text("precious")
+    (done / locks.HOLDER_FILE).symlink_to(victim)
+    assert run("study", *options)[0] == 0
+    assert victim.read_text() == "precious"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / locks.HOLDER_FILE).symlink_to(victim)
+    run("study", *options[:-1], str(other))
+    assert victim.read_text() == "precious"
+
+
+def test_a_damaged_note_of_where_the_images_are_is_named(run, options, done, images):
+    with flipped(done / "local.json", (done / "local.json").read_text().index(images.name)):
+        pass
+    status, _, err = run("study", "--output", done)
+    assert status == 2
+    assert f"{done / 'local.json'}, which told where it is, is damaged; give --dataset folder:PATH." in err
+    assert run("study", *options)[0] == 0
+    assert run("study", "--output", done)[0] == 0
+
+
+def test_options_of_another_type_in_the_manifest_are_a_sentence(run, done):
+    content = json.loads((done / MANIFEST).read_text())
+    content.pop("sha256")
+    content["plan"]["options"]["epochs"] = "2"
+    for name in (MANIFEST, COPY):
+        files.write_json(done / name, {**content, "sha256": _digest(content)})
+    status, _, err = run("study", "--output", done)
+    assert status == 2
+    assert "holds no plan of this release" in err
+    assert len(err.splitlines()) == 1
+
+
 def test_names_in_the_manifest_lead_nowhere_else(run, done, tmp_path):
     content = json.loads((done / MANIFEST).read_text())
     content.pop("sha256")
@@ -316,6 +451,9 @@ def test_a_folder_that_cannot_be_written_can_be_looked_at(run, options, done):
         path.chmod(0o555)
     (done / "lock").chmod(0o444)
     try:
+        status, _, err = run("study", "--output", done)
+        assert status == 2
+        assert "Cannot write to the folder" in err
         status, _, err = run("study", "add", done, "--seeds", "2")
         assert status == 2
         assert "Permission denied" in err
@@ -333,27 +471,92 @@ def test_a_full_disk_stops_the_study_with_a_sentence(run, options, tmp_path, mon
     interrupt(monkeypatch, (1, 1), UserError)
     status, _, err = run("study", *options)
     assert status == 2
-    assert f"The disk with {tmp_path / 'study'} is full" in err
+    assert f"{ONE} failed by itself; nor does a checkpoint fit any more on the disk with {tmp_path / 'study'}" in err
 
 
-def test_data_that_changes_while_the_study_runs_is_found_at_the_result(run, options, tmp_path, monkeypatch, here):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_or_quota_that_is_full_by_its_own_words_stops_the_study(
+    run, options, tmp_path, monkeypatch, here, number
+):
+    said = f"failed: Cannot write checkpoint.pt: {os.strerror(number)}; free space or give another place."
+    monkeypatch.setattr(here, "ended", lambda self, seconds: [Ended(self._cell, 2, said)] if self._cell else [])
+    status, _, err = run("study", *options)
+    assert status == 2
+    assert f"The disk with {tmp_path / 'study'} is full, so that {ZERO} failed: Cannot write checkpoint.pt" in err
+
+
+def test_a_disk_that_is_full_when_a_result_is_kept_loses_nothing(run, options, tmp_path, monkeypatch, here):
+    """Neither that of an earlier cell nor, once there is space, the finished training itself."""
+    write = folder.atomic_write
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @contextlib.contextmanager
+    def on_a_full_disk(path, mode="w"):
+        with write(path, mode) as file:
+            yield file
+            if path.name == f"{ONE}.json":
+                raise full
+
+    monkeypatch.setattr(folder, "atomic_write", on_a_full_disk)
+    status, _, err = run("study", *options)
+    assert status == 2
+    assert len(err.splitlines()) == 1
+    assert "No space left on device" in err
+    assert digests(tmp_path / "study").keys() == {ZERO}
+    monkeypatch.setattr(folder, "atomic_write", write)
+    assert run("study", *options)[0] == 0
+    assert digests(tmp_path / "study")[ONE] == train(options, 1, tmp_path / "alone.json")
+
+
+def test_data_that_changes_while_the_study_runs_is_found_before_a_cell_trains(
+    run, options, tmp_path, monkeypatch, here
+):
+    """And the same command goes on when the images are back."""
     start = here.start
+    images = Path(options[1].removeprefix("folder:"))
+    victim = next(images.rglob("train/*/*.png"))
+    before = victim.read_bytes()
 
     def changing(self, cell):
         if cell.seed == 1:
-            images = Path(options[1].removeprefix("folder:"))
-            Image.new("RGB", (32, 32)).save(next(images.rglob("train/*/*.png")))
+            Image.new("RGB", (32, 32)).save(victim)
         start(self, cell)
 
     monkeypatch.setattr(here, "start", changing)
     status, _, err = run("study", *options)
     assert status == 2
-    assert "is of another training: data set" in err
+    assert f"{ONE} failed by itself; mend that and go on with: resnet-bench study --output" in err
     assert digests(tmp_path / "study").keys() == {ZERO}
+    assert not list((tmp_path / "study/checkpoints" / ONE).glob("*.pt"))
+    victim.write_bytes(before)
+    monkeypatch.setattr(here, "start", start)
+    assert run("study", "--output", tmp_path / "study")[0] == 0
+    assert digests(tmp_path / "study")[ONE] == train(options, 1, tmp_path / "alone.json")
+
+
+def test_a_training_of_other_code_than_the_study_runs_with_ends_before_it_begins(run, options, tmp_path):
+    """As after an update of the package while the study runs."""
+    asked = ["train", "conv5x5", *options[:2], "--epochs", "1", "--checkpoint", tmp_path / "kept", "--code-sha256"]
+    status, out, err = run(*asked, "e" * 64)
+    assert (status, out) == (UNFIT, "")
+    assert "the code of this suite is not that which the study runs with" in err
+    assert not (tmp_path / "kept").exists()
+    assert run(*asked, f"{'e' * 64},{identity.code()['sha256']}")[0] == 0
+
+
+def test_each_training_is_told_the_code_and_the_images(done, monkeypatch):
+    """By the place that runs them in processes of their own."""
+    told = []
+    monkeypatch.setattr(running, "TrainingProcess", lambda arguments, *_: told.append(arguments))
+    study = StudyFolder.open(done)
+    LOCAL(study, 1, 5.0).start(study.plan.cells[0])
+    assert told[0][-2:] == ["--code-sha256", identity.code()["sha256"]]
+    assert told[0][-4:-2] == ["--images-sha256", study.plan.digests["0"]]
 
 
 def test_dry_run_writes_nothing(run, options, tmp_path, monkeypatch):
-    rate = packing.Rate(architecture="conv5x5", engine="reference", step_seconds=2.0, test_seconds=0.5)
+    timed = {"batch_size": 4, "pipeline": "vectorized", "workers": 2}
+    rate = packing.Rate(architecture="conv5x5", engine="reference", options=timed, step_seconds=2.0, test_seconds=0.5)
     chosen = packing.Packing(jobs=1, threads=1, rates=(rate,))
     monkeypatch.setattr(packing, "measure", lambda *_: chosen)
     status, out, _ = run("study", *options, "--dry-run")

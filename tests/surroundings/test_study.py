@@ -156,8 +156,14 @@ def test_a_clock_that_runs_backwards_changes_nothing(image_folder, tmp_path) -> 
     images = image_folder(train=20, test=4)
     assert run(command(images, tmp_path / "right", epochs=2)).returncode == 0
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, time\nbegun = time.monotonic()\nyears = int(os.environ['YEARS_BACK']) * 3e7\nreal = time.time()\n"
+        "import datetime, os, time\n"
+        "begun, real, years = time.monotonic(), time.time(), int(os.environ['YEARS_BACK']) * 3e7\n"
         "time.time = lambda: real - years - 1000 * (time.monotonic() - begun)\n"
+        "class Backwards(datetime.datetime):\n"
+        "    @classmethod\n"
+        "    def now(cls, tz=None):\n"
+        "        return cls.fromtimestamp(time.time(), tz)\n"
+        "datetime.datetime = Backwards\n"
     )
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     for years, seeds in (("0", "0"), ("9", "0-1")):
@@ -168,3 +174,7 @@ def test_a_clock_that_runs_backwards_changes_nothing(image_folder, tmp_path) -> 
         done = run(command(images, tmp_path / "wrong", seeds=seeds, epochs=2), env=environment)
         assert done.returncode == 0, done.stderr
     assert weights(tmp_path / "wrong") == weights(tmp_path / "right")
+    by_seed: dict[int, set[str]] = {0: set(), 1: set()}
+    for state in StudyFolder.open(tmp_path / "wrong").states():
+        by_seed[state.cell.seed] |= {stretch.started_at[:4] for stretch in state.result.stretches}
+    assert min(by_seed[0]) > max(by_seed[1]), "the clock of the suite did not run backwards"
