@@ -1028,7 +1028,7 @@ def study(context: click.Context, /, **options: Any) -> None:
 
     Finished cells stay; interrupted ones go on from their checkpoint and end with the same weights to the last bit.
     Exit status: 0 where all cells are finished; 1 where some failed, which are named; 2 for what you can mend; 130
-    after Ctrl-C and 143 after SIGTERM, when every training has saved what it had.
+    after Ctrl-C and 143 after SIGTERM, when every training has saved what it had. A second one does not wait for that.
     """
     if context.invoked_subcommand is not None:
         return

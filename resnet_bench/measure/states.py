@@ -71,7 +71,8 @@ TRIAL_STEPS = 16  # whose time tells how long a preparation takes, where none wa
 AGING_SECONDS_PER_PARAMETER = 2e-6  # seen on a core of 2 to 3 GHz
 
 DECIDES_BITS = (
-    "architectures.py", "attention/", "recipe.py", "schedules/", "data/", "engines/", "training/", "measure/aging.py",
+    "architectures.py", "networks.py", "attention/", "recipe.py", "schedules/", "data/", "engines/", "compiler.py",
+    "compiled_functions.py", "training/", "measure/aging.py",
 )  # fmt: skip
 """The sources that decide the bits of a state."""
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 from pytest_benchmark.utils import get_machine_id
 
-from resnet_bench import architectures, identity, machine, progress
+from resnet_bench import architectures, engines, identity, machine, progress
 from resnet_bench.analysis.earlier import Earlier, last_alike, saved_before
 from resnet_bench.data import datasets
 from resnet_bench.data.datasets import Dataset
@@ -209,7 +209,7 @@ class Suite:
         return self._epoch_times[case]
 
     def _measure_epoch_times(self, names: dict[Case, str]) -> dict[Case, tuple[EpochTimeResult, list[float]]]:
-        self._check_modes(names)
+        self._check(names)
         started_at, plan = identity.now(), self.settings.plan
         warnings = [w for w in (machine.busy_reason(self.load_before),) if w]
         order = self._order(names)
@@ -243,8 +243,16 @@ class Suite:
             for case, result in results(reports, complete=True).items()
         }
 
-    def _check_modes(self, names: Iterable[Case]) -> None:
-        """Raise `UserError` where whole epochs are asked for without the sampled ones, or the other way round."""
+    def _check(self, names: Collection[Case]) -> None:
+        """Find out before anything is prepared what cannot be measured.
+
+        Raises:
+            UserError: an engine does not support a network or the recipe, or whole epochs are asked for without the
+                sampled ones or the other way round.
+        """
+        for case in names:
+            if reason := engines.get(case.engine).supports(architectures.get(case.architecture), self.recipe):
+                raise UserError(reason)
         by_network: dict[tuple[str, str], int] = collections.Counter((c.architecture, c.engine) for c in names)
         if any(count < len(self.settings.modes) for count in by_network.values()):
             raise UserError("--epoch-mode both needs the two tests of each network; select by network, not by mode.")

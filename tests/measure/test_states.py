@@ -343,8 +343,9 @@ def test_the_digest_of_the_code_is_that_of_what_decides_the_bits(tmp_path: Path)
         path.write_text(text)
         return different
 
-    decide = ("architectures.py", "recipe.py", "data/augmentation.py", "engines/fast.py", "training/training.py")
-    assert all(changed(name) for name in (*decide, "measure/aging.py"))
+    decide = ("architectures.py", "networks.py", "attention/se.py", "recipe.py", "schedules/cosine.py", "compiler.py")
+    decide += ("data/augmentation.py", "engines/fast.py", "engines/_layer.cpp", "training/training.py")
+    assert all(changed(name) for name in (*decide, "compiled_functions.py", "measure/aging.py"))
     assert not any(changed(name) for name in ("cli.py", "measure/states.py", "render/page.py"))
 
 

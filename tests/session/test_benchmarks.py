@@ -351,6 +351,21 @@ def test_a_data_folder_that_cannot_be_read_is_one_sentence(images, tmp_path):
     assert "Traceback" not in output
 
 
+REFUSES = """
+from resnet_bench.engines import reference
+reference.Engine.supports = classmethod(lambda cls, network, recipe: f"reference has no {network.id}; mend it.")
+"""
+
+
+def test_what_an_engine_does_not_support_is_found_before_anything_is_prepared(session, tmp_path):
+    (tmp_path / "refuses.py").write_text(REFUSES)
+    done = session(*BRIEFLY, "-p", "refuses", "-k", "epoch_time", "--benchmark-save=x")
+    assert done.status == 2
+    assert "resnet_bench: error: reference has no fc1; mend it." in done.output
+    assert "Traceback" not in done.output
+    assert "measuring the machine" not in done.output
+
+
 BREAKS = """
 from resnet_bench.training.training import Training
 run_epoch = Training.run_epoch
