@@ -341,13 +341,11 @@ def _first_screen(read: Samples) -> str:
     """The answer first, as wide as the terminal is; one file is also held against the last one saved beside it."""
     from resnet_bench.analysis.earlier import last_alike, saved_before
     from resnet_bench.render import first_screen
-    from resnet_bench.results.samples import TRAINED
 
     path = read.files[0].path
     single = len(read.files) == 1
     earlier = last_alike(read, saved_before(path.parent, path.name)) if single else None
-    comparable = any(isinstance(run.result, TRAINED) for run in read.runs)
-    commands = first_screen.next_commands(path, earlier, comparable) if single else []
+    commands = first_screen.next_commands(path, earlier, [run.result for run in read.runs]) if single else []
     found = first_screen.lines(read, terminal_width(), earlier=earlier, commands=commands)
     if not has_colours(sys.stdout):
         return "\n".join(line.text for line in found)

@@ -20,7 +20,6 @@ from resnet_bench.pytest_options import TAKEN
 from resnet_bench.render import first_screen
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.results.journal import left_behind
-from resnet_bench.results.samples import TRAINED
 from resnet_bench.session import checkpoints, checks
 from resnet_bench.session.items import benchmarks, in_order
 from resnet_bench.session.saving import journal_kept_if_needed
@@ -196,8 +195,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Ite
         earlier = suite.earlier()
         commands: list[str] = []
         if suite.saved or not checks.asked_to_save(config):
-            comparable = any(isinstance(result, TRAINED) for result in suite.journal.results)
-            commands = first_screen.next_commands(suite.saved, earlier, comparable)
+            commands = first_screen.next_commands(suite.saved, earlier, suite.journal.results)
         width = terminalreporter._tw.fullwidth
         for line in first_screen.lines(suite.samples(), width, earlier=earlier, commands=commands):
             terminalreporter.write_line(line.text, **({line.style: True} if line.style != "plain" else {}))

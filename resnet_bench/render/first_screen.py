@@ -24,8 +24,8 @@ from resnet_bench.architectures import millions
 from resnet_bench.render import captions, scale_tables
 from resnet_bench.render.table import MISSING, significant, with_interval
 from resnet_bench.render.verdicts import accuracy_text, ratio_text
-from resnet_bench.results.samples import Samples
-from resnet_bench.schema import ExplainResult, Interval, ScaleResult
+from resnet_bench.results.samples import TRAINED, Samples
+from resnet_bench.schema import ExplainResult, Interval, Result, ScaleResult
 from resnet_bench.wording import counted, listed, short
 
 LINES = 25
@@ -379,18 +379,14 @@ def _doubts(found: Sequence[Group], width: int) -> list[Line]:
 # What to do next ------------------------------------------------------------------------------------------------------
 
 
-def next_commands(path: Path | None, earlier: Earlier | None, comparable: bool = True) -> list[str]:
-    """Commands for what was saved in a file, or a hint where nothing was.
-
-    Args:
-        comparable: whether the file has times or accuracies that can be compared.
-    """
+def next_commands(path: Path | None, earlier: Earlier | None, results: Iterable[Result]) -> list[str]:
+    """Commands for the results that were saved in a file, or a hint where none were."""
     if path is None:
         return ["Not saved: --benchmark-save=NAME keeps results for resnet-bench report, compare."]
     own = _quoted(path)
     base = earlier.comparison.base.path if earlier and earlier.comparison else None
     everything = f"Everything:  resnet-bench report {own} --claims --html report.html"
-    if not comparable:
+    if not any(isinstance(result, TRAINED) for result in results):  # `compare` knows times and accuracies
         return [everything]
     return [
         everything,

@@ -60,7 +60,7 @@ def test_never_more_than_the_limit(networks: int, engines: list[str], machines: 
             for i in range(machines)
         ]
         samples = read_all(made)
-    commands = first_screen.next_commands(Path("x" * path), None)
+    commands = first_screen.next_commands(Path("x" * path), None, [run.result for run in samples.runs])
     found = first_screen.lines(samples, width, earlier=Earlier(None), commands=commands)
     assert height(found, width) <= LINES
     assert all(len(line.text) <= width for line in found if line.text not in commands)
@@ -147,7 +147,7 @@ def test_the_last_saved_session_of_the_same_setting(tmp_path: Path) -> None:
     assert earlier.comparison.base.path.name == "0001_a.json"
     found = text(now, earlier=earlier)
     assert "2.00× faster" in found
-    commands = first_screen.next_commands(tmp_path / "0005_now.json", earlier)
+    commands = first_screen.next_commands(tmp_path / "0005_now.json", earlier, [run.result for run in now.runs])
     assert any("0001_a.json" in command and "0005_now.json" in command for command in commands)
 
 

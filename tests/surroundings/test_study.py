@@ -29,7 +29,7 @@ KILLS = int(os.environ.get("STUDY_KILLS", "20"))
 
 def command(images: Path, folder: Path, seeds: str = "0-1", epochs: int = 8) -> list[str]:
     return [
-        *CLI, "study", "--dataset", f"folder:{images}", "--architectures", "conv5x5,fc1", "--engine", "reference",
+        *CLI, "study", "--dataset", f"folder:{images}", "--architectures", "conv5x5", "--engine", "reference,fast",
         "--seeds", seeds, "--epochs", str(epochs), "--pipeline", "vectorized", "--threads", "1", "--jobs", "2",
         "--checkpoint-minutes", "0.01", "--output", str(folder),
     ]  # fmt: skip
