@@ -11,7 +11,7 @@ from resnet_bench.analysis.comparison.accuracy import AccuracyDifference, accura
 from resnet_bench.analysis.comparison.explanation import Explanation, explain
 from resnet_bench.analysis.comparison.marks import Mark, doubts, omissions
 from resnet_bench.analysis.comparison.networks import Network, Pair, Role, counted_once, in_one_mode, networks, paired
-from resnet_bench.analysis.comparison.refusals import listed, reasons_against
+from resnet_bench.analysis.comparison.refusals import advice, listed, reasons_against
 from resnet_bench.analysis.comparison.times import Ratio, TimeRatios
 from resnet_bench.analysis.comparison.turns import turns
 from resnet_bench.analysis.differences import Difference, differences
@@ -129,10 +129,7 @@ def compare(base_samples: Samples, other_samples: Samples, *, force: bool = Fals
     pairs = [counted_once(in_one_mode(pair)) for pair in held]
     reasons = [reasons_against(pair) for pair in pairs]
     if any(reasons) and not force:
-        raise UserError(
-            f"{other.path} cannot be compared with {base.path}: {listed(pairs, reasons)}; "
-            "give runs on the same data with the same settings, or take resnet-bench compare --force."
-        )
+        raise UserError(f"{other.path} cannot be compared with {base.path}: {listed(pairs, reasons)}; {advice(pairs)}")
 
     in_turn = turns(base.machine, other.machine)
     same_machine = bool(in_turn) or identity.same_machine(base.machine, other.machine)

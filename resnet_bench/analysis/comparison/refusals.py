@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
-from resnet_bench.analysis.comparison.networks import SETTINGS, Pair, Role
+from resnet_bench import wording
+from resnet_bench.analysis.comparison.networks import SETTINGS, Network, Pair, Role
 from resnet_bench.schema import AccuracyResult, DatasetInfo, EpochTimeResult
 from resnet_bench.wording import short
 
@@ -15,17 +17,37 @@ def reasons_against(pair: Pair) -> tuple[str, ...]:
     """Every reason once, without the network's name; empty where the two may be compared."""
     base, other = pair
     reasons = []
+    mixed = {"base": _mixed_recipes(base), "other": _mixed_recipes(other)}
     reasons += [*_mixed("base", base.times), *_mixed("base", base.trainings)]
     reasons += [*_mixed("other", other.times), *_mixed("other", other.trainings)]
+    reasons += [
+        f"{role} mixes runs with {key} {wording.listed(values)}"
+        for role, own in mixed.items()
+        for key, values in own.items()
+    ]
+    told = {key for own in mixed.values() for key in own}
     # The number of epochs that a training has does not change the time of one.
-    reasons += _different(base.times, other.times, ignored=("epochs",))
-    reasons += _different(base.trainings, other.trainings)
+    reasons += _different(base.times, other.times, ignored={"epochs", *told})
+    reasons += _different(base.trainings, other.trainings, ignored=told)
     if base.modes and other.modes and not base.modes & other.modes:
         reasons.append(f"epoch time measured {' and '.join(base.modes)} against {' and '.join(other.modes)}")
     base_points, other_points = _points(base.times), _points(other.times)
     if base_points and other_points and base_points != other_points:
         reasons.append(f"epoch time measured after {_steps(base_points)} against {_steps(other_points)}")
     return tuple(dict.fromkeys(reasons))
+
+
+def advice(pairs: Sequence[Pair]) -> str:
+    """What to do where there are reasons against some of the pairs."""
+    text = "give runs on the same data with the same settings"
+    mixed = [(key, values[0]) for pair in pairs for n in pair for key, values in _mixed_recipes(n).items()]
+    if mixed:
+        key, value = mixed[0]
+        text += (
+            f", on each side those of one recipe (of a study, a folder with copies of its results/*{key}={value}*; "
+            "resnet-bench report tells of the whole study what a schedule does to the accuracy)"
+        )
+    return f"{text}, or take resnet-bench compare --force."
 
 
 def _points(runs: Runs) -> set[tuple[int, ...]]:
@@ -46,7 +68,7 @@ def listed(pairs: Sequence[Pair], reasons: Sequence[Sequence[str]]) -> str:
     return "; ".join(parts)
 
 
-def _different(base: Runs, other: Runs, ignored: Sequence[str] = ()) -> list[str]:
+def _different(base: Runs, other: Runs, ignored: Collection[str]) -> list[str]:
     """How data set and recipe of the runs differ; nothing where either file has no such runs."""
     if not base or not other:
         return []
@@ -97,6 +119,17 @@ def _mixed(role: Role, runs: Runs) -> list[str]:
         {r.seed for r in runs}
     ):
         reasons.append(f"{role} mixes runs on several data sets")
-    if any(r.recipe != runs[0].recipe for r in runs):
-        reasons.append(f"{role} mixes runs with several recipes")
     return reasons
+
+
+def _mixed_recipes(network: Network) -> dict[str, list[str]]:
+    """{key: its values}, for the keys in which recipes differ among the runs that tell times, or among trainings."""
+    found: dict[str, list[str]] = {}
+    for runs in (network.times, network.trainings):
+        for key in dict.fromkeys(key for r in runs for key in r.recipe):
+            values: list[Any] = []  # a value may be a list, so it is no key of a dict
+            for value in (r.recipe.get(key) for r in runs):
+                values += [value] if value not in values else []
+            if len(values) > 1:
+                found.setdefault(short(key), [short(v) for v in values])
+    return found
