@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -368,6 +368,25 @@ def accuracy(
         "weights_sha256": digest(f"{architecture} {seed}"),
         **overrides,
     }
+
+
+def plans(higher: Mapping[tuple[str, str], float], **stretch: Any) -> list[dict[str, Any]]:
+    """Trainings of the study's plans for later: attention × schedules × 5 seeds; all end at 60 % but for a scatter.
+
+    Args:
+        higher: {(network, schedule): what is added to its final accuracies}.
+        stretch: what the trainings ran under, as in `told`.
+    """
+    entries = []
+    for network in ("baseline", "baseline-se", "baseline-eca"):
+        for schedule in ("constant", "cosine", "onecycle"):
+            scatter = np.random.default_rng([*network.encode(), *schedule.encode()]).normal(0, 0.002, 5)
+            for seed, off in enumerate(scatter):
+                end = 0.6 + float(off) + higher.get((network, schedule), 0.0)
+                recipe = Recipe(schedule=schedule).as_dict()
+                entry = accuracy(network, [0.2] * 14 + [end], seed, engine="fast", pipeline="vectorized", recipe=recipe)
+                entries.append(told(entry, process=digest(f"{network} {schedule} {seed}")[:16], **stretch))
+    return entries
 
 
 def parameters(architecture: str, num_classes: int = 100, **overrides: Any) -> dict[str, Any]:

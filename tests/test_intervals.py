@@ -1,4 +1,4 @@
-"""Intervals of times are positive and cover as often as they say."""
+"""Intervals of times are positive and cover as often as they say; that of a scatter is the tabulated one."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from resnet_bench.intervals import mean_interval, positive_mean_interval
+from resnet_bench.intervals import deviation_interval, mean_interval, positive_mean_interval
 
 
 def test_mean_interval_is_students():
@@ -35,6 +35,21 @@ def test_interval_of_times_stays_above_0_however_far_they_lie_apart(n):
     assert interval.estimate == pytest.approx(1 / n)
     assert interval.low == pytest.approx(math.exp(-stats.t.ppf(0.975, n - 1)) / n)
     assert interval.low > 0
+
+
+@pytest.mark.parametrize(("n", "low", "high"), [(3, 7.378, 0.0506), (5, 11.143, 0.484), (10, 19.023, 2.700)])
+def test_interval_of_a_scatter_is_from_the_tables_of_chi_squared(n, low, high):
+    """The quantiles for 97.5 % and 2.5 %, as printed tables have them."""
+    values = [float(i) for i in range(n)]
+    found = deviation_interval(values)
+    squares = sum((v - (n - 1) / 2) ** 2 for v in values)
+    expected = [math.sqrt(squares / divisor) for divisor in (n - 1, low, high)]
+    assert [found.estimate, found.low, found.high] == pytest.approx(expected, rel=1e-3)
+
+
+def test_values_that_do_not_scatter_have_an_interval_of_no_width():
+    found = deviation_interval([0.1] * 5)
+    assert (found.estimate, found.low, found.high) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("interval", [mean_interval, positive_mean_interval])

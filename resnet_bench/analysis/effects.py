@@ -1,26 +1,35 @@
 """What a change does to the accuracy: of the network against the baseline, of the rate against a constant one.
 
 Final accuracies are paired by seed, because a seed has the same batches everywhere, and with one network the same
-initial weights. The mean of the differences has Student's t interval over seeds.
+initial weights. The mean of the differences has Student's t interval over seeds. What the change costs stands beside
+it: parameters, and the time of an epoch.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import stdev
+from statistics import fmean
+from typing import NamedTuple
 
 from resnet_bench.analysis.conditions import MOST_PLANNED, Condition, step_down
+from resnet_bench.analysis.ratios import independent_ratio
+from resnet_bench.analysis.replicates import epoch_seconds, replicates
 from resnet_bench.analysis.series import Group, Series, paired_final_accuracies
-from resnet_bench.intervals import LEAST_VALUES, mean_interval
+from resnet_bench.analysis.speed import Ratio, epoch_times, ratio
+from resnet_bench.intervals import LEAST_VALUES, deviation_interval, mean_interval
 from resnet_bench.schema import Interval
 
 BASELINE = "baseline"
 
 OF_SCHEDULE = ("schedule", "warmup_steps", "epochs")
 """Settings in which a training with a schedule differs from one with a constant rate."""
+
+RUNNING = ("pipeline", "workers", "threads")
+"""Settings that change how long a step takes with and without a change, and hardly by how much the change does."""
 
 CONSTANT = "constant"
 """The schedule of the study."""
@@ -36,6 +45,19 @@ CERTAIN = 1000
 
 POWER = 0.8
 """The probability with which so many seeds tell that effect. It is the usual one (Cohen 1988)."""
+
+
+class SeedsNeeded(NamedTuple):
+    """With how many seeds an effect would be told; None for more than `MOST_PLANNED`.
+
+    Attributes:
+        estimate: if seeds go on to scatter as they did.
+        low, high: if they scatter as little, or as much, as the 95 % interval of that scatter allows.
+    """
+
+    estimate: int | None
+    low: int | None
+    high: int | None
 
 
 @dataclass(frozen=True)
@@ -54,21 +76,46 @@ class Effect:
     accuracies: Sequence[float]
     differences: Sequence[float]
 
+    @property
+    def of_network(self) -> bool:
+        """Whether it is of the network; else it is of the learning rate's course."""
+        return self.series.architecture != self.control.architecture
+
+    @property
+    def parameters(self) -> int:
+        """How many more the network has with the change."""
+        return self.series.parameters - self.control.parameters
+
     @cached_property
     def interval(self) -> Interval:
         """The mean difference with its 95 % interval."""
         return mean_interval(self.differences)
 
-    def seeds_needed(self, together: int) -> int | None:
-        """With how many seeds `SMALL_EFFECT` would be told, if seeds go on to scatter as these did.
+    def seeds_needed(self, together: int) -> SeedsNeeded:
+        """With how many seeds `SMALL_EFFECT` would be told.
 
         Args:
             together: effects that are judged together, this one among them.
-
-        Returns:
-            None for more than `MOST_PLANNED`.
         """
-        return seeds_to_tell(SMALL_EFFECT, stdev(self.differences), ERROR / together)
+        spread = deviation_interval(self.differences)
+        ends = (spread.estimate, spread.low, spread.high)
+        return SeedsNeeded(*(seeds_to_tell(SMALL_EFFECT, end, ERROR / together) for end in ends))
+
+
+@dataclass(frozen=True)
+class EpochTimes:
+    """How long an epoch takes with a change, against one without it.
+
+    Attributes:
+        series, control: what was timed: the effect's own, or the same networks under another setting.
+        seconds: with the change, the mean.
+        ratio: with over without. That of trainings is not paired; its `count` is then that of the side with fewer.
+    """
+
+    series: Series
+    control: Series
+    seconds: float
+    ratio: Ratio
 
 
 def effects(group: Group) -> list[Effect]:
@@ -93,6 +140,64 @@ def verdicts(found: Sequence[Effect]) -> dict[int, bool]:
     return step_down({i: condition.answer for i, condition in conditions.items()}, ERROR)
 
 
+def times_of(effect: Effect, group: Group) -> EpochTimes | None:
+    """The time of an epoch with the change and without it; None where no times of both compare.
+
+    Epoch-time results come first: those of the effect's own series, else of the same networks with the same engine
+    under another setting of the group, the nearest one. Only then do trainings that ran one after the other count.
+    """
+    own = effect.series, effect.control
+    for series, control in [own, *_timed_elsewhere(effect, group)]:
+        above, below = epoch_times(series), epoch_times(control)
+        if (values := replicates(above.items())) and (found := ratio(below, above)):
+            return EpochTimes(series, control, values.mean, found)
+    return _times_of_trainings(*own)
+
+
+def _timed_elsewhere(effect: Effect, group: Group) -> list[tuple[Series, Series]]:
+    """Pairs that differ from the effect's own in how they ran; those of a network in the schedule too. Nearest first.
+
+    What a schedule costs cannot be seen under another one.
+    """
+    free = {*RUNNING, *(OF_SCHEDULE if effect.of_network else ())}
+
+    def like(wanted: Series) -> list[Series]:
+        return [
+            s
+            for s in group.series
+            if s.times
+            and s.architecture == wanted.architecture
+            and all(s.setting[k] == wanted.setting.get(k) for k in s.setting if k not in free)
+        ]
+
+    pairs = [
+        (series, control)
+        for series in like(effect.series)
+        for control in like(effect.control)
+        if all(series.setting.get(k) == control.setting.get(k) for k in free)
+    ]
+    return sorted(pairs, key=lambda pair: len(differing(pair[0], effect.series)))
+
+
+def differing(series: Series, other: Series) -> tuple[str, ...]:
+    """The settings in which two series differ; one that only one of them tells is none."""
+    mine, theirs = series.setting, other.setting
+    return tuple(k for k in mine if k in theirs and mine[k] != theirs[k])
+
+
+def _times_of_trainings(series: Series, control: Series) -> EpochTimes | None:
+    below, above = (
+        replicates(value for r in s.timed_trainings for value in epoch_seconds(r, "")) for s in (control, series)
+    )
+    if not below or not above:
+        return None
+    without, with_ = (list(side.values.values()) for side in (below, above))
+    value = math.exp(fmean(map(math.log, with_)) - fmean(map(math.log, without)))
+    fewer = min(below, above, key=lambda side: len(side.values))
+    found = Ratio(value, independent_ratio(without, with_), len(fewer.values), fewer.unit)
+    return EpochTimes(series, control, above.mean, found)
+
+
 def seeds_to_tell(effect: float, spread: float, error: float = ERROR) -> int | None:
     """The least number of pairs with which a two-sided paired t test finds an effect with the chance `POWER`.
 
@@ -108,11 +213,17 @@ def seeds_to_tell(effect: float, spread: float, error: float = ERROR) -> int | N
 
     if spread < effect / CERTAIN:
         return LEAST_VALUES
-    for pairs in range(LEAST_VALUES, MOST_PLANNED + 1):
+
+    def enough(pairs: int) -> bool:
         quantile = stats.t.ppf(1 - error / 2, pairs - 1)
-        if 1 - stats.nct.cdf(quantile, pairs - 1, effect / spread * math.sqrt(pairs)) >= POWER:
-            return pairs
-    return None
+        return bool(1 - stats.nct.cdf(quantile, pairs - 1, effect / spread * math.sqrt(pairs)) >= POWER)
+
+    most = LEAST_VALUES
+    while most < MOST_PLANNED and not enough(most):  # by doubling, because far beyond its mean `nct` overflows
+        most = min(2 * most, MOST_PLANNED)
+    planned = range(LEAST_VALUES, most + 1)
+    first = bisect_left(planned, True, key=enough)
+    return planned[first] if first < len(planned) else None
 
 
 def _baseline(series: Series, group: Group) -> Series | None:

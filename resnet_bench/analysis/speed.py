@@ -176,6 +176,11 @@ def step_times(series: Series) -> dict[Origin, float]:
     )
 
 
+def epoch_times(series: Series) -> dict[Origin, float]:
+    """{process: seconds of an epoch, the mean over the training}, of epoch-time results alone."""
+    return _by_origin(value for run, result in measured(series) for value in epoch_seconds(result, run.together[0]))
+
+
 def epoch_replicates(series: Series) -> Replicates | None:
     """The values whose mean `Series.epoch_time` tells: of processes or, where there are several, of sessions."""
     runs = [(result, run.together[0]) for run, result in measured(series) if result.epoch_times]

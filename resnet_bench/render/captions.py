@@ -14,7 +14,7 @@ from resnet_bench.analysis.replicates import Replicates
 from resnet_bench.analysis.series import Distinction, EpochDuration, Group, Series
 from resnet_bench.analysis.speed import Ratio, measured
 from resnet_bench.schema import DatasetInfo
-from resnet_bench.wording import counted, short
+from resnet_bench.wording import counted, listed, short
 
 SHOWN = ("cpu_model", "physical_cores", "logical_cores", "torch", "allocator", "cpu_quota", "code_commit", "code_dirty")
 """Facts that are not repeated in brackets, because `machine_text` has them or another fact says the same."""
@@ -132,6 +132,21 @@ def value_text(key: str, value: Any) -> str:
     if key in ("workers", "threads", "epochs"):
         return f"{value} {key if value != 1 else key[:-1]}"
     return f"{key.replace('_', ' ')} {value}"
+
+
+def with_settings(setting: dict[str, Any], keys: Iterable[str]) -> str:
+    """Settings as a sentence has them: `the cosine schedule and 500 warm-up steps`; empty where there are none."""
+    return listed([_in_a_sentence(key, setting[key]) for key in keys if key in setting] or [""])
+
+
+def _in_a_sentence(key: str, value: Any) -> str:
+    if key == "schedule":
+        return "a constant rate" if value == "constant" else f"the {short(value)} schedule"
+    if key == "warmup_steps":
+        return counted(value, "warm-up step") if value else "no warm-up"
+    if key in ("engine", "pipeline"):
+        return f"the {key} {short(value)}"
+    return short(value_text(key, value))
 
 
 def group_text(group: Group) -> str:

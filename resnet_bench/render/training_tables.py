@@ -7,10 +7,30 @@ from statistics import fmean
 
 from resnet_bench import architectures
 from resnet_bench.analysis.conditions import MOST_PLANNED
-from resnet_bench.analysis.effects import CONSTANT, ERROR, POWER, SMALL_EFFECT, Effect, effects, verdicts
+from resnet_bench.analysis.effects import (
+    CONSTANT,
+    ERROR,
+    POWER,
+    SMALL_EFFECT,
+    Effect,
+    EpochTimes,
+    differing,
+    effects,
+    times_of,
+    verdicts,
+)
 from resnet_bench.analysis.series import Group, Series
-from resnet_bench.render.captions import dataset_text, group_machine_text, name, setting_text, value_text
-from resnet_bench.render.table import MISSING, Table, mean_and_range
+from resnet_bench.render import captions
+from resnet_bench.render.captions import (
+    dataset_text,
+    group_machine_text,
+    name,
+    setting_text,
+    value_text,
+    with_settings,
+)
+from resnet_bench.render.speed_tables import ratio_with_interval
+from resnet_bench.render.table import MISSING, Table, mean_and_range, minutes_or_seconds, significant
 
 
 def accuracy_effects(group: Group) -> Table | None:
@@ -19,10 +39,15 @@ def accuracy_effects(group: Group) -> Table | None:
     if not found:
         return None
     decided = verdicts(found)
-    rows = [_effect_row(group, effect, decided.get(i), len(found)) for i, effect in enumerate(found)]
+    times = [times_of(effect, group) for effect in found]
+    divisor, unit = minutes_or_seconds([t.seconds for t in times if t] or [0.0])
+    rows = [
+        [*_change(group, effect), *_cost(effect, time, divisor), *_effect(effect, decided.get(i), len(found))]
+        for i, (effect, time) in enumerate(zip(found, times, strict=True))
+    ]
     columns = [
-        "Network", "Against", "Seeds", "Final accuracy (%)", "Difference (points)", "Verdict",
-        f"Seeds that tell {100 * SMALL_EFFECT:g} points",
+        "Network", "Against", "Seeds", "More parameters", f"Epoch ({unit})", "Times as long", "Final accuracy (%)",
+        "Difference (points)", "Verdict", f"Seeds that tell {100 * SMALL_EFFECT:g} points",
     ]  # fmt: skip
     caption = f"{dataset_text(group.dataset)}; {group_machine_text(group)}; {setting_text(group)}."
     notes = [
@@ -31,25 +56,74 @@ def accuracy_effects(group: Group) -> Table | None:
         f"at most {100 * ERROR:.0f} % of cases (Holm's method), so an interval without 0 may still be «cannot tell».",
         f"Seeds that tell: with so many, an effect of {100 * SMALL_EFFECT:g} points has a verdict in "
         f"{100 * POWER:.0f} % of cases, if seeds scatter as they did here and no other row has one (paired t test of "
-        f"{100 * ERROR / len(found):.2g} %).",
+        f"{100 * ERROR / len(found):.2g} %). Few seeds tell little of how they scatter: in brackets the same for the "
+        "ends of the 95 % interval of that scatter (chi-squared).",
+        *_time_notes(group, list(zip(found, times, strict=True))),
     ]
     return Table("Effect on the accuracy", columns, rows, caption, notes)
 
 
-def _effect_row(group: Group, effect: Effect, higher: bool | None, together: int) -> list[str]:
+def _change(group: Group, effect: Effect) -> list[str]:
+    return [name(group, effect.series), name(group, effect.control), str(len(effect.differences))]
+
+
+def _cost(effect: Effect, time: EpochTimes | None, divisor: float) -> list[str]:
+    more = f"{effect.parameters:+,}" if effect.parameters else "0"
+    if time is None:
+        return [more, MISSING, MISSING]
+    return [more, significant(time.seconds / divisor), ratio_with_interval(time.ratio)]
+
+
+def _effect(effect: Effect, higher: bool | None, together: int) -> list[str]:
     i, seeds = effect.interval, effect.seeds_needed(together)
     verdict = "cannot tell" if higher is None else "higher" if higher else "lower"
     return [
-        name(group, effect.series),
-        name(group, effect.control),
-        str(len(effect.differences)),
         mean_and_range([100 * accuracy for accuracy in effect.accuracies]),
         "{:+.2f} [{:+.2f}, {:+.2f}]".format(
             *(round(100 * x, 2) + 0.0 for x in (i.estimate, i.low, i.high))
         ),  # no -0.00
         verdict,
-        f"over {MOST_PLANNED:,}" if seeds is None else f"{seeds:,}",
+        f"{_planned(seeds.estimate)} [{_planned(seeds.low)}, {_planned(seeds.high)}]",
     ]
+
+
+def _planned(seeds: int | None) -> str:
+    return f"over {MOST_PLANNED:,}" if seeds is None else f"{seeds:,}"
+
+
+def _time_notes(group: Group, found: Sequence[tuple[Effect, EpochTimes | None]]) -> list[str]:
+    """What the times are of, of which rows they are of another setting, and why some rows have none."""
+    notes = []
+    if told := [time for _, time in found if time]:
+        timed = [bool(time.series.times and time.control.times) for time in told]
+        ways = ["epoch times that the same processes measured, paired"] if any(timed) else []
+        ways += [] if all(timed) else ["epochs of trainings one after the other, which nothing pairs"]
+        notes.append(
+            "Times as long: an epoch over one of «Against», with the 95 % interval of the row alone; from "
+            f"{'; else '.join(ways)}."
+        )
+    elsewhere: dict[str, list[str]] = {}
+    for effect, time in found:
+        if time and time.series is not effect.series:
+            keys = [key for key in differing(time.series, effect.series) if key != "epochs"]
+            elsewhere.setdefault(with_settings(time.series.setting, keys), []).append(name(group, effect.series))
+    notes += [f"Timed with {setting} alone: {', '.join(names)}." for setting, names in elsewhere.items()]
+    reasons = dict.fromkeys(_no_time(effect) for effect, time in found if time is None)
+    if reasons:
+        notes.append(
+            f"{MISSING} as the time: {'; or '.join(reasons)}. `pytest benchmarks -k epoch_time` times networks, here "
+            "with the same engine and threads."
+        )
+    return [*notes, *captions.no_interval(time.ratio for time in told)]
+
+
+def _no_time(effect: Effect) -> str:
+    runs = [*effect.series.accuracies, *effect.control.accuracies]
+    if any(r.beside for r in runs):
+        return "trainings ran side by side, so their times do not compare"
+    if any(r.mixed for r in runs):
+        return "trainings were resumed under another setting or machine, so their times do not compare"
+    return "no times of both compare"
 
 
 def live_units(group: Group) -> Table | None:

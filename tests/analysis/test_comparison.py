@@ -36,6 +36,7 @@ from tests.handmade import (
     in_processes,
     machine,
     parameters,
+    plans,
     save,
     together,
     told,
@@ -563,6 +564,21 @@ def test_a_file_that_mixes_thread_counts_is_refused(files: Files) -> None:
     mixed = files([epoch_time("fc1", threads=1), epoch_time("fc1", threads=2, seed=1)])
     with pytest.raises(UserError, match="other mixes runs with threads 1 and 2"):
         compare(files([epoch_time("fc1")]), mixed)
+
+
+def test_a_file_that_mixes_recipes_is_refused_with_what_differs_and_what_to_do(files: Files) -> None:
+    """As a study with `--vary schedule=…,…` does, on either side; the other side's schedule is no reason of its own."""
+    study, cosine = files(plans({})), files([e for e in plans({}) if e["recipe"]["schedule"] == "cosine"])
+    for pair, role in (((study, cosine), "base"), ((cosine, study), "other")):
+        with pytest.raises(UserError) as error:
+            compare(*pair)
+        _, _, text = str(error.value).partition(": ")
+        assert text == (
+            f"{role} mixes runs with schedule constant, cosine and onecycle; give runs on the same data with the same "
+            "settings, on each side those of one recipe (of a study, a folder with copies of its "
+            "results/*schedule=constant*; resnet-bench report tells of the whole study what a schedule does to the "
+            "accuracy), or take resnet-bench compare --force."
+        )
 
 
 def test_files_without_a_common_network_are_refused(files: Files) -> None:

@@ -1,4 +1,4 @@
-"""Effects on the accuracy, on hand-made results: what is paired with what, and which verdicts there are."""
+"""Effects on the accuracy, on hand-made results: what is paired with what, the verdicts, and what a change costs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from resnet_bench.analysis.effects import Effect, effects, seeds_to_tell, verdicts
+from resnet_bench.analysis.effects import (
+    Effect,
+    EpochTimes,
+    SeedsNeeded,
+    effects,
+    seeds_to_tell,
+    times_of,
+    verdicts,
+)
+from resnet_bench.analysis.ratios import independent_ratio
 from resnet_bench.analysis.series import groups
 from resnet_bench.results import reading
-from tests.handmade import accuracy, save, together
+from tests.handmade import accuracy, in_processes, plans, save, together
 
 
 def run(architecture: str, final: float, seed: int, epochs: int = 2, **recipe: Any) -> dict[str, Any]:
@@ -134,3 +143,87 @@ def test_more_effects_together_take_more_seeds() -> None:
     assert one is not None
     assert ten is not None
     assert ten > one
+
+
+def test_seeds_needed_have_a_range_because_few_seeds_tell_little_of_their_scatter() -> None:
+    """The ends are for 0.6 and 2.9 times the scatter of five values, by the tabulated quantiles of chi-squared."""
+    effect = Effect(None, None, [], [0.002, 0.004, 0.006, 0.008, 0.010])  # type: ignore[arg-type]
+    spread = 0.002 * 2.5**0.5
+    ends = [seeds_to_tell(0.005, spread * (4 / divisor) ** 0.5, 0.05 / 4) for divisor in (4, 11.14329, 0.484419)]
+    assert effect.seeds_needed(4) == SeedsNeeded(*ends)
+    assert None not in ends
+    assert Effect(None, None, [], [0.1, 0.2, 0.9]).seeds_needed(1) == SeedsNeeded(None, None, None)  # type: ignore[arg-type]
+
+
+# What a change costs --------------------------------------------------------------------------------------------------
+
+SCHEDULES = ("constant", "cosine", "onecycle")
+
+
+def costs(path: Path, entries: list[dict[str, Any]]) -> dict[tuple[str, str, str], EpochTimes | None]:
+    """{(network, its schedule, what it is held against): times}."""
+    (group,) = groups(together([reading.read(save(path, entries))]))
+    return {
+        (e.series.architecture, e.series.setting["schedule"], "baseline" if e.of_network else "constant"): times_of(
+            e, group
+        )
+        for e in effects(group)
+    }
+
+
+def timed(architecture: str, seconds: float, **settings: Any) -> dict[str, Any]:
+    return in_processes(architecture, seconds, noise=0, engine="fast", **{"pipeline": "vectorized", **settings})
+
+
+def test_trainings_side_by_side_tell_no_times(tmp_path: Path) -> None:
+    found = costs(tmp_path / "a.json", plans({}, jobs=2))
+    assert len(found) == 12
+    assert set(found.values()) == {None}
+
+
+def test_trainings_one_after_the_other_tell_times_that_nothing_pairs(tmp_path: Path) -> None:
+    entries = plans({})
+    own: dict[tuple[str, str], list[float]] = {}
+    for entry in entries:
+        seconds = 60.0 + entry["seed"] + (6 if entry["architecture"] == "baseline-se" else 0)
+        own.setdefault((entry["architecture"], entry["recipe"]["schedule"]), []).append(seconds)
+        for epoch in entry["epochs"]:
+            epoch["train_seconds"] = seconds
+    times = costs(tmp_path / "a.json", entries)["baseline-se", "cosine", "baseline"]
+    assert times is not None
+    assert times.seconds == pytest.approx(68)
+    assert times.ratio.interval == independent_ratio(own["baseline", "cosine"], own["baseline-se", "cosine"])
+    assert times.ratio.value == pytest.approx(68 / 62, rel=1e-3)
+
+
+def test_epoch_times_of_the_same_networks_come_before_those_of_trainings(tmp_path: Path) -> None:
+    """They were timed with a constant rate: what a network costs is taken from there; what a schedule does is not."""
+    networks = {"baseline": 60.0, "baseline-se": 66.0, "baseline-eca": 63.0}
+    for jobs in (1, 2):
+        found = costs(tmp_path / "a.json", plans({}, jobs=jobs) + [timed(n, s) for n, s in networks.items()])
+        for schedule in SCHEDULES:
+            times = found["baseline-se", schedule, "baseline"]
+            assert times is not None
+            assert (times.seconds, times.ratio.value) == pytest.approx((66, 1.1))
+            assert times.series.setting["schedule"] == times.control.setting["schedule"] == "constant"
+        (own,) = {found["baseline", schedule, "constant"] is None for schedule in SCHEDULES[1:]}
+        assert own == (jobs == 2)
+
+
+def test_times_under_the_nearest_setting_count(tmp_path: Path) -> None:
+    """Those that differ in one setting before those that differ in two; never those of another engine."""
+    networks = {"baseline": 60.0, "baseline-se": 66.0}
+    few = plans({}, jobs=2)
+    other_threads = [timed(n, s, threads=1) for n, s in networks.items()]
+    times = costs(tmp_path / "a.json", few + other_threads)["baseline-se", "constant", "baseline"]
+    assert times is not None
+    assert (times.series.setting["threads"], times.ratio.value) == (1, pytest.approx(1.1))
+    cosine = {**few[0]["recipe"], "schedule": "cosine"}
+    nearer = [timed(n, 2 * s - 60, recipe=cosine) for n, s in networks.items()]
+    found = costs(tmp_path / "a.json", few + other_threads + nearer)
+    for schedule in ("cosine", "onecycle"):
+        times = found["baseline-se", schedule, "baseline"]
+        assert times is not None
+        assert times.ratio.value == pytest.approx(1.2)
+    other_engine = [in_processes(n, s, noise=0) for n, s in networks.items()]
+    assert costs(tmp_path / "a.json", few + other_engine)["baseline-se", "constant", "baseline"] is None

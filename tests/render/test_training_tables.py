@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from resnet_bench.analysis.series import Group, groups
 from resnet_bench.recipe import Recipe
 from resnet_bench.render import training_tables
+from resnet_bench.render.table import Table
 from resnet_bench.results import reading
-from tests.handmade import accuracy, save, together
+from tests.handmade import accuracy, in_processes, plans, save, together
 
 
 def grouped(path: Path, entries: list[dict[str, Any]]) -> Group:
@@ -34,14 +36,74 @@ def run(
     return entry
 
 
-def test_effects_have_points_interval_verdict_and_the_seeds_that_would_tell(tmp_path: Path) -> None:
+def test_effects_have_points_interval_verdict_cost_and_the_seeds_that_would_tell(tmp_path: Path) -> None:
     entries = [run("baseline", 0.30, s) for s in range(3)]
     entries += [run("fc1", 0.40 + s / 100, s) for s in range(3)]
     table = training_tables.accuracy_effects(grouped(tmp_path / "a.json", entries))
     assert table is not None
     ((*cells, seeds),) = table.rows
-    assert cells == ["fc1", "baseline", "3", "41.0 [40.0, 42.0]", "+11.00 [+8.52, +13.48]", "higher"]
-    assert int(seeds) > 30
+    fewer = entries[-1]["parameters"] - entries[0]["parameters"]
+    assert cells == [
+        "fc1", "baseline", "3", f"{fewer:,}", "1.00", "1.00", "41.0 [40.0, 42.0]", "+11.00 [+8.52, +13.48]", "higher",
+    ]  # fmt: skip
+    planned = re.fullmatch(r"(\d+) \[(\d+), over 1,000\]", seeds)
+    assert planned
+    assert int(planned[1]) > 30 > int(planned[2])
+    assert "1 process: no interval." in table.notes  # these files do not tell the trainings' processes
+
+
+Cells = dict[tuple[str, ...], tuple[str, ...]]
+
+
+def table_of(path: Path, entries: list[dict[str, Any]]) -> tuple[Table, Cells]:
+    """The table of effects, and by the network and what it is held against the cells of its cost."""
+    table = training_tables.accuracy_effects(grouped(path, entries))
+    assert table is not None
+    return table, {tuple(row[:2]): tuple(row[3:6]) for row in table.rows}
+
+
+def test_where_trainings_ran_side_by_side_a_note_says_why_there_is_no_time(tmp_path: Path) -> None:
+    table, cells = table_of(tmp_path / "a.json", plans({}, jobs=2))
+    assert list(table.columns)[3:6] == ["More parameters", "Epoch (s)", "Times as long"]
+    assert len(cells) == 12
+    assert cells["baseline-se (cosine schedule)", "baseline (cosine schedule)"] == ("+5,528", "–", "–")
+    assert cells["baseline-eca (cosine schedule)", "baseline (cosine schedule)"] == ("+16", "–", "–")
+    assert cells["baseline-se (cosine schedule)", "baseline-se (constant schedule)"] == ("0", "–", "–")
+    assert table.notes[-1] == (
+        "– as the time: trainings ran side by side, so their times do not compare. `pytest benchmarks -k epoch_time` "
+        "times networks, here with the same engine and threads."
+    )
+
+
+def test_epoch_times_of_another_file_fill_the_rows_of_their_networks(tmp_path: Path) -> None:
+    """Those of a schedule, which was not timed, stay empty."""
+    networks = {"baseline": 60, "baseline-se": 66, "baseline-eca": 63}
+    timed = [in_processes(n, s, noise=0, engine="fast", pipeline="vectorized") for n, s in networks.items()]
+    files = [save(tmp_path / "a.json", plans({}, jobs=2)), save(tmp_path / "b.json", timed)]
+    (group,) = groups(together(map(reading.read, files)))
+    table = training_tables.accuracy_effects(group)
+    assert table is not None
+    for row in table.rows:
+        if row[1].startswith(row[0].split()[0] + " "):  # the same network under another schedule
+            assert row[4:6] == ["–", "–"]
+        else:
+            times = "1.10 [1.10, 1.10]" if row[0].startswith("baseline-se") else "1.05 [1.05, 1.05]"
+            assert row[4:6] == [times[:4], times]  # in minutes; the baseline's epoch takes one
+    assert "from epoch times that the same processes measured, paired." in table.notes[2]
+    assert table.notes[3] == (
+        "Timed with a constant rate alone: baseline-se (cosine schedule), baseline-se (onecycle schedule), "
+        "baseline-eca (cosine schedule), baseline-eca (onecycle schedule)."
+    )
+    assert table.notes[4].startswith("– as the time: trainings ran side by side")
+
+
+def test_trainings_one_after_the_other_tell_times_too(tmp_path: Path) -> None:
+    table, cells = table_of(tmp_path / "a.json", plans({}))
+    assert cells["baseline-se (cosine schedule)", "baseline (cosine schedule)"] == (
+        "+5,528", "1.00", "1.00 [1.00, 1.00]",
+    )  # fmt: skip
+    assert "from epochs of trainings one after the other, which nothing pairs." in table.notes[2]
+    assert len(table.notes) == 3
 
 
 def test_the_tables_are_left_out_where_there_is_nothing_to_say(tmp_path: Path) -> None:
