@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from resnet_bench.analysis.drift import drift_during_run
-from resnet_bench.analysis.effects import BASELINE, Effect, effects, verdicts
+from resnet_bench.analysis.effects import BASELINE, CONSTANT, Effect, effects, verdicts
 from resnet_bench.analysis.replicates import Replicates, replicates
-from resnet_bench.analysis.series import Group, Series
+from resnet_bench.analysis.series import Group, Series, varying
 from resnet_bench.analysis.speed import Ratio, StepSpeed, is_plain, ratio, step_speeds, step_times
 
 
@@ -80,19 +80,29 @@ class BesidePlain:
     five: Ratio | None
 
 
+Judged = tuple[Effect, Literal["higher", "lower"] | None]
+"""An effect with its verdict; None where it cannot be told."""
+
+
 @dataclass(frozen=True)
 class Accuracies:
-    """The final accuracies of the networks that were trained under one setting.
+    """The final accuracies of the networks that were trained under one setting, and effects under the others.
 
     Attributes:
         series: in the paper's order; at least one.
-        effects: of each other network against the baseline, with its verdict: None where it cannot be told. Empty
-            without enough seeds.
+        effects: of each other network against the baseline. Empty without enough seeds.
+        others: of networks under the other settings of the group, and of schedules.
     """
 
     group: Group
     series: tuple[Series, ...]
-    effects: tuple[tuple[Effect, Literal["higher", "lower"] | None], ...]
+    effects: tuple[Judged, ...] = ()
+    others: tuple[Judged, ...] = ()
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """What tells the settings of the group's trainings apart; empty where there is one setting."""
+        return varying([s.setting for s in self.group.series if s.accuracies])
 
     @property
     def seeds(self) -> tuple[int, int]:
@@ -150,24 +160,32 @@ def _engine(engine: str, speeds: Sequence[StepSpeed]) -> BesidePlain | None:
 
 
 def accuracies(found: Sequence[Group]) -> Accuracies | None:
-    """In the setting with the most networks, real images before synthetic ones, then of the most seeds and epochs."""
+    """In the setting with the most networks, real images before synthetic ones, then of the most seeds and epochs.
+
+    Of settings that are equal in that, the study's own is taken: plain PyTorch, and a constant learning rate.
+    """
     candidates = []
     for group in found:
         for trained in _settings([s for s in group.series if s.accuracies]):
-            made = Accuracies(group, tuple(trained), ())
+            made = Accuracies(group, tuple(trained))
             rank = (not group.dataset.synthetic, len(trained), made.seeds[0], made.epochs[0], is_plain(trained[0]))
-            candidates.append((rank, made))
+            candidates.append(((*rank, _constant_rate(trained[0])), made))
     if not candidates:
         return None
     _, best = max(candidates, key=lambda candidate: candidate[0])
     told = effects(best.group)
     higher = verdicts(told)
-    against: list[tuple[Effect, Literal["higher", "lower"] | None]] = [
-        (effect, None if i not in higher else "higher" if higher[i] else "lower")
-        for i, effect in enumerate(told)
-        if any(effect.series is s for s in best.series) and effect.control.architecture == BASELINE
-    ]
-    return Accuracies(best.group, best.series, tuple(against))
+    against: list[Judged] = []
+    others: list[Judged] = []
+    for i, effect in enumerate(told):
+        here = effect.of_network and any(effect.series is s for s in best.series)
+        verdict: Literal["higher", "lower"] | None = None if i not in higher else "higher" if higher[i] else "lower"
+        (against if here else others).append((effect, verdict))
+    return Accuracies(best.group, best.series, tuple(against), tuple(others))
+
+
+def _constant_rate(series: Series) -> bool:
+    return series.setting.get("schedule", CONSTANT) == CONSTANT and not series.setting.get("warmup_steps")
 
 
 def drifted(group: Group) -> bool:

@@ -18,13 +18,13 @@ from resnet_bench.analysis.claims import (
     UNDECIDED,
     JudgedClaim,
 )
-from resnet_bench.analysis.effects import BASELINE, Effect
-from resnet_bench.analysis.findings import Accuracies, BesidePlain, Fastest
+from resnet_bench.analysis.effects import BASELINE, Effect, differing
+from resnet_bench.analysis.findings import Accuracies, BesidePlain, Fastest, Judged
 from resnet_bench.analysis.series import Group, groups, in_order, parameter_counts
 from resnet_bench.analysis.speed import Ratio
 from resnet_bench.intervals import LEAST_VALUES
 from resnet_bench.render import scale_tables
-from resnet_bench.render.captions import count_text, cpu_name, dataset_text
+from resnet_bench.render.captions import count_text, cpu_name, dataset_text, with_settings
 from resnet_bench.render.speed_tables import ratio_with_interval, replicates_text, time_marks
 from resnet_bench.render.table import significant
 from resnet_bench.results.samples import Samples
@@ -33,6 +33,9 @@ from resnet_bench.wording import counted, listed, short
 
 GROUPS_NAMED = 2
 """So many machines and data sets are named; of more, the number is told."""
+
+EFFECTS_NAMED = 10
+"""So many effects under other settings are named; of more, the number is told."""
 
 
 def sentences(samples: Samples, judged: Sequence[JudgedClaim]) -> list[str]:
@@ -164,6 +167,11 @@ def _same(ratio: Ratio) -> str:
 
 
 def _accuracies(found: Accuracies) -> str:
+    parts = [_under_one_setting(found), _other_effects_text(found)]
+    return f"{'; '.join(filter(None, parts))}."
+
+
+def _under_one_setting(found: Accuracies) -> str:
     dataset = found.group.dataset
     epochs = [len(r.epochs) for s in found.series for r in s.accuracies]
     seeds = [len(s.accuracies) for s in found.series]
@@ -176,13 +184,15 @@ def _accuracies(found: Accuracies) -> str:
     if not all(s.complete for s in found.series):
         caveats.append("stopped early")
     about = f"{trained} ({'; '.join(caveats)})"
+    own = with_settings(found.series[0].setting, [key for key in found.varying if key != "epochs"])  # told already
+    setting = f" with {own}" if own else ""
     if found.effects:
-        return f"{about} {_effects_text(found)}."
+        return f"{about} {_effects_text(found, setting)}"
     ends = [(s.architecture, end) for s in found.series if (end := s.final_accuracy())]
     if len(ends) == 1:
         (name, end), *_ = ends
         interval = f" [{100 * end.low:.1f}, {100 * end.high:.1f}]"
-        return f"{about} the final accuracy of {name} is {_percent(end.estimate)}{interval}."
+        return f"{about} the final accuracy of {name}{setting} is {_percent(end.estimate)}{interval}"
     low, high = (pick(ends, key=lambda end: end[1].estimate) for pick in (min, max))
     reason = (
         f"fewer than {LEAST_VALUES} seeds tell no networks apart"
@@ -190,23 +200,66 @@ def _accuracies(found: Accuracies) -> str:
         else "no baseline is there to set them against"
     )
     return (
-        f"{about} final accuracies lie between {_percent(low[1].estimate)} ({low[0]}) and "
-        f"{_percent(high[1].estimate)} ({high[0]}); {reason}."
+        f"{about} final accuracies{setting} lie between {_percent(low[1].estimate)} ({low[0]}) and "
+        f"{_percent(high[1].estimate)} ({high[0]}); {reason}"
     )
 
 
-def _effects_text(found: Accuracies) -> str:
-    told = {
-        verdict: [_effect_text(effect) for effect, own in found.effects if own == verdict]
-        for verdict in ("higher", "lower")
-    }
-    parts = [f"{verdict} for {listed(networks)}" for verdict, networks in told.items() if networks]
+def _effects_text(found: Accuracies, setting: str) -> str:
+    parts = _told(found.effects)
     open_ = [effect.series.architecture for effect, verdict in found.effects if verdict is None]
     if open_:
         parts.append(f"not to be told from it for {listed(open_)}")
     baseline = found.effects[0][0].control.final_accuracy()
     mean = f" of {_percent(baseline.estimate)}" if baseline else ""
-    return f"the final accuracy, against the baseline's{mean}, is {listed(parts)}"
+    return f"the final accuracy{setting}, against the baseline's{mean}, is {listed(parts)}"
+
+
+def _told(judged: Sequence[Judged]) -> list[str]:
+    """`higher for fc1 (+0.9 points [+0.2, +1.6])`, then what is lower."""
+    told = {verdict: [_effect_text(effect) for effect, own in judged if own == verdict] for verdict in _VERDICTS}
+    return [f"{verdict} for {listed(networks)}" for verdict, networks in told.items() if networks]
+
+
+_VERDICTS = ("higher", "lower")
+
+
+def _other_effects_text(found: Accuracies) -> str:
+    """Of networks under the other settings and of schedules: those that can be told; empty where there are none."""
+    told = [(effect, verdict) for effect, verdict in found.others if verdict]
+    if not found.others:
+        return ""
+    of = [
+        text
+        for text, there in (
+            ("networks under other settings", any(effect.of_network for effect, _ in found.others)),
+            ("schedules", any(not effect.of_network for effect, _ in found.others)),
+        )
+        if there
+    ]
+    every = f"{counted(len(found.others), 'effect')} of {' and of '.join(of)}"
+    if not told:
+        return f"none of {every} can be told"
+    if len(told) > EFFECTS_NAMED:
+        higher, lower = (sum(own == verdict for _, own in told) for verdict in _VERDICTS)
+        return f"of {every}, which are in the tables, {higher} raise the accuracy and {lower} lower it"
+    clauses: dict[str, list[Judged]] = {}
+    for effect, verdict in told:
+        clauses.setdefault(_change(found, effect), []).append((effect, verdict))
+    parts = [f"{change} it is {listed(_told(own))}" for change, own in clauses.items()]
+    if rest := len(found.others) - len(told):
+        parts.append(f"{'one' if rest == 1 else f'the other {rest}'} of {every} cannot be told")
+    return "; ".join(parts)
+
+
+def _change(found: Accuracies, effect: Effect) -> str:
+    """`with the cosine schedule, against the baseline's,`, or `with the cosine schedule instead of a constant rate`."""
+    changed = differing(effect.series, effect.control)
+    same = with_settings(effect.series.setting, [key for key in found.varying if key not in changed])
+    if effect.of_network:
+        return f"with {same or 'another setting'}, against the baseline's,"
+    new, old = (with_settings(s.setting, changed) for s in (effect.series, effect.control))
+    return f"with {f'{same}, and ' if same else ''}{new} instead of {old}{',' if same else ''}"
 
 
 def _effect_text(effect: Effect) -> str:
