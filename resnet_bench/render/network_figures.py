@@ -112,8 +112,8 @@ def accuracy_by_epoch(group: Group, width: float = WIDTH) -> list[Figure]:
                 draw_curve(axes, s.architecture, points, 100)
             axes.set_title(label)
             axes.set_xlim(0.5, last + 0.5)
-            axes.set_ylim(bottom=0)
             axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        grid[0, 0].set_ylim(bottom=0)  # of all panels, and only now: it fixes the upper end to what has been drawn
         for axes in grid[-1]:
             axes.set_xlabel("epoch")
         for axes in grid[:, 0]:

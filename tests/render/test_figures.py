@@ -24,7 +24,7 @@ from resnet_bench.render.axes import DARK, NETWORK_STYLES, PAPER, PHASE_STYLES
 from resnet_bench.render.drawing import Figure
 from resnet_bench.render.figures import figures, headlines, write
 from resnet_bench.results.reading import ResultFile, read
-from tests.handmade import accuracy, calibration, dataset, epoch_time, in_processes, machine, save, together
+from tests.handmade import accuracy, calibration, dataset, epoch_time, in_processes, machine, plans, save, together
 
 matplotlib = pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure as Canvas  # noqa: E402
@@ -183,6 +183,15 @@ def test_each_engine_and_each_machine_has_its_own_figure(results: Reader) -> Non
     other = results(*later, machine=machine(torch={"version": "2.9.0"}))
     names = [f.name for f in figures(together([results(*both), other]))[0] if f.name.startswith("figure")]
     assert names == ["figure-7-reference-engine", "figure-7-fast-engine", "figure-7-2"]
+
+
+def test_no_panel_of_accuracies_is_cut_off(results: Reader) -> None:
+    """The panels share their axis, and those to the right reach higher than the first."""
+    made, _ = figures(together([results(*plans({("baseline", "cosine"): 0.1, ("baseline-se", "onecycle"): 0.2}))]))
+    panels = drawn(named(made, "accuracy-by-epoch")).axes
+    highest = [max(max(line.get_ydata()) for line in axes.lines) for axes in panels]
+    assert highest == pytest.approx([60, 70, 80], abs=0.5)
+    assert all(axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 80 for axes in panels)
 
 
 def measured(axes: Any) -> list[str]:
