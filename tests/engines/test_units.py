@@ -141,28 +141,52 @@ def test_units_rest_under_any_schedule_and_keep_every_bit(schedule: str) -> None
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**16),
-    factors=st.lists(st.floats(0, 1) | st.sampled_from([0.0, 1e-4, 1.0]), min_size=1, max_size=9),
-    piece=st.integers(1, 130),
+    factors=st.lists(st.floats(0, 1) | st.sampled_from([0.0, 1e-4, 1e-2, 1.0]), min_size=1, max_size=9),
+    piece=st.integers(1, 250),
     stop=st.integers(1, 300),
+    always=st.integers(0, UNITS // 4),
+    chance=st.sampled_from([0.0, 0.001, 0.01]),
     eps=st.sampled_from([1e-8, 1e-3, 0.0]),
-    loaded=st.integers(1, 449),
+    loaded=st.integers(1, 699),
 )
 @torch.no_grad()
 def test_weights_and_moments_are_the_same_under_arbitrary_rates(
-    seed: int, factors: list[float], piece: int, stop: int, eps: float, loaded: int
+    seed: int, factors: list[float], piece: int, stop: int, always: int, chance: float, eps: float, loaded: int
 ) -> None:
-    """Rates that stay for some steps and then jump, up or down; and the state is loaded once in between."""
-    rates = [LR * factors[step // piece % len(factors)] for step in range(450)]
+    """Rates that stay for some steps and then jump, up or down; and the state is loaded once in between.
+
+    Most units die at step `stop`, and rest some 200 steps later where a small chance does not make them live again.
+    """
+    rates = [LR * factors[step // piece % len(factors)] for step in range(700)]
     generator = torch.Generator().manual_seed(seed)
     both = pair(seed=seed, eps=eps)
-    for step in range(1, 451):
-        chance = 0.02 if step > stop else 0.9
-        live = (torch.rand(UNITS, generator=generator) < chance).nonzero().squeeze(1)
-        both.step(step, live, rates[step - 1], max(rates[step - 1 :]))
+    for step in range(1, 701):
+        live = torch.rand(UNITS, generator=generator) < (chance if step > stop else 0.9)
+        live[:always] = True
+        both.step(step, live.nonzero().squeeze(1), rates[step - 1], max(rates[step - 1 :]))
         if step == loaded:
             both.lazy.catch_up()
             both.lazy.look(max(rates[step:]), step)
     both.assert_identical()
+
+
+@pytest.mark.parametrize("low", [0.0, 1e-3, 1.0])
+@pytest.mark.parametrize("stop", range(64, 128, 8))
+@torch.no_grad()
+def test_no_unit_rests_before_its_weights_stand_still_at_the_highest_rate_to_come(stop: int, low: float) -> None:
+    """Low rates until units may rest for the fourth time, and the highest one right after.
+
+    Units die at one phase or another of the period in which they may go to rest, so that some are judged just before
+    their weights stand still.
+    """
+    both, rested = pair(), 0
+    for step in range(1, 601):
+        lr = low * LR if stop < step <= 4 * _units.PERIOD else LR
+        both.step(step, torch.arange(UNITS if step <= stop else 5), lr, LR)
+        rested = max(rested, int(both.lazy.resting.sum()))
+        assert torch.equal(both.lazy.weight, both.eager.weight), step
+    both.assert_identical()
+    assert rested == UNITS - 5
 
 
 @torch.no_grad()
