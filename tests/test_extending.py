@@ -1,4 +1,10 @@
-"""docs/extending.md says what a new schedule, block, network, engine and table take. Here all of it is done."""
+"""docs/extending.md says what a new schedule, block, network, engine and table take.
+
+The page's schedule, block, network and engine are made from its own text, in a copy of the package. Its three commands
+then train there, each with the engine that it names, and the schedule with `fast` too, on a network whose hidden units
+may rest. The suite's own tests of schedules and engines pass in that copy. Another network and a table, which the page
+describes without their text, are made here. Of figures and claims only the files that it names are looked for.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +24,15 @@ from resnet_bench.analysis.series import Group
 from resnet_bench.architectures import Architecture
 from resnet_bench.cli import cli
 from resnet_bench.data.datasets import Dataset
+from resnet_bench.engines import fast
+from resnet_bench.engines._units import PERIOD
 from resnet_bench.recipe import Recipe
 from resnet_bench.render import paper_tables
 from resnet_bench.render.table import Table
 from resnet_bench.results import reading
 from resnet_bench.schema import AccuracyResult
 from resnet_bench.training.training import Training
+from tests.conftest import needs_compiler
 from tests.handmade import epoch_time, save
 
 ROOT = Path(__file__).parent.parent
@@ -108,8 +117,39 @@ def test_what_the_page_adds_trains(extended: Path, tmp_path: Path, command: str)
     result = reading.read(tmp_path / "result.json").results[0]
     assert isinstance(result, AccuracyResult)
     assert result.complete
+    named = re.search(r"--engine (\S+)", command)
+    assert result.engine == (named[1] if named else "reference")
     if "linear" in command:
         assert result.epochs[-1].lr_end == pytest.approx(4e-4 / (50 - 5))
+
+
+@needs_compiler
+def test_the_pages_schedule_trains_with_fast_where_hidden_units_may_rest(extended: Path, tmp_path: Path) -> None:
+    """For which `fast` has to find the highest rate to come; beyond the first steps after which units are judged."""
+    architecture, images = "blocks2", 4 * (PERIOD + 2)
+    assert fast.Engine.leaves_idle_units_out(architectures.get(architecture), Recipe())
+    done = run(
+        extended, "train", architecture, "--engine", "fast", "--schedule", "linear", "--epochs", "1", "--dataset",
+        "synthetic", "--train-images", str(images), "--test-images", "10", "--output", str(tmp_path / "result.json"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = reading.read(tmp_path / "result.json").results[0]
+    assert isinstance(result, AccuracyResult)
+    assert (result.engine, result.recipe["schedule"], result.complete) == ("fast", "linear", True)
+    assert result.epochs[-1].lr_end == pytest.approx(4e-4 / (PERIOD + 2))
+
+
+def test_the_suites_own_tests_pass_with_what_the_page_adds(extended: Path) -> None:
+    """Those of the lists to which it adds: what it says is all there is to do."""
+    for file in ("__init__.py", "conftest.py", "test_schedules.py", "engines/__init__.py", "engines/test_registry.py"):
+        (extended / "tests" / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "tests" / file, extended / "tests" / file)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--rootdir", str(extended), "tests"],
+        cwd=extended, env={**os.environ, "PYTHONPATH": str(extended)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "[fused] PASSED" in done.stdout  # not those of the package here
 
 
 def test_what_the_page_adds_is_listed_and_refuses_what_it_cannot_do(extended: Path) -> None:

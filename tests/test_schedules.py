@@ -37,19 +37,20 @@ def of_torch(name: str, steps: int) -> list[float]:
     return rates
 
 
-def test_every_schedule_has_its_counterpart_in_torch() -> None:
-    assert list(TORCHS) == list(SCHEDULES)
+def test_every_schedule_with_a_counterpart_in_torch_is_registered() -> None:
+    """There may be others, as docs/extending.md adds one."""
+    assert TORCHS.keys() <= SCHEDULES.keys()
 
 
 @pytest.mark.parametrize("steps", [2, 3, 4, 10, 137, 1000, 4185])
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", TORCHS)
 def test_rates_are_torchs_over_a_whole_training(name: str, steps: int) -> None:
     rates = LearningRates(LR, name, steps=steps)
     assert [rates.at(step) for step in range(steps)] == pytest.approx(of_torch(name, steps), rel=1e-9, abs=1e-16)
 
 
 @pytest.mark.parametrize("warmup", [1, 10, 99])
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", TORCHS)
 def test_a_warm_up_is_torchs_linear_one_before_the_schedule(name: str, warmup: int) -> None:
     steps = 137
     first = SCHEDULES[name](0, steps - warmup) * LR
@@ -89,7 +90,7 @@ def test_a_constant_rate_needs_no_number_of_steps_and_others_do() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"schedule": "linear"}, "There is no schedule 'linear'; choose one of constant, cosine, onecycle, step."),
+        ({"schedule": "sawtooth"}, f"There is no schedule 'sawtooth'; choose one of {', '.join(SCHEDULES)}."),
         ({"warmup_steps": -1}, "--warmup-steps is -1; give 0 or more."),
         ({"lr": -1.0}, "--lr is -1.0; give a finite number above 0."),
     ],

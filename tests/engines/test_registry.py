@@ -27,13 +27,16 @@ def test_an_engine_has_the_name_it_is_registered_under(name: str) -> None:
 
 
 def test_an_unknown_engine_is_a_sentence_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="There is no engine 'slow'; choose one of reference, fast, fast-bf16"):
+    with pytest.raises(UserError) as raised:
         engines.get("slow")
+    assert str(raised.value) == f"There is no engine 'slow'; choose one of {', '.join(engines.ENGINES)}."
 
 
 def test_engines_say_what_they_compute_and_need() -> None:
-    said = {name: (engines.get(name).float32_equivalent, engines.get(name).needs_compiler) for name in engines.ENGINES}
-    assert said == {"reference": (True, False), "fast": (True, True), "fast-bf16": (False, True)}
+    """Those that the suite has; there may be others, as docs/extending.md adds one."""
+    expected = {"reference": (True, False), "fast": (True, True), "fast-bf16": (False, True)}
+    said = {name: (engines.get(name).float32_equivalent, engines.get(name).needs_compiler) for name in expected}
+    assert said == expected
 
 
 def test_what_an_engine_does_not_support_is_refused_before_anything_runs(dataset: Dataset) -> None:
