@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-SCHEMA_VERSION: Literal[6] = 6
-READABLE_VERSIONS = (1, 2, 3, 4, 5, 6)
-Version = Literal[1, 2, 3, 4, 5, 6]
+SCHEMA_VERSION: Literal[7] = 7
+READABLE_VERSIONS = (1, 2, 3, 4, 5, 6, 7)
+Version = Literal[1, 2, 3, 4, 5, 6, 7]
 
 Seconds = Annotated[float, Field(ge=0, le=1e9)]  # 30 years; keeps sums and ratios of damaged values finite
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -154,11 +154,16 @@ def test_a_short_time_limit_gives_fewer_steps_and_trainings_and_says_so(session,
     assert "time of 24 steps a network" in done.output
 
 
-def test_machine_is_described_and_calibrated_at_both_ends(whole):
+def test_machine_is_described_and_calibrated_at_both_ends_and_in_each_process(whole):
     """Without a host name: saved files are made to be shared."""
     *_, path = whole
     data = json.loads(path.read_text())
-    assert set(reading.read(path).machine["calibration"]) == {"start", "end"}
+    file = reading.read(path)
+    calibration = file.machine["calibration"]
+    assert set(calibration) == {"start", "end", "processes"}
+    for result in file.of_kind(EpochTimeResult):
+        assert {p.process for p in result.processes} == set(calibration["processes"])
+        assert all(p.step_bound_seconds > 0 for p in result.processes)
     assert "node" not in data["machine_info"]
 
 
