@@ -1,6 +1,6 @@
 """How many hidden units are dead, from the first steps on, and whether dead ones come back.
 
-    python reports/dead-units/measure.py folder:IMAGES/cifar10-images > reports/dead-units/counts.jsonl
+    python reports/dead-units/measure.py folder:IMAGES/cifar10-images [NETWORK...] > reports/dead-units/counts.jsonl
 
 Trains with the study's recipe on all training images, with the engine `fast` and one thread, and stops at some steps. A
 unit is live there if its activation behind the ReLU is above 0 for at least one of the 10,000 test images. A line for
@@ -40,7 +40,8 @@ def main() -> None:
     dataset = datasets.load(sys.argv[1])
     images = normalize(dataset.test.images, torch.tensor(dataset.mean), torch.tensor(dataset.std))
     told = {"torch": torch.__version__, "code": identity.code()["sha256"][:12], "images": dataset.sha256[:12]}
-    for name, seed in progress.each([(n, s) for n in STEPS for s in SEEDS], "counting live units", "trainings"):
+    trainings = [(name, seed) for seed in SEEDS for name in sys.argv[2:] or STEPS]
+    for name, seed in progress.each(trainings, "counting live units", "trainings"):
         training = Training(architectures.get(name), dataset, Recipe(), engine="fast", seed=seed, threads=1)
         done, before = 0, None
         for step in STEPS[name]:
