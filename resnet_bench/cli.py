@@ -1100,7 +1100,7 @@ def _prepared(
     from resnet_bench.data import pipelines
     from resnet_bench.render import study_tables
     from resnet_bench.study import planning
-    from resnet_bench.study.folder import Local, StudyFolder
+    from resnet_bench.study.folder import LocalSettings, StudyFolder
 
     for damage in found.damages if found else ():
         _say(f"{damage} Its copy takes its place.")
@@ -1116,7 +1116,7 @@ def _prepared(
         found = StudyFolder.create(folder, plan)
     elif found.damages or plan != found.plan:
         found.write(plan)
-    found.keep_local(Local(dataset=spec, jobs=wanted, cluster=address))
+    found.keep_local(LocalSettings(dataset=spec, jobs=wanted, cluster=address))
     return found, jobs
 
 

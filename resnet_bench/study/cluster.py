@@ -318,12 +318,11 @@ class Cluster:
         self._forget(cell)
         try:
             outcome = Outcome.model_validate(task.future.result(timeout=RESULT_SECONDS))
-        except (OSError, TimeoutError, CancelledError, KilledWorker) as error:
-            if status != "error" or isinstance(error, KilledWorker):  # the worker or the scheduler is gone
+        except Exception as error:
+            without_answer = status != "error" and isinstance(error, (OSError, TimeoutError, CancelledError))
+            if without_answer or isinstance(error, KilledWorker):  # the worker or the scheduler is gone
                 return self._by_others(cell, task, Ended(cell, None, f"lost its worker {task.worker}"))
-            self._elsewhere(cell, task, f"it cannot train ({_first_line(error)})")
-            return None
-        except Exception as error:  # the worker's own, or an answer of another version of this package
+            # else it is the worker's own, or an answer of another version of this package
             self._elsewhere(cell, task, f"it cannot train ({_first_line(error)})")
             return None
         shared = outcome.log is None

@@ -46,7 +46,7 @@ Jobs = int | Literal["auto"]
 State = Literal["finished", "running", "interrupted", "damaged", "not started"]
 
 
-class Local(Model):
+class LocalSettings(Model):
     """How a study is run on this machine.
 
     Attributes:
@@ -157,13 +157,13 @@ class StudyFolder:
     # This machine -------------------------------------------------------------------------------------------------
 
     @property
-    def local(self) -> Local | None:
+    def local(self) -> LocalSettings | None:
         """How the study is run on this machine; None where nobody has said, or the file is damaged."""
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            return Local.model_validate(read_checked(self.path / LOCAL))
+            return LocalSettings.model_validate(read_checked(self.path / LOCAL))
         return None
 
-    def keep_local(self, local: Local) -> None:
+    def keep_local(self, local: LocalSettings) -> None:
         """Write down how the study is run on this machine, and which files are this machine's alone."""
         if not (self.path / ".gitignore").exists():
             with atomic_write(self.path / ".gitignore") as file:
