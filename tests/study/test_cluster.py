@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import re
@@ -301,6 +302,7 @@ class Workers:
 @pytest.fixture
 def place(run: Callable[..., tuple[int, str, str]], options: list[str], tmp_path: Path) -> Callable[..., Cluster]:
     """Makes a place of workers, for a study of two cells."""
+    importlib.import_module("distributed")  # takes seconds at times, longer than a test waits
     run("study", *options, "--epochs", "1")
     study_ = StudyFolder.open(tmp_path / "study")
     assert study_.local
