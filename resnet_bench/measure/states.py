@@ -35,7 +35,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from resnet_bench import engines, identity, networks, progress
+from resnet_bench import compiled_functions, engines, identity, networks, progress
 from resnet_bench.architectures import Architecture
 from resnet_bench.clock import PHASES
 from resnet_bench.data.datasets import Dataset
@@ -70,10 +70,7 @@ BYTES_PER_PARAMETER = 12  # the parameter and two moments, float32
 TRIAL_STEPS = 16  # whose time tells how long a preparation takes, where none was timed before
 AGING_SECONDS_PER_PARAMETER = 2e-6  # seen on a core of 2 to 3 GHz
 
-DECIDES_BITS = (
-    "architectures.py", "networks.py", "attention/", "recipe.py", "schedules/", "data/", "engines/", "compiler.py",
-    "compiled_functions.py", "training/", "measure/aging.py",
-)  # fmt: skip
+DECIDES_BITS = (*compiled_functions.SOURCES, "recipe.py", "schedules/", "data/", "training/", "measure/aging.py")
 """The sources that decide the bits of a state."""
 
 

@@ -294,8 +294,8 @@ class Cluster:
 
     def _gone(self) -> UserError:
         return UserError(
-            f"The scheduler at {self.workers.address} is gone; finished cells are kept. Start one and go on with: "
-            f"{self.study.command}"
+            f"The scheduler at {self.workers.address} is gone; finished cells are kept. Start one and "
+            f"go on with: {self.study.command}"
         )
 
     def _places(self, fit: dict[str, About]) -> dict[str, int]:

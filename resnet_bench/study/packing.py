@@ -191,7 +191,8 @@ def choose(
     """
     cores = max(1, int(machine.usable_cores()))
     wanted = candidates(cores, threads, len(plan.cells))
-    unknown = [(jobs, t) for jobs, t in wanted if _known(plan, jobs, t) is None]
+    packings = {(jobs, t): _known(plan, jobs, t) for jobs, t in wanted}
+    unknown = [candidate for candidate, known in packings.items() if known is None]
     reasons: dict[tuple[int, int], str] = {}
     found: dict[tuple[int, int], list[Packing]] = {}
     there_and_back = [*unknown, *reversed(unknown)]
@@ -205,8 +206,9 @@ def choose(
             say(f"{jobs} side by side, threads of each: {t}, is left out. {error}")
     for (jobs, t), several in found.items():
         if (jobs, t) not in reasons:
-            _remember(_key(plan, jobs, t), _mean(several))
-    measured = [p for jobs, t in wanted if (p := _known(plan, jobs, t) or _mean(found.get((jobs, t), [])))]
+            packings[jobs, t] = mean = _mean(several)
+            _remember(_key(plan, jobs, t), mean)
+    measured = [packing for packing in packings.values() if packing]
     if not measured:
         raise UserError(next(iter(reasons.values())))
     return max(measured, key=lambda p: p.steps_per_second), measured
@@ -248,10 +250,8 @@ def _key(plan: Plan, jobs: int, threads: int) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _mean(several: Sequence[Packing]) -> Packing | None:
-    """Measurements of one packing as one; None for none."""
-    if not several:
-        return None
+def _mean(several: Sequence[Packing]) -> Packing:
+    """Measurements of one packing, at least one, as one."""
     rates = zip(*(p.rates for p in several), strict=True)
     return several[0].model_copy(update={"rates": tuple(map(_mean_rate, rates))})
 
@@ -348,8 +348,8 @@ def _known(plan: Plan, jobs: int, threads: int) -> Packing | None:
     return None
 
 
-def _remember(key: str, packing: Packing | None) -> None:
-    if (path := memory()) is None or packing is None:
+def _remember(key: str, packing: Packing) -> None:
+    if (path := memory()) is None:
         return
     known = {**_remembered(), key: packing}
     with contextlib.suppress(OSError, UserError):  # then it is measured again next time
