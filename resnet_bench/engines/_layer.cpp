@@ -570,8 +570,8 @@ static void weight_gradient_3x3(const Layer& l) {
 // Both directions first sum over each row of the map, then over the rows, so that threads that share the rows get the
 // same numbers however many they are; and sums of sums lose less to rounding.
 
-// out = scale · (convolved - mean) / √(variance + eps) + shift, + added, behind a ReLU; and the running statistics
-static void normalize(const Layer& l) {
+// mean and rstd = 1 / √(variance + eps) of the batch; and the running statistics
+static void batch_statistics(const Layer& l) {
   const Index height = l.out_height(), width = l.out_width(), rows = l.images * height;
   const float n = float(l.out_positions());
   float *means = l.sums, *deviations = l.sums + rows * l.outputs;
@@ -611,6 +611,22 @@ static void normalize(const Layer& l) {
     store(running_mean, load(running_mean, count) * keep + mean * l.momentum, count);
     store(running_var, load(running_var, count) * keep + squares / (n - 1) * l.momentum, count);
   }
+#pragma omp single nowait
+  ++*l.batches_tracked;
+}
+
+// the same from the running statistics, which stay as they are
+static void running_statistics(const Layer& l) {
+#pragma omp for schedule(static)
+  for (Index channel = 0; channel < l.outputs; ++channel) {
+    l.mean[channel] = l.running_mean[channel];
+    l.rstd[channel] = 1 / std::sqrt(l.running_var[channel] + l.eps);
+  }
+}
+
+// out = scale · (convolved - mean) · rstd + shift, + added, behind a ReLU
+static void normalize(const Layer& l) {
+  const Index height = l.out_height(), width = l.out_width(), rows = l.images * height;
 #pragma omp for schedule(static) nowait
   for (Index row = 0; row < rows; ++row) {
     const Index image = row / height, y = row % height;
@@ -628,8 +644,6 @@ static void normalize(const Layer& l) {
       }
     }
   }
-#pragma omp single nowait
-  ++*l.batches_tracked;
 }
 
 // From the gradient of `out`, which is 0 from here on where the ReLU was off, those of scale, shift and `convolved`.
@@ -689,8 +703,9 @@ static void normalize_backward(const Layer& l) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What Python calls
 
-extern "C" void forward(const Layer* layer) {
-  const Layer& l = *layer;
+// `forward` in training mode, `evaluate` in evaluation mode
+template <typename Statistics>
+static inline void run(const Layer& l, Statistics statistics) {
 #pragma omp parallel num_threads(l.threads)
   {
     if (l.winograd)
@@ -698,9 +713,14 @@ extern "C" void forward(const Layer* layer) {
     else
       convolve(l);
 #pragma omp barrier
+    statistics(l);
     normalize(l);
   }
 }
+
+extern "C" void forward(const Layer* layer) { run(*layer, batch_statistics); }
+
+extern "C" void evaluate(const Layer* layer) { run(*layer, running_statistics); }
 
 extern "C" void backward(const Layer* layer) {
   const Layer& l = *layer;

@@ -92,7 +92,7 @@ class _Layer(ctypes.Structure):
 
 
 class Layer:
-    """`out = relu(norm(conv(x)) + added)` in training mode, and its backward pass.
+    """`out = relu(norm(conv(x)) + added)`, and its backward pass in training mode.
 
     It works on the memory that the modules and maps have when it is made: their values may change, but they must not be
     given other memory.
@@ -191,9 +191,10 @@ class Layer:
         """Those of the weight and of batch norm's weight and bias, which the next `backward` overwrites."""
         return [self.weight_gradient.detach(), self.scale_gradient.detach(), self.shift_gradient.detach()]
 
-    def forward(self) -> None:
-        """Compute `out` from `x`, and update the running statistics."""
-        library("_layer.cpp").forward(self._layer)
+    def forward(self, training: bool = True) -> None:
+        """Compute `out` from `x`: in training mode, which updates the running statistics, or in evaluation mode."""
+        code = library("_layer.cpp")
+        (code.forward if training else code.evaluate)(self._layer)
 
     def backward(self) -> None:
         """Compute the gradients from `gradient` and from what `forward` has kept."""

@@ -110,11 +110,11 @@ class _Block:
             self.second = second(border=border, gradient=gradient, added=added, relu=True)
             self.out = self.second.out
 
-    def forward(self) -> None:
-        self.first.forward()
+    def forward(self, training: bool) -> None:
+        self.first.forward(training)
         if self.shortcut:
-            self.shortcut.forward()
-        self.second.forward()
+            self.shortcut.forward(training)
+        self.second.forward(training)
         if self.attention:
             attended = self._functions.forward(self.attention, self.second.out.inside, self._added.inside)
             self.out.inside.copy_(attended)
@@ -166,11 +166,11 @@ class Layers:
             self._blocks.append(last)
         self._last = last
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, training: bool = True) -> Tensor:
         self._images.inside.copy_(images)
-        self._stem.forward()
+        self._stem.forward(training)
         for block in self._blocks:
-            block.forward()
+            block.forward(training)
         return self._last.out.inside
 
     def backward(self, g: Tensor) -> list[Tensor]:

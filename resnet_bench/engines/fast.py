@@ -52,6 +52,9 @@ from resnet_bench.networks import ResidualNetwork
 from resnet_bench.recipe import Recipe
 from resnet_bench.schedules import LearningRates
 
+EVALUATED_AT_ONCE = 16
+"""Images whose maps in evaluation stay in the cache, and are enough for Winograd's algorithm on the smallest maps."""
+
 
 @dataclass
 class Compiled:
@@ -194,6 +197,7 @@ class Engine(base.Engine):
         others = [state for i, state in enumerate(self._state()) if i not in self._unit_weights]
         self._others = _adam.Parameters(others)
         self._convolutions: dict[tuple[int, int], Convolutions] = {}  # by the size of the batch and threads
+        self._evaluated: dict[tuple[int, int], Layers] = {}  # likewise
         self._compiled = compiled_for(
             type(self), network.architecture, recipe.batch_size, torch.get_num_threads(),
             torch.are_deterministic_algorithms_enabled(),
@@ -242,9 +246,28 @@ class Engine(base.Engine):
         self._compiled.warm = True
         self.compile_seconds += time.perf_counter() - start
 
-    def step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
+    def _check_addresses(self) -> None:
         if [p.data_ptr() for p in self._of_network] != self._addresses:
             raise RuntimeError("the network's parameters were moved, as network.to() may do; build a new engine on it")
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """See `base.Engine`. The convolutions take a few images at a time, whose maps stay in the cache."""
+        self._check_addresses()
+        self.network.eval()
+        maps = []
+        for part in images.split(EVALUATED_AT_ONCE):
+            size = len(part), torch.get_num_threads()
+            if size not in self._evaluated:
+                self._evaluated[size] = Layers(self.network, len(part), ())
+            x = self._evaluated[size].forward(part, training=False)
+            maps.append(x.flatten(1).clone())  # the next part overwrites it
+        logits: Tensor = self.network.fc(torch.cat(maps))
+        self.network.train()
+        return logits
+
+    def step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
+        self._check_addresses()
         if not self._compiled.warm and len(images) == self.recipe.batch_size:
             self.warm_up(images, labels)
             clock.start()  # compiling belongs to no phase

@@ -215,6 +215,8 @@ def test_a_network_whose_parameters_were_moved_is_refused() -> None:
     own.to(torch.float64).to(torch.float32)
     with pytest.raises(RuntimeError, match="parameters were moved"):
         engine.step(images, labels, NoClock())
+    with pytest.raises(RuntimeError, match="parameters were moved"):
+        engine.logits(images)
 
 
 @pytest.mark.parametrize("batch", [4, _units.FUSED_BATCH, _units.FUSED_BATCH + 1])
@@ -771,8 +773,12 @@ def test_taking_a_network_over_keeps_the_values_of_its_weights() -> None:
     assert_identical(engine.network.state_dict(), network().state_dict())
 
 
-def test_evaluation_gives_the_logits_of_the_plain_network(trained: fast.Engine) -> None:
+@pytest.mark.parametrize("at_once", [1, 4, 16])
+def test_evaluation_gives_the_logits_of_the_plain_network(
+    trained: fast.Engine, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both are runs of one network; each layer's sums, of at most 148 terms (the stem), are rounded."""
+    monkeypatch.setattr(fast, "EVALUATED_AT_ONCE", at_once)
     plain = network()
     plain.load_state_dict(trained.network.state_dict())
     images = random(6, 3, 32, 32)
@@ -780,6 +786,19 @@ def test_evaluation_gives_the_logits_of_the_plain_network(trained: fast.Engine) 
     difference = (trained.logits(images).double() - expected).abs().max()
     depth = 8  # layers with weights on the longest path
     assert difference <= SLACK * depth * 150 * U * expected.abs().max()
+    assert trained.network.training
+
+
+def test_images_are_evaluated_each_for_itself_on_a_map_of_one_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a view and a copy of the feature map look alike."""
+    monkeypatch.setattr(fast, "EVALUATED_AT_ONCE", 1)
+    one_pixel = replace(SMALL, strides=(4, 4))
+    assert one_pixel.map_size == 1
+    engine, images = fast.Engine(networks.build(one_pixel, CLASSES, seed=0), Recipe()), random(3, 3, 32, 32)
+    together = engine.logits(images)
+    assert not torch.equal(together[0], together[2])
+    for row, image in zip(together, images, strict=True):
+        torch.testing.assert_close(row, engine.logits(image[None])[0])
 
 
 def uncompiled() -> fast.Engine:

@@ -341,6 +341,49 @@ def assert_exact(case: Case, seed: int, factor: int) -> None:
     problem.guards.assert_untouched()
 
 
+@settings(max_examples=60, deadline=None)
+@given(case=CASES, seed=SEEDS)
+def test_evaluation_is_exact_within_the_rounding_of_its_sums(case: Case, seed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_layer, "WINOGRAD_TILES", 2**30)
+        assert_exact_in_evaluation(case, seed, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=WINOGRAD_CASES, seed=SEEDS)
+def test_so_is_it_by_winograds_algorithm(case: Case, seed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_layer, "WINOGRAD_TILES", 0)
+        assert_exact_in_evaluation(case, seed, WINOGRAD)
+
+
+def assert_exact_in_evaluation(case: Case, seed: int, factor: int) -> None:
+    """With the running statistics, which stay as they are."""
+    problem = Problem(case)
+    problem.fill(seed)
+    norm = problem.norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_var.abs_()
+    buffers = [b.clone() for b in norm.buffers()]
+    problem.layer.forward(training=False)
+
+    geometry = {"stride": case.stride, "padding": case.kernel // 2}
+    out = products(
+        lambda x, w: F.conv2d(x, w, None, **geometry),
+        Bounded.exactly(problem.x.inside), Bounded.exactly(problem.conv.weight),
+        factor * of_sum(case.inputs * case.kernel**2), (0, 2, 3),
+    )  # fmt: skip
+    eps = Bounded.exactly(torch.tensor(case.eps, dtype=torch.float64))
+    rstd = (per_channel(norm.running_var) + eps).rsqrt()
+    out = (out - per_channel(norm.running_mean)) * (per_channel(norm.weight) * rstd) + per_channel(norm.bias)
+    if problem.added:
+        out = out + Bounded.exactly(problem.added.inside)
+    assert_within(problem.layer.out.inside, Bounded(torch.relu(out.value), out.error) if case.relu else out)
+    assert all(torch.equal(a, b) for a, b in zip(norm.buffers(), buffers, strict=True))
+    problem.guards.assert_untouched()
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Memory and threads
 

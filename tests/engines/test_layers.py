@@ -129,6 +129,30 @@ def test_a_pass_depends_on_nothing_that_came_before(architecture: Architecture) 
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
+@pytest.mark.parametrize("architecture", EVERY, ids=lambda a: a.id)
+def test_in_evaluation_the_feature_map_is_that_of_the_running_statistics(architecture: Architecture) -> None:
+    """One image too; and a later pass in training mode has the bits that it has without an evaluation before."""
+    network = build(architecture)
+    for i, norm in enumerate(m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        norm.running_mean.copy_(0.1 * random(norm.num_features, seed=200 + i))
+        norm.running_var.copy_(1 + 0.1 * random(norm.num_features, seed=300 + i).abs())
+    plain, again = deepcopy(network).double().eval(), deepcopy(network)
+    for each in (network, again):
+        in_product_order(each)
+    layers = Layers(network, 3, ())
+    with torch.no_grad():
+        for size, of_size in ((3, layers), (1, Layers(network, 1, ()))):
+            images = random(size, 3, 32, 32, seed=size)
+            expected = plain.blocks(plain.stem(images.double()))
+            assert_close(of_size.forward(images, training=False), expected)
+        images = random(3, 3, 32, 32, seed=4)
+        assert torch.equal(layers.forward(images), Layers(again, 3, ()).forward(images))
+    for mine, its in zip(network.buffers(), again.buffers(), strict=True):
+        assert torch.equal(mine, its)
+
+
 def test_weights_that_change_in_place_are_seen() -> None:
     network = build(SAME_WIDTH)
     in_product_order(network)
