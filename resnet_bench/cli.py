@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -1030,9 +1030,6 @@ def study(context: click.Context, /, **options: Any) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from resnet_bench.study import cluster, running
-    from resnet_bench.study.folder import StudyFolder
-
     given = {n for n in options if context.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
     if options["output"] is None:
         raise UserError("Nobody said where the study is to be kept; give --output DIR.")
@@ -1045,7 +1042,10 @@ def study(context: click.Context, /, **options: Any) -> None:
     allow = options["allow_other_code"]
     if options["cluster"] and "jobs" in given:
         raise UserError("--jobs is for this machine; how many cells a worker of a cluster trains, it says itself.")
-    with contextlib.ExitStack() as stack:
+    with _interruptible_before_training(), contextlib.ExitStack() as stack:
+        from resnet_bench.study import cluster, running
+        from resnet_bench.study.folder import StudyFolder
+
         workers = None
         if options["cluster"]:
             workers = stack.enter_context(contextlib.closing(cluster.Workers(options["cluster"], _say)))
@@ -1066,6 +1066,15 @@ def study(context: click.Context, /, **options: Any) -> None:
         click.echo(f"resnet-bench: not finished: {rest}; the same command tries again.", err=True)
         context.exit(1)
     click.echo(f"All {len(study.plan.cells)} cells are finished; the tables: resnet-bench report {folder}")
+
+
+@contextlib.contextmanager
+def _interruptible_before_training() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM say what to do next before a training has begun, as `running.run` does later."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise type(error)(str(error) or "no training had begun; the same command goes on") from None
 
 
 def _asked(options: dict[str, Any], given: set[str]) -> planning.Asked:

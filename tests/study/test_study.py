@@ -110,6 +110,20 @@ def test_ctrl_c_says_how_to_go_on(run, options, tmp_path, monkeypatch, here):
     )
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "word"), [(KeyboardInterrupt, 130, "interrupted"), (signals.Terminated, 143, "terminated")]
+)
+def test_ctrl_c_before_a_training_says_so(run, options, monkeypatch, here, error, status, word):
+    def prepare(*_):
+        raise error
+
+    monkeypatch.setattr("resnet_bench.study.planning.new_plan", prepare)
+    found, _, err = run("study", *options)
+    assert (found, err.strip()) == (
+        status, f"resnet-bench: {word}; no training had begun; the same command goes on"
+    )  # fmt: skip
+
+
 CHANGES = (
     (["--lr", "0.1"], "is another one: lr 0.1 instead of 0.0004; leave those options out"),
     (["--epochs", "3"], "epochs 3 instead of 2"),
