@@ -1031,6 +1031,15 @@ def study(context: click.Context, /, **options: Any) -> None:
     if context.invoked_subcommand is not None:
         return
     given = {n for n in options if context.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
+    with _interruption_says_how_to_go_on():
+        _study(context, options, given)
+
+
+def _study(context: click.Context, options: dict[str, Any], given: set[str]) -> None:
+    """See `study`. `given` are the options on the command line."""
+    from resnet_bench.study import cluster, running
+    from resnet_bench.study.folder import StudyFolder
+
     if options["output"] is None:
         raise UserError("Nobody said where the study is to be kept; give --output DIR.")
     asked, folder = _asked(options, given), options["output"]
@@ -1042,10 +1051,7 @@ def study(context: click.Context, /, **options: Any) -> None:
     allow = options["allow_other_code"]
     if options["cluster"] and "jobs" in given:
         raise UserError("--jobs is for this machine; how many cells a worker of a cluster trains, it says itself.")
-    with _interruptible_before_training(), contextlib.ExitStack() as stack:
-        from resnet_bench.study import cluster, running
-        from resnet_bench.study.folder import StudyFolder
-
+    with contextlib.ExitStack() as stack:
         workers = None
         if options["cluster"]:
             workers = stack.enter_context(contextlib.closing(cluster.Workers(options["cluster"], _say)))
@@ -1069,12 +1075,12 @@ def study(context: click.Context, /, **options: Any) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible_before_training() -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM say what to do next before a training has begun, as `running.run` does later."""
+def _interruption_says_how_to_go_on() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM say what to do next, also before and after `running.run`, which says more."""
     try:
         yield
     except KeyboardInterrupt as error:
-        raise type(error)(str(error) or "no training had begun; the same command goes on") from None
+        raise type(error)(str(error) or "the same command goes on") from None
 
 
 def _asked(options: dict[str, Any], given: set[str]) -> planning.Asked:
