@@ -6,7 +6,6 @@ even; equation 12 with γ = 2 and b = 1. Its code and timm take at least 3, and 
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
@@ -30,10 +29,7 @@ class Attention(ChannelAttention):
         self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
         self.multiply_accumulates = channels * size
 
-    def forward(self, x: Tensor) -> Tensor:
-        # Written out, the convolution is fused with what is around it where it is compiled; a call takes longer.
+    def weights(self, means: Tensor) -> Tensor:
         kernel = self.conv.weight.flatten()
-        means = F.pad(x.mean((2, 3)), (len(kernel) // 2,) * 2)
-        terms = [kernel[i] * means[:, i : i + x.shape[1]] for i in range(len(kernel))]
-        weights = torch.sigmoid(functools.reduce(torch.add, terms))
-        return x * weights[:, :, None, None]
+        padded = F.pad(means, (len(kernel) // 2,) * 2)
+        return torch.sigmoid(padded.unfold(1, len(kernel), 1) @ kernel)

@@ -24,6 +24,5 @@ class Attention(ChannelAttention):
         self.expand = nn.Linear(width, channels)
         self.multiply_accumulates = 2 * channels * width
 
-    def forward(self, x: Tensor) -> Tensor:
-        weights = torch.sigmoid(self.expand(torch.relu(self.reduce(x.mean((2, 3))))))
-        return x * weights[:, :, None, None]
+    def weights(self, means: Tensor) -> Tensor:
+        return torch.sigmoid(self.expand(torch.relu(self.reduce(means))))

@@ -35,6 +35,10 @@ struct Layer {
   Index add_to_x_gradient;
   Index threads, winograd;
   float* partial_gradients;
+  float *deviations, *channel_means;
+  const float* channel_weights;
+  float* channel_weights_gradient;
+  const float* channel_means_gradient;
 
   Index out_height() const { return (height + stride - 1) / stride; }
   Index out_width() const { return (width + stride - 1) / stride; }
@@ -570,10 +574,9 @@ static void weight_gradient_3x3(const Layer& l) {
 // Both directions first sum over each row of the map, then over the rows, so that threads that share the rows get the
 // same numbers however many they are; and sums of sums lose less to rounding.
 
-// mean and rstd = 1 / √(variance + eps) of the batch; and the running statistics
-static void batch_statistics(const Layer& l) {
-  const Index height = l.out_height(), width = l.out_width(), rows = l.images * height;
-  const float n = float(l.out_positions());
+// the mean of each row of `convolved`, and the sum of its squared deviations from it
+static void row_statistics(const Layer& l) {
+  const Index width = l.out_width(), rows = l.images * l.out_height();
   float *means = l.sums, *deviations = l.sums + rows * l.outputs;
 #pragma omp for schedule(static)
   for (Index row = 0; row < rows; ++row)
@@ -590,6 +593,14 @@ static void batch_statistics(const Layer& l) {
       store(means + row * l.outputs + channel, mean, count);
       store(deviations + row * l.outputs + channel, squares, count);
     }
+}
+
+// mean and rstd = 1 / √(variance + eps) of the batch; and the running statistics
+static void batch_statistics(const Layer& l) {
+  const Index width = l.out_width(), rows = l.images * l.out_height();
+  const float n = float(l.out_positions());
+  const float *means = l.sums, *deviations = l.sums + rows * l.outputs;
+  row_statistics(l);
 #pragma omp for schedule(static)
   for (Index channel = 0; channel < l.outputs; channel += LANES) {
     const Index count = l.outputs - channel;
@@ -622,9 +633,26 @@ static void running_statistics(const Layer& l) {
     l.mean[channel] = l.running_mean[channel];
     l.rstd[channel] = 1 / std::sqrt(l.running_var[channel] + l.eps);
   }
+  if (l.channel_weights) row_statistics(l);
 }
 
-// out = scale · (convolved - mean) · rstd + shift, + added, behind a ReLU
+// channel_means[image, channel], of the batch norm's output, from the means of the rows
+static void means_of_maps(const Layer& l) {
+  const Index height = l.out_height();
+#pragma omp for collapse(2) schedule(static) nowait
+  for (Index image = 0; image < l.images; ++image)
+    for (Index channel = 0; channel < l.outputs; channel += LANES) {
+      const Index count = l.outputs - channel, here = image * l.outputs + channel;
+      Vector mean = {};
+      for (Index y = 0; y < height; ++y) mean += load(l.sums + (image * height + y) * l.outputs + channel, count);
+      const Vector deviation = mean / float(height) - load(l.mean + channel, count);
+      const Vector factor = load(l.scale + channel, count) * load(l.rstd + channel, count);
+      store(l.deviations + here, deviation, count);
+      store(l.channel_means + here, deviation * factor + load(l.shift + channel, count), count);
+    }
+}
+
+// out = scale · (convolved - mean) · rstd + shift, times the channel's weight, + added, behind a ReLU
 static void normalize(const Layer& l) {
   const Index height = l.out_height(), width = l.out_width(), rows = l.images * height;
 #pragma omp for schedule(static) nowait
@@ -636,9 +664,12 @@ static void normalize(const Layer& l) {
       const Index count = l.outputs - channel;
       const Vector mean = load(l.mean + channel, count), shift = load(l.shift + channel, count);
       const Vector factor = load(l.scale + channel, count) * load(l.rstd + channel, count);
+      const float* weights = l.channel_weights ? l.channel_weights + image * l.outputs + channel : nullptr;
+      const Vector weight = weights ? load(weights, count) : Vector{};
       for (Index x = 0; x < width; ++x) {
         const Index here = x * l.outputs + channel;
         Vector v = (load(l.convolved + row * width * l.outputs + here, count) - mean) * factor + shift;
+        if (weights) v *= weight;
         if (added) v += load(added + here, count);
         store(out + here, l.relu ? relu(v) : v, count);
       }
@@ -646,10 +677,10 @@ static void normalize(const Layer& l) {
   }
 }
 
-// From the gradient of `out`, which is 0 from here on where the ReLU was off, those of scale, shift and `convolved`.
-static void normalize_backward(const Layer& l) {
+// The gradient of `out` is 0 from here on where the ReLU was off; of each row the sum of it, and of its products with the
+// deviations from the mean
+static void mask_gradient(const Layer& l) {
   const Index height = l.out_height(), width = l.out_width(), rows = l.images * height;
-  const float n = float(l.out_positions());
   float *of_shift = l.sums, *of_scale = l.sums + rows * l.outputs;
 #pragma omp for schedule(static)
   for (Index row = 0; row < rows; ++row) {
@@ -672,29 +703,78 @@ static void normalize_backward(const Layer& l) {
       store(of_scale + row * l.outputs + channel, product, count);
     }
   }
+}
+
+// The sums over an image's rows of what `mask_gradient` has left.
+struct OfImage {
+  Vector shift = {}, scale = {};
+  OfImage(const Layer& l, Index image, Index channel) {
+    const Index height = l.out_height(), rows = l.images * height, count = l.outputs - channel;
+    for (Index row = image * height; row < (image + 1) * height; ++row) {
+      shift += load(l.sums + row * l.outputs + channel, count);
+      scale += load(l.sums + (rows + row) * l.outputs + channel, count);
+    }
+  }
+};
+
+static void channel_weights_gradient(const Layer& l) {
+#pragma omp for collapse(2) schedule(static) nowait
+  for (Index image = 0; image < l.images; ++image)
+    for (Index channel = 0; channel < l.outputs; channel += LANES) {
+      const Index count = l.outputs - channel;
+      const OfImage sums(l, image, channel);
+      const Vector factor = load(l.scale + channel, count) * load(l.rstd + channel, count);
+      const Vector gradient = sums.scale * factor + sums.shift * load(l.shift + channel, count);
+      store(l.channel_weights_gradient + image * l.outputs + channel, gradient, count);
+    }
+}
+
+// From the gradient of `out`, masked, those of scale, shift and `convolved`.
+//
+// With channel weights, that of the batch norm's output is gradient · weight + (that of its mean) / positions.
+static void normalize_backward(const Layer& l) {
+  const Index height = l.out_height(), width = l.out_width(), rows = l.images * height;
+  const float n = float(l.out_positions()), of_map = float(height * width);
 #pragma omp for schedule(static)
   for (Index channel = 0; channel < l.outputs; channel += LANES) {
     const Index count = l.outputs - channel;
     Vector sum = {}, product = {};
-    for (Index row = 0; row < rows; ++row) {
-      sum += load(of_shift + row * l.outputs + channel, count);
-      product += load(of_scale + row * l.outputs + channel, count);
-    }
+    if (l.channel_weights)
+      for (Index image = 0; image < l.images; ++image) {
+        const OfImage sums(l, image, channel);
+        const Index here = image * l.outputs + channel;
+        const Vector weight = load(l.channel_weights + here, count), of_mean = load(l.channel_means_gradient + here, count);
+        sum += sums.shift * weight + of_mean;
+        product += sums.scale * weight + of_mean * load(l.deviations + here, count);
+      }
+    else
+      for (Index row = 0; row < rows; ++row) {
+        sum += load(l.sums + row * l.outputs + channel, count);
+        product += load(l.sums + (rows + row) * l.outputs + channel, count);
+      }
     store(l.shift_gradient + channel, sum, count);
     store(l.scale_gradient + channel, product * load(l.rstd + channel, count), count);
   }
 #pragma omp for schedule(static)
   for (Index row = 0; row < rows; ++row) {
-    float* to = at(l.convolved_gradient, height, width, l.outputs, row / height, row % height, 0);
+    const Index image = row / height;
+    float* to = at(l.convolved_gradient, height, width, l.outputs, image, row % height, 0);
     for (Index channel = 0; channel < l.outputs; channel += LANES) {
       const Index count = l.outputs - channel;
       const Vector mean = load(l.mean + channel, count), rstd = load(l.rstd + channel, count);
-      const Vector factor = load(l.scale + channel, count) * rstd, offset = load(l.shift_gradient + channel, count) / n;
+      const Vector factor = load(l.scale + channel, count) * rstd;
       const Vector slope = load(l.scale_gradient + channel, count) * rstd / n;
+      Vector offset = load(l.shift_gradient + channel, count) / n, weight = {};
+      if (l.channel_weights) {
+        weight = load(l.channel_weights + image * l.outputs + channel, count);
+        offset -= load(l.channel_means_gradient + image * l.outputs + channel, count) / of_map;
+      }
       for (Index x = 0; x < width; ++x) {
         const Index here = (row * width + x) * l.outputs + channel;
         const Vector d = load(l.convolved + here, count) - mean;
-        store(to + x * l.outputs + channel, (load(l.gradient + here, count) - offset - d * slope) * factor, count);
+        Vector g = load(l.gradient + here, count);
+        if (l.channel_weights) g *= weight;
+        store(to + x * l.outputs + channel, (g - offset - d * slope) * factor, count);
       }
     }
   }
@@ -703,7 +783,8 @@ static void normalize_backward(const Layer& l) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What Python calls
 
-// `forward` in training mode, `evaluate` in evaluation mode
+// `forward` in training mode, `evaluate` in evaluation mode. With channel weights both end where the means of the maps
+// are known, from which Python computes the weights; `weigh` then does the rest.
 template <typename Statistics>
 static inline void run(const Layer& l, Statistics statistics) {
 #pragma omp parallel num_threads(l.threads)
@@ -714,7 +795,10 @@ static inline void run(const Layer& l, Statistics statistics) {
       convolve(l);
 #pragma omp barrier
     statistics(l);
-    normalize(l);
+    if (l.channel_weights)
+      means_of_maps(l);
+    else
+      normalize(l);
   }
 }
 
@@ -722,12 +806,27 @@ extern "C" void forward(const Layer* layer) { run(*layer, batch_statistics); }
 
 extern "C" void evaluate(const Layer* layer) { run(*layer, running_statistics); }
 
+extern "C" void weigh(const Layer* layer) {
+#pragma omp parallel num_threads(layer->threads)
+  normalize(*layer);
+}
+
+// The gradient of the channel weights, from which Python computes that of the means of the maps; `backward` comes next.
+extern "C" void weigh_backward(const Layer* layer) {
+#pragma omp parallel num_threads(layer->threads)
+  {
+    mask_gradient(*layer);
+    channel_weights_gradient(*layer);
+  }
+}
+
 extern "C" void backward(const Layer* layer) {
   const Layer& l = *layer;
 #pragma omp parallel num_threads(l.threads)
   {
     if (l.x_gradient && !l.winograd) transpose_weight(l);
-    normalize_backward(l);  // at its end all threads have done both
+    if (!l.channel_weights) mask_gradient(l);
+    normalize_backward(l);  // at its end all threads have done all of this
     if (l.winograd) {
       weight_gradient_3x3(l);
       if (l.x_gradient)

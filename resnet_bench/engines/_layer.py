@@ -68,7 +68,7 @@ class _Layer(ctypes.Structure):
     Beside what the class `Layer` names: `convolved`, `mean` and `rstd` are the convolution's output and what batch norm
     finds of it; `sums` those of each row of it; `transposed` is the weight for the gradient of `x`; `winograd` tells
     whether the kernels go through Winograd's transformation, and `partial_gradients` has the weight's gradient of each
-    thread then.
+    thread then; `deviations` are the differences between an image's mean of `convolved` and the batch's.
     """
 
     _fields_ = (
@@ -88,11 +88,32 @@ class _Layer(ctypes.Structure):
         ("threads", ctypes.c_int64),
         ("winograd", ctypes.c_int64),
         ("partial_gradients", ctypes.c_void_p),
+        *((name, ctypes.c_void_p) for name in ("deviations", "channel_means", "channel_weights")),
+        *((name, ctypes.c_void_p) for name in ("channel_weights_gradient", "channel_means_gradient")),
     )
 
 
+class ChannelWeights:
+    """What each channel of each image is multiplied by, and the means that this comes from; all [images, channels].
+
+    Attributes:
+        means: of the batch norm's output over each map.
+        weights: whoever computes them from the means fills them in.
+        weights_gradient, means_gradient: likewise in the backward pass; the second without what comes from elsewhere.
+        deviations: for `_layer.cpp` alone.
+    """
+
+    def __init__(self, images: int, channels: int) -> None:
+        self.means, self.weights = torch.zeros(images, channels), torch.zeros(images, channels)
+        self.weights_gradient, self.means_gradient = torch.zeros_like(self.means), torch.zeros_like(self.means)
+        self.deviations = torch.zeros_like(self.means)
+
+
 class Layer:
-    """`out = relu(norm(conv(x)) + added)`, and its backward pass in training mode.
+    """`out = relu(norm(conv(x)) · weights + added)`, and its backward pass in training mode.
+
+    Without channel weights, one call of `forward` and one of `backward` do all. With them, `forward` ends with their
+    means, and `weigh` does the rest; `weigh_backward` gives the gradient of the weights, and `backward` does the rest.
 
     It works on the memory that the modules and maps have when it is made: their values may change, but they must not be
     given other memory.
@@ -119,6 +140,7 @@ class Layer:
         added: Map | None = None,
         relu: bool = False,
         add: bool = False,
+        channel_weights: ChannelWeights | None = None,
     ) -> None:
         """Allocate what the layer keeps.
 
@@ -134,6 +156,7 @@ class Layer:
             added: what is added behind the batch norm, of the size of `out`.
             relu: whether a ReLU follows.
             add: whether the gradient is added to what is in `x_gradient`.
+            channel_weights: see the class; None where there are none.
         """
         (kernel, _), (stride, _) = conv.kernel_size, conv.stride
         assert conv.bias is None
@@ -175,6 +198,14 @@ class Layer:
             turned = scratch.map("transposed", (kernel, kernel, inputs, conv.out_channels))
             self._tensors["transposed"] = turned.tensor
         before_norm = scratch.map("convolved gradient", shape, kernel // 2)
+        if channel_weights:
+            self._tensors |= {
+                "deviations": channel_weights.deviations,
+                "channel_means": channel_weights.means,
+                "channel_weights": channel_weights.weights,
+                "channel_weights_gradient": channel_weights.weights_gradient,
+                "channel_means_gradient": channel_weights.means_gradient,
+            }
         self._maps = {"x": x, "out": self.out, "added": added, "convolved_gradient": before_norm}
         self._layer = ctypes.pointer(
             _Layer(
@@ -195,6 +226,14 @@ class Layer:
         """Compute `out` from `x`: in training mode, which updates the running statistics, or in evaluation mode."""
         code = library("_layer.cpp")
         (code.forward if training else code.evaluate)(self._layer)
+
+    def weigh(self) -> None:
+        """Compute `out` from the channel weights."""
+        library("_layer.cpp").weigh(self._layer)
+
+    def weigh_backward(self) -> None:
+        """Compute the gradient of the channel weights from `gradient`."""
+        library("_layer.cpp").weigh_backward(self._layer)
 
     def backward(self) -> None:
         """Compute the gradients from `gradient` and from what `forward` has kept."""

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from resnet_bench.architectures import IMAGE_SIZE
 from resnet_bench.attention import ChannelAttention
-from resnet_bench.engines._features import attention_backward, block_dtype, layers
-from resnet_bench.engines._layer import Layer, Map, Scratch
+from resnet_bench.engines._features import attention_backward, layers
+from resnet_bench.engines._layer import ChannelWeights, Layer, Map, Scratch
 from resnet_bench.networks import BasicBlock, ResidualNetwork
 
 
@@ -41,39 +41,51 @@ def in_product_order(network: ResidualNetwork) -> None:
         conv.weight.data = conv.weight.data.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
 
 
-def attend(attention: nn.Module, x: Tensor, added: Tensor) -> Tensor:
-    """`relu(attention(x) + added)`, which ends a block; all of them [batch, channels, height, width]."""
-    return torch.relu(attention(x.to(block_dtype(attention))).to(x.dtype) + added)
+class Weights(nn.Module):
+    """The weights of channel attention as a module of the means: [batch, channels] → the same."""
+
+    def __init__(self, attention: ChannelAttention) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, means: Tensor) -> Tensor:
+        return self.attention.weights(means)
 
 
-def attend_backward(g: Tensor, attention: nn.Module, x: Tensor, out: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """The backward pass of `attend`.
-
-    Args:
-        g: the gradient with respect to `out`.
-        attention, x: as in the forward pass.
-        out: what that returned.
-
-    Returns:
-        masked: the gradient with respect to `added`.
-        x_gradient: that with respect to `x`.
-        gradients: those of the attention's parameters, in their order in the module.
-    """
-    masked = g * (out > 0)
-    x_gradient, gradients = attention_backward(masked, attention, x)
-    return masked, x_gradient, gradients
+def weights(module: Weights, means: Tensor) -> Tensor:
+    """A call of a module as a function, which can be compiled."""
+    of_means: Tensor = module(means)
+    return of_means
 
 
 @dataclass(frozen=True)
 class AttentionFunctions:
-    """`attend` and `attend_backward`, compiled for the maps of one block or uncompiled."""
+    """`weights` and its backward pass, compiled for one block or uncompiled."""
 
-    forward: Callable[..., Any] = attend
-    backward: Callable[..., Any] = attend_backward
+    forward: Callable[..., Any] = weights
+    backward: Callable[..., Any] = attention_backward
+
+
+class _Attention:
+    """Channel attention behind a layer: its weights. The maps it leaves to the layer."""
+
+    def __init__(self, attention: ChannelAttention, images: int, channels: int, functions: AttentionFunctions) -> None:
+        self._weights, self._functions = Weights(attention), functions
+        self.of = ChannelWeights(images, channels)
+
+    def forward(self) -> None:
+        """Fill in the weights from the means."""
+        self.of.weights.copy_(self._functions.forward(self._weights, self.of.means))
+
+    def backward(self) -> list[Tensor]:
+        """Fill in the gradient of the means; those of the parameters, in their order in the module."""
+        of_means, gradients = self._functions.backward(self.of.weights_gradient, self._weights, self.of.means)
+        self.of.means_gradient.copy_(of_means)
+        return cast(list[Tensor], gradients)
 
 
 class _Block:
-    """The layers of a basic block, and its attention with the functions for it."""
+    """The layers of a basic block, and its attention."""
 
     def __init__(
         self,
@@ -85,7 +97,6 @@ class _Block:
         functions: AttentionFunctions,
     ) -> None:
         """`x_gradient` is of `x`, and `border` of the block's output; an identity shortcut shares its gradient."""
-        self.attention = block.attention if isinstance(block.attention, ChannelAttention) else None
         middle = block.conv2.kernel_size[0] // 2
         first = partial(Layer, block.conv1, block.bn1, x, scratch, border=middle, x_gradient=x_gradient, relu=True)
         self.shortcut: Layer | None = None
@@ -99,16 +110,15 @@ class _Block:
         else:
             self.first = first(add=True)
             added, gradient = x, x_gradient
-        self.gradient, self._added = gradient, added
-        second = partial(Layer, block.conv2, block.bn2, self.first.out, scratch, x_gradient=self.first.gradient)
-        if self.attention:
-            self.second = second()
-            images, channels, height, width = self.second.out.inside.shape
-            self.out = Map(images, height, width, channels, border)
-            self._functions = functions
-        else:
-            self.second = second(border=border, gradient=gradient, added=added, relu=True)
-            self.out = self.second.out
+        self.attention: _Attention | None = None
+        if isinstance(block.attention, ChannelAttention):
+            self.attention = _Attention(block.attention, len(x.tensor), block.conv2.out_channels, functions)
+        self.second = Layer(
+            block.conv2, block.bn2, self.first.out, scratch, border=border, gradient=gradient,
+            x_gradient=self.first.gradient, added=added, relu=True,
+            channel_weights=self.attention.of if self.attention else None,
+        )  # fmt: skip
+        self.out, self.gradient = self.second.out, gradient
 
     def forward(self, training: bool) -> None:
         self.first.forward(training)
@@ -116,18 +126,15 @@ class _Block:
             self.shortcut.forward(training)
         self.second.forward(training)
         if self.attention:
-            attended = self._functions.forward(self.attention, self.second.out.inside, self._added.inside)
-            self.out.inside.copy_(attended)
+            self.attention.forward()
+            self.second.weigh()
 
     def backward(self) -> list[Tensor]:
         """The gradients of the parameters, in their order in the block, from `gradient`."""
         of_attention: list[Tensor] = []
         if self.attention:
-            g, inner, of_attention = self._functions.backward(
-                as_map(self.gradient), self.attention, self.second.out.inside, self.out.inside
-            )
-            as_map(self.gradient).copy_(g)
-            as_map(self.second.gradient).copy_(inner)
+            self.second.weigh_backward()
+            of_attention = self.attention.backward()
         self.second.backward()
         self.first.backward()  # writes the gradient of `x`, to which the shortcut adds
         if self.shortcut:

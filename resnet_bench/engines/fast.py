@@ -32,12 +32,12 @@ import torch
 from torch import Tensor, nn
 
 from resnet_bench import attention, compiler
-from resnet_bench.architectures import IMAGE_SIZE, Architecture
+from resnet_bench.architectures import Architecture
 from resnet_bench.clock import Clock, NoClock
 from resnet_bench.compiled_functions import compiled
 from resnet_bench.engines import _adam, base
-from resnet_bench.engines._features import Convolutions
-from resnet_bench.engines._layers import AttentionFunctions, Layers, attend, attend_backward, in_product_order
+from resnet_bench.engines._features import Convolutions, attention_backward
+from resnet_bench.engines._layers import AttentionFunctions, Layers, in_product_order, weights
 from resnet_bench.engines._units import (
     FUSED_BATCH,
     WORTH_RESTING,
@@ -79,35 +79,37 @@ def compiled_for(
     things, so that it is not warm where this one is.
     """
     blocks = architecture.widths if architecture.attention else ()
-    return Compiled([AttentionFunctions(compiled(attend), compiled(attend_backward)) for _ in blocks])
+    return Compiled([AttentionFunctions(compiled(weights), compiled(attention_backward)) for _ in blocks])
 
 
 @functools.cache
-def attention_fault(made: Callable[[int], attention.ChannelAttention], channels: int, size: int) -> str | None:
-    """Why a block of attention cannot be trained by computing its forward pass twice; None where it can.
+def attention_fault(made: Callable[[int], attention.ChannelAttention], channels: int) -> str | None:
+    """Why a block of attention cannot be trained by computing its weights twice; None where it can.
 
-    The backward pass computes the forward pass again, and gives every parameter a gradient (see
+    The backward pass computes the weights again, and gives every parameter a gradient (see
     `_features.attention_backward`). The block is tried, since no rule on its code would tell what it does.
 
     Args:
         made: makes the block for a number of channels.
-        channels, size: of its input in the network, [batch, channels, size, size].
+        channels: of its input in the network.
     """
     with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.no_grad():
         block = made(channels)
+        if type(block).forward is not attention.ChannelAttention.forward:
+            return "has a forward pass of its own, not only weights"
         if any(True for _ in block.buffers()):
             return "has buffers, which a second forward pass would change"
         if not all(p.requires_grad for p in block.parameters()):
             return "has a parameter with requires_grad=False, which would be trained like the others"
-        x = torch.randn(2, channels, size, size)
-        before, parameters, numbers = x.clone(), [p.clone() for p in block.parameters()], _plain_attributes(block)
+        means = torch.randn(2, channels)
+        before, parameters, numbers = means.clone(), [p.clone() for p in block.parameters()], _plain_attributes(block)
         generator = torch.get_rng_state()
-        first = block(x).clone()  # it may be the input itself
-        if not _same(x, before):
-            return "changes its input, which a second forward pass would change again"
+        first = block.weights(means).clone()  # it may be the means themselves
+        if not _same(means, before):
+            return "changes the means, which a second forward pass would change again"
         if not torch.equal(torch.get_rng_state(), generator):
             return "draws random numbers, which would be others in a second forward pass"
-        second = block(x)
+        second = block.weights(means)
         kept = all(_same(p, old) for p, old in zip(block.parameters(), parameters, strict=True))
         if not kept or _plain_attributes(block) != numbers:
             return "changes itself in a forward pass, and would do so again in a second one"
@@ -145,10 +147,9 @@ class Engine(base.Engine):
     @classmethod
     def supports(cls, architecture: Architecture, recipe: Recipe) -> str | None:
         if architecture.attention:
-            made, size = attention.ATTENTION[architecture.attention], IMAGE_SIZE // architecture.stem_stride
-            for channels, stride in zip(architecture.widths, architecture.strides, strict=True):
-                size = -(-size // stride)
-                if fault := attention_fault(made, channels, size):
+            made = attention.ATTENTION[architecture.attention]
+            for channels in architecture.widths:
+                if fault := attention_fault(made, channels):
                     return (
                         f"--engine {cls.name} cannot train {architecture.id}: its attention, {architecture.attention}, "
                         f"{fault}; take --engine reference."

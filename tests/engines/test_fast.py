@@ -622,17 +622,22 @@ class WithoutParameters(ChannelAttention):
         super().__init__()
         self.multiply_accumulates = 0
 
+    def weights(self, means: Tensor) -> Tensor:
+        return torch.sigmoid(means)
+
+
+class WithItsOwnForward(WithoutParameters):
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(x.mean((2, 3), keepdim=True))
+        return x * torch.sigmoid(x.amax((2, 3), keepdim=True))
 
 
 class WithBuffers(WithoutParameters):
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
-        self.norm = torch.nn.BatchNorm2d(channels)
+        self.norm = torch.nn.BatchNorm1d(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.norm(x))
+    def weights(self, means: Tensor) -> Tensor:
+        return super().weights(self.norm(means))
 
 
 class WithDropout(WithoutParameters):
@@ -640,8 +645,8 @@ class WithDropout(WithoutParameters):
         super().__init__(channels)
         self.dropout = torch.nn.Dropout(0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.dropout(x))
+    def weights(self, means: Tensor) -> Tensor:
+        return super().weights(self.dropout(means))
 
 
 class WithCounter(WithoutParameters):
@@ -649,9 +654,9 @@ class WithCounter(WithoutParameters):
 
     passes = 0
 
-    def forward(self, x: Tensor) -> Tensor:
+    def weights(self, means: Tensor) -> Tensor:
         self.passes += 1
-        return super().forward(x) if self.passes < 1000 else x
+        return super().weights(means) if self.passes < 1000 else means
 
 
 class WithHiddenCounter(WithoutParameters):
@@ -661,17 +666,17 @@ class WithHiddenCounter(WithoutParameters):
         super().__init__(channels)
         self.passes = itertools.count(1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) / next(self.passes)
+    def weights(self, means: Tensor) -> Tensor:
+        return super().weights(means) / next(self.passes)
 
 
 class WithParameter(WithoutParameters):
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
-        self.slope = torch.nn.Parameter(torch.ones(channels, 1, 1))
+        self.slope = torch.nn.Parameter(torch.ones(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(self.slope * x)
+    def weights(self, means: Tensor) -> Tensor:
+        return super().weights(self.slope * means)
 
 
 class WithFrozenParameter(WithParameter):
@@ -681,15 +686,15 @@ class WithFrozenParameter(WithParameter):
 
 
 class ChangesItsParameter(WithParameter):
-    def forward(self, x: Tensor) -> Tensor:
-        out = super().forward(x)
+    def weights(self, means: Tensor) -> Tensor:
+        out = super().weights(means)
         self.slope.data *= 0.5
         return out
 
 
-class ChangesItsInput(WithoutParameters):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mul_(torch.sigmoid(x.mean((2, 3), keepdim=True)))
+class ChangesTheMeans(WithoutParameters):
+    def weights(self, means: Tensor) -> Tensor:
+        return means.mul_(2).sigmoid()
 
 
 def test_attention_without_parameters_trains_like_reference(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -710,7 +715,8 @@ def test_attention_without_parameters_trains_like_reference(monkeypatch: pytest.
         (ChangesItsParameter, "changes itself in a forward pass, and would do so again in a second one"),
         (WithHiddenCounter, "gives other numbers in a second forward pass"),
         (WithFrozenParameter, "has a parameter with requires_grad=False, which would be trained like the others"),
-        (ChangesItsInput, "changes its input, which a second forward pass would change again"),
+        (ChangesTheMeans, "changes the means, which a second forward pass would change again"),
+        (WithItsOwnForward, "has a forward pass of its own, not only weights"),
     ],
 )
 def test_attention_that_a_second_forward_pass_would_not_repeat_is_refused_in_one_sentence(

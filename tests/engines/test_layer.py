@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 from torch.overrides import TorchFunctionMode
 
 from resnet_bench.engines import _layer
-from resnet_bench.engines._layer import Layer, Map, Scratch
+from resnet_bench.engines._layer import ChannelWeights, Layer, Map, Scratch
 
 U = 2.0**-24
 LAMBDA = 8
@@ -130,7 +130,7 @@ SEEDS = st.integers(0, 1000)
 class Problem:
     """A layer for a case, all in guarded memory, with what it reads and writes."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, weighed: bool = False) -> None:
         c = self.case = case
         self.guards = Guarded()
         with self.guards:
@@ -140,9 +140,10 @@ class Problem:
             self.x = Map(c.images, c.height, c.width, c.inputs, c.kernel // 2 + c.wider)
             self.added = None if c.added is None else Map(*c.out_shape, c.added)
             self.x_gradient = torch.zeros(c.images, c.height, c.width, c.inputs) if c.x_gradient else None
+            self.channel_weights = ChannelWeights(c.images, c.outputs) if weighed else None
             self.layer = Layer(
                 self.conv, self.norm, self.x, Scratch(), border=c.border, x_gradient=self.x_gradient, added=self.added,
-                relu=c.relu, add=c.add,
+                relu=c.relu, add=c.add, channel_weights=self.channel_weights,
             )  # fmt: skip
 
     @torch.no_grad()
@@ -381,6 +382,60 @@ def assert_exact_in_evaluation(case: Case, seed: int, factor: int) -> None:
         out = out + Bounded.exactly(problem.added.inside)
     assert_within(problem.layer.out.inside, Bounded(torch.relu(out.value), out.error) if case.relu else out)
     assert all(torch.equal(a, b) for a, b in zip(norm.buffers(), buffers, strict=True))
+    problem.guards.assert_untouched()
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=CASES, seed=SEEDS, winograd=st.booleans())
+def test_channel_weights_and_their_gradients_are_those_of_autograd(case: Case, seed: int, winograd: bool) -> None:
+    """In training and in evaluation mode, to five digits; `eps` keeps batch norm from magnifying the rounding."""
+    case = replace(case, eps=0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_layer, "WINOGRAD_TILES", 0 if winograd else 2**30)
+        problem = Problem(case, weighed=True)
+    layer, of, norm = problem.layer, problem.channel_weights, problem.norm
+    assert of is not None
+
+    def close(found: Tensor, expected: Tensor) -> None:
+        largest = float(expected.detach().abs().max())
+        torch.testing.assert_close(found.double(), expected.detach(), rtol=0, atol=1e-4 * largest + 1e-5)
+
+    def expected_out(training: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
+        leaves = [
+            t.detach().double().contiguous().requires_grad_()
+            for t in (problem.x.inside, problem.conv.weight, norm.weight, norm.bias)
+        ]
+        x, weight, scale, shift = leaves
+        convolved = F.conv2d(x, weight, None, case.stride, case.kernel // 2)
+        statistics = [None if training else t.double() for t in (norm.running_mean, norm.running_var)]  # type: ignore[union-attr]
+        y = F.batch_norm(convolved, *statistics, scale, shift, training, eps=case.eps)
+        means = y.mean((2, 3))
+        out = y * torch.sigmoid(2 * means)[:, :, None, None]
+        return means, out + problem.added.inside.double() if problem.added else out, leaves
+
+    problem.fill(seed)
+    assert norm.running_var is not None
+    norm.running_var.abs_()
+    for training in (False, True):
+        means, out, leaves = expected_out(training)
+        layer.forward(training)
+        close(of.means, means)
+        of.weights.copy_(torch.sigmoid(2 * of.means))
+        layer.weigh()
+        close(layer.out.inside, torch.relu(out) if case.relu else out)
+
+    before = None if problem.x_gradient is None else problem.x_gradient.double()
+    layer.gradient.copy_(problem.g)
+    layer.weigh_backward()
+    of.means_gradient.copy_(of.weights_gradient * 2 * of.weights * (1 - of.weights))
+    layer.backward()
+    g = problem.g * (layer.out.inside.permute(0, 2, 3, 1) > 0) if case.relu else problem.g
+    assert torch.equal(layer.gradient, g)  # that of what is added
+    of_x, *gradients = torch.autograd.grad(out, leaves, as_map(g).double())
+    for found, expected in zip(layer.gradients, gradients, strict=True):
+        close(found, expected)
+    if problem.x_gradient is not None and before is not None:
+        close(as_map(problem.x_gradient), of_x + as_map(before) if case.add else of_x)
     problem.guards.assert_untouched()
 
 
