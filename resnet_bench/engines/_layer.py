@@ -97,9 +97,10 @@ class ChannelWeights:
     """What each channel of each image is multiplied by, and the means that this comes from; all [images, channels].
 
     Attributes:
-        means: of the batch norm's output over each map.
-        weights: whoever computes them from the means fills them in.
-        weights_gradient, means_gradient: likewise in the backward pass; the second without what comes from elsewhere.
+        means: of each map of the batch norm's output; `Layer.forward` computes them.
+        weights: to be filled in, from the means, before `Layer.weigh`.
+        weights_gradient: `Layer.weigh_backward` computes it.
+        means_gradient: that of the means through the weights; to be filled in before `Layer.backward`.
         deviations: for `_layer.cpp` alone.
     """
 
