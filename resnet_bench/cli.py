@@ -1031,7 +1031,7 @@ def study(context: click.Context, /, **options: Any) -> None:
     if context.invoked_subcommand is not None:
         return
     given = {n for n in options if context.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
-    with _interruption_says_how_to_go_on():
+    with contextlib.nullcontext() if options["dry_run"] else _interruption_says_how_to_go_on():
         _study(context, options, given)
 
 
@@ -1080,7 +1080,7 @@ def _interruption_says_how_to_go_on() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        raise type(error)(str(error) or "the same command goes on") from None
+        raise type(error)(str(error) or "run the same command again to go on") from None
 
 
 def _asked(options: dict[str, Any], given: set[str]) -> planning.Asked:

@@ -1,8 +1,8 @@
-"""Channel attention: blocks that scale each channel of a feature map by a weight that depends on the whole map.
+"""Channel attention: blocks that scale each channel of a feature map by a weight that depends on all channels' means.
 
 A block is one file of this folder with a class `Attention`, and one entry in `ATTENTION`. It sits on the residual
 branch of a basic block, behind the second batch norm and before the addition of the shortcut. Every engine runs it;
-`fast` has PyTorch derive its backward pass.
+`fast` has PyTorch derive the backward pass of the weights.
 """
 
 from __future__ import annotations

@@ -171,8 +171,8 @@ def attention_backward(g: Tensor, module: nn.Module, x: Tensor) -> tuple[Tensor,
 
     Args:
         g: the gradient with respect to the module's output, of its shape and dtype.
-        module: the channel attention.
-        x: its input, [batch, channels, height, width].
+        module: the channel attention, or what computes its weights.
+        x: its input: [batch, channels, height, width], or the means [batch, channels].
 
     Returns:
         x_gradient: the gradient with respect to `x`, of its shape and dtype.

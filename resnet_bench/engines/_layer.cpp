@@ -677,8 +677,8 @@ static void normalize(const Layer& l) {
   }
 }
 
-// The gradient of `out` is 0 from here on where the ReLU was off; of each row the sum of it, and of its products with the
-// deviations from the mean
+// Sets the gradient of `out` to 0 where the ReLU was off. Stores in `sums`, for each row, the sum of that gradient and
+// the sum of its products with the deviations from the mean.
 static void mask_gradient(const Layer& l) {
   const Index height = l.out_height(), width = l.out_width(), rows = l.images * height;
   float *of_shift = l.sums, *of_scale = l.sums + rows * l.outputs;

@@ -65,10 +65,11 @@ class _Map(ctypes.Structure):
 class _Layer(ctypes.Structure):
     """The fields of `Layer` in `_layer.cpp`, in its order.
 
-    Beside what the class `Layer` names: `convolved`, `mean` and `rstd` are the convolution's output and what batch norm
-    finds of it; `sums` those of each row of it; `transposed` is the weight for the gradient of `x`; `winograd` tells
-    whether the kernels go through Winograd's transformation, and `partial_gradients` has the weight's gradient of each
-    thread then; `deviations` are the differences between an image's mean of `convolved` and the batch's.
+    Beside what the classes `Layer` and `ChannelWeights` name: `convolved`, `mean` and `rstd` are the convolution's
+    output and what batch norm takes for it; `sums` those of each row of it; `transposed` is the weight for the gradient
+    of `x`; `winograd` tells whether the kernels go through Winograd's transformation, and `partial_gradients` has the
+    weight's gradient of each thread then; `deviations` are the differences between an image's mean of `convolved` and
+    the batch's.
     """
 
     _fields_ = (

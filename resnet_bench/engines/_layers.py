@@ -153,7 +153,7 @@ class Layers:
         """Allocate.
 
         Args:
-            network: float32, in training mode, with its kernels as `in_product_order` puts them; its tensors must not
+            network: float32, with its kernels as `in_product_order` puts them; its tensors must not
                 be given other memory afterwards.
             images: in a batch.
             functions: for the attention of each block; where there are none, it runs uncompiled.

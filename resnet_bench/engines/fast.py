@@ -52,8 +52,10 @@ from resnet_bench.networks import ResidualNetwork
 from resnet_bench.recipe import Recipe
 from resnet_bench.schedules import LearningRates
 
-EVALUATED_AT_ONCE = 16
-"""Images whose maps in evaluation stay in the cache, and are enough for Winograd's algorithm on the smallest maps."""
+EVALUATED_AT_ONCE = 20
+"""Images that are evaluated together. From 4 to 64 took the same time; this divides what a training asks for."""
+
+MOVED = "the network's parameters were moved, as network.to() may do; build a new engine on it"
 
 
 @dataclass
@@ -84,10 +86,11 @@ def compiled_for(
 
 @functools.cache
 def attention_fault(made: Callable[[int], attention.ChannelAttention], channels: int) -> str | None:
-    """Why a block of attention cannot be trained by computing its weights twice; None where it can.
+    """Why a block of attention cannot be trained by its weights alone, computed twice; None where it can.
 
-    The backward pass computes the weights again, and gives every parameter a gradient (see
-    `_features.attention_backward`). The block is tried, since no rule on its code would tell what it does.
+    The layer multiplies the maps by the weights, and the backward pass computes the weights again, and gives every
+    parameter a gradient (see `_features.attention_backward`). The block is tried, since no rule on its code would tell
+    what it does.
 
     Args:
         made: makes the block for a number of channels.
@@ -105,6 +108,8 @@ def attention_fault(made: Callable[[int], attention.ChannelAttention], channels:
         before, parameters, numbers = means.clone(), [p.clone() for p in block.parameters()], _plain_attributes(block)
         generator = torch.get_rng_state()
         first = block.weights(means).clone()  # it may be the means themselves
+        if first.shape != means.shape:
+            return "gives weights of another shape than the means"
         if not _same(means, before):
             return "changes the means, which a second forward pass would change again"
         if not torch.equal(torch.get_rng_state(), generator):
@@ -181,6 +186,7 @@ class Engine(base.Engine):
             weight.data = weight.data.t().contiguous().t()
         self._of_network = list(network.parameters())
         self._addresses = [p.data_ptr() for p in self._of_network]  # C++ is given them once
+        self._all_addresses = [t.data_ptr() for t in self._in_network()]  # to look them up takes longer
         self.parameters = [self._in_memory_order(p.detach(), p) for p in self._of_network]
         self.exp_avgs = [torch.zeros_like(parameter) for parameter in self.parameters]  # with its strides
         self.exp_avg_sqs = [torch.zeros_like(parameter) for parameter in self.parameters]
@@ -247,14 +253,15 @@ class Engine(base.Engine):
         self._compiled.warm = True
         self.compile_seconds += time.perf_counter() - start
 
-    def _check_addresses(self) -> None:
-        if [p.data_ptr() for p in self._of_network] != self._addresses:
-            raise RuntimeError("the network's parameters were moved, as network.to() may do; build a new engine on it")
+    def _in_network(self) -> Iterator[Tensor]:
+        yield from self.network.parameters()
+        yield from self.network.buffers()
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """See `base.Engine`. The convolutions take a few images at a time, whose maps stay in the cache."""
-        self._check_addresses()
+        """See `base.Engine`."""
+        if [t.data_ptr() for t in self._in_network()] != self._all_addresses:
+            raise RuntimeError(MOVED)
         self.network.eval()
         maps = []
         for part in images.split(EVALUATED_AT_ONCE):
@@ -268,7 +275,8 @@ class Engine(base.Engine):
         return logits
 
     def step(self, images: Tensor, labels: Tensor, clock: Clock) -> Tensor:
-        self._check_addresses()
+        if [p.data_ptr() for p in self._of_network] != self._addresses:
+            raise RuntimeError(MOVED)
         if not self._compiled.warm and len(images) == self.recipe.batch_size:
             self.warm_up(images, labels)
             clock.start()  # compiling belongs to no phase

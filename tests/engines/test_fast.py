@@ -219,6 +219,14 @@ def test_a_network_whose_parameters_were_moved_is_refused() -> None:
         engine.logits(images)
 
 
+def test_a_network_that_is_given_other_statistics_is_refused() -> None:
+    """Evaluation would read those that nobody sees any more."""
+    engine = fast.Engine(network(), Recipe())
+    engine.network.load_state_dict(network().state_dict(), assign=True)
+    with pytest.raises(RuntimeError, match="parameters were moved"):
+        engine.logits(random(2, 3, 32, 32))
+
+
 @pytest.mark.parametrize("batch", [4, _units.FUSED_BATCH, _units.FUSED_BATCH + 1])
 @pytest.mark.parametrize("name", [*ARCHITECTURES, "tiny"])
 def test_it_says_before_it_is_built_whether_it_will_leave_idle_units_out(name: str, batch: int) -> None:
@@ -631,6 +639,11 @@ class WithItsOwnForward(WithoutParameters):
         return x * torch.sigmoid(x.amax((2, 3), keepdim=True))
 
 
+class OneForAll(WithoutParameters):
+    def weights(self, means: Tensor) -> Tensor:
+        return super().weights(means.mean(1, keepdim=True))
+
+
 class WithBuffers(WithoutParameters):
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -716,6 +729,7 @@ def test_attention_without_parameters_trains_like_reference(monkeypatch: pytest.
         (WithHiddenCounter, "gives other numbers in a second forward pass"),
         (WithFrozenParameter, "has a parameter with requires_grad=False, which would be trained like the others"),
         (ChangesTheMeans, "changes the means, which a second forward pass would change again"),
+        (OneForAll, "gives weights of another shape than the means"),
         (WithItsOwnForward, "has a forward pass of its own, not only weights"),
     ],
 )

@@ -120,7 +120,7 @@ def test_ctrl_c_before_a_training_says_so(run, options, monkeypatch, here, error
     monkeypatch.setattr("resnet_bench.study.planning.new_plan", prepare)
     found, _, err = run("study", *options)
     assert (found, err.strip()) == (
-        status, f"resnet-bench: {word}; the same command goes on"
+        status, f"resnet-bench: {word}; run the same command again to go on"
     )  # fmt: skip
 
 
