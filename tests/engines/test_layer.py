@@ -172,11 +172,7 @@ class Problem:
         """Forward and backward pass, and one in evaluation, with a seed's values; copies of all results by name."""
         self.fill(seed)
         self.forward()
-        self.layer.gradient.copy_(self.g)
-        if of := self.channel_weights:
-            self.layer.weigh_backward()
-            of.means_gradient.copy_(of.weights_gradient * 2 * of.weights * (1 - of.weights))
-        self.layer.backward()
+        self.backward()
         weight, scale, shift = self.layer.gradients
         found = {
             "out": self.layer.out.tensor, "gradient": self.layer.gradient, "weight": weight, "scale": scale,
@@ -192,6 +188,13 @@ class Problem:
         if of := self.channel_weights:
             of.weights.copy_(torch.sigmoid(2 * of.means))
             self.layer.weigh()
+
+    def backward(self) -> None:
+        self.layer.gradient.copy_(self.g)
+        if of := self.channel_weights:
+            self.layer.weigh_backward()
+            of.means_gradient.copy_(of.weights_gradient * 2 * of.weights * (1 - of.weights))
+        self.layer.backward()
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -274,24 +277,8 @@ def assert_within(found: Tensor, expected: Bounded) -> None:
     assert bool(((found.double().view_as(expected.value) - expected.value).abs() <= SLACK * expected.error).all())
 
 
-@settings(max_examples=60, deadline=None)
-@given(case=CASES, seed=SEEDS)
-def test_both_passes_are_exact_within_the_rounding_of_their_sums(case: Case, seed: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_layer, "WINOGRAD_TILES", 2**30)
-        assert_exact(case, seed, 1)
-
-
-@settings(max_examples=60, deadline=None)
-@given(case=WINOGRAD_CASES, seed=SEEDS)
-def test_so_are_they_by_winograds_algorithm(case: Case, seed: int) -> None:
-    """With few tiles and with many, of which a thread takes several chunks."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_layer, "WINOGRAD_TILES", 0)
-        assert_exact(case, seed, WINOGRAD)
-
-
 def assert_exact(case: Case, seed: int, factor: int) -> None:
+    """Both passes, in training mode."""
     problem = Problem(case)
     problem.fill(seed)
     x, w = Bounded.exactly(problem.x.inside), Bounded.exactly(problem.conv.weight)
@@ -356,22 +343,6 @@ def assert_exact(case: Case, seed: int, factor: int) -> None:
     problem.guards.assert_untouched()
 
 
-@settings(max_examples=60, deadline=None)
-@given(case=CASES, seed=SEEDS)
-def test_evaluation_is_exact_within_the_rounding_of_its_sums(case: Case, seed: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_layer, "WINOGRAD_TILES", 2**30)
-        assert_exact_in_evaluation(case, seed, 1)
-
-
-@settings(max_examples=60, deadline=None)
-@given(case=WINOGRAD_CASES, seed=SEEDS)
-def test_so_is_it_by_winograds_algorithm(case: Case, seed: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_layer, "WINOGRAD_TILES", 0)
-        assert_exact_in_evaluation(case, seed, WINOGRAD)
-
-
 def assert_exact_in_evaluation(case: Case, seed: int, factor: int) -> None:
     """With the running statistics, which stay as they are."""
     problem = Problem(case)
@@ -396,6 +367,29 @@ def assert_exact_in_evaluation(case: Case, seed: int, factor: int) -> None:
     assert_within(problem.layer.out.inside, Bounded(torch.relu(out.value), out.error) if case.relu else out)
     assert all(torch.equal(a, b) for a, b in zip(norm.buffers(), buffers, strict=True))
     problem.guards.assert_untouched()
+
+
+Check = Callable[[Case, int, int], None]
+CHECKS = pytest.mark.parametrize("check", [assert_exact, assert_exact_in_evaluation], ids=["training", "evaluation"])
+
+
+@CHECKS
+@settings(max_examples=60, deadline=None)
+@given(case=CASES, seed=SEEDS)
+def test_a_layer_is_exact_within_the_rounding_of_its_sums(check: Check, case: Case, seed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_layer, "WINOGRAD_TILES", 2**30)
+        check(case, seed, 1)
+
+
+@CHECKS
+@settings(max_examples=60, deadline=None)
+@given(case=WINOGRAD_CASES, seed=SEEDS)
+def test_so_is_it_by_winograds_algorithm(check: Check, case: Case, seed: int) -> None:
+    """With few tiles and with many, of which a thread takes several chunks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_layer, "WINOGRAD_TILES", 0)
+        check(case, seed, WINOGRAD)
 
 
 @settings(max_examples=60, deadline=None)
@@ -434,10 +428,7 @@ def test_channel_weights_and_their_gradients_are_those_of_autograd(case: Case, s
         close(layer.out.inside, torch.relu(out) if case.relu else out)
 
     before = None if problem.x_gradient is None else problem.x_gradient.double()
-    layer.gradient.copy_(problem.g)
-    layer.weigh_backward()
-    of.means_gradient.copy_(of.weights_gradient * 2 * of.weights * (1 - of.weights))
-    layer.backward()
+    problem.backward()
     g = problem.g * (layer.out.inside.permute(0, 2, 3, 1) > 0) if case.relu else problem.g
     assert torch.equal(layer.gradient, g)  # that of what is added
     of_x, *gradients = torch.autograd.grad(out, leaves, as_map(g).double())

@@ -119,9 +119,8 @@ def test_ctrl_c_before_a_training_says_so(run, options, monkeypatch, here, error
 
     monkeypatch.setattr("resnet_bench.study.planning.new_plan", prepare)
     found, _, err = run("study", *options)
-    assert (found, err.strip()) == (
-        status, f"resnet-bench: {word}; run the same command again to go on"
-    )  # fmt: skip
+    assert found == status
+    assert err.strip() == f"resnet-bench: {word}; run the same command again to go on"
 
 
 CHANGES = (
