@@ -193,7 +193,8 @@ def events(
         finally:
             process.kill()
             process.wait()
-        listener.join(timeout=5)
+            if listener.is_alive():  # else, after an exception, the pipe would be closed under it
+                listener.join(timeout=5)
         if not reported:
             raise UserError(f"The process that measures epoch times {_ended(status)}{_said(printed)}")
 

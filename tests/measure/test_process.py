@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -379,6 +380,19 @@ def test_the_process_ends_when_nobody_listens_any_more():
     next(listening)
     listening.close()
     assert time.perf_counter() - begun < 30
+
+
+def test_what_the_process_still_prints_when_nobody_listens_any_more_raises_nothing(monkeypatch):
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    loud = "import sys\nprint('{\"event\": \"progress\"}', flush=True)\nwhile True: sys.stderr.write('w\\n' * 30_000)"
+    for _ in range(10):  # how far the listener is when the process is killed differs
+        listening = events({}, (sys.executable, "-c", loud))
+        next(listening)
+        time.sleep(0.1)
+        listening.close()
+    assert not [thread for thread in threading.enumerate() if "listen" in thread.name]
+    assert raised == []
 
 
 def test_what_a_library_prints_is_no_event(prepared):
