@@ -168,14 +168,28 @@ def _where_fast_is_faster(sweep: Sweep) -> list[str]:
 
 def _stretches_text(varied: Varied, own: Sequence[scale.Stretch]) -> str:
     first, *rest = own
+    places = _places(varied, first.values)
     if not rest:
-        values = _amount(varied, first.values[-1])
-        if len(first.values) > 1:
-            values = f"all that was measured, {first.values[0]:,} to {values.removeprefix('a batch of ')}"
-        return f"{VERDICTS[first.verdict]} at {values}"
-    parts = [f"{VERDICTS[first.verdict]} up to {_amount(varied, first.values[-1])}"]
-    parts += [f"from {stretch.values[0]:,} on {VERDICTS[stretch.verdict]}" for stretch in rest]
+        every = "all that was measured, " if len(first.values) > 1 else ""
+        return f"{VERDICTS[first.verdict]} at {every}{places}"
+    parts = [f"{VERDICTS[first.verdict]} at {places}"]
+    parts += [f"at {_span(stretch.values)} {VERDICTS[stretch.verdict]}" for stretch in rest]
     return "; ".join(parts)
+
+
+def _places(varied: Varied, values: Sequence[int]) -> str:
+    """`batch sizes 1 to 16`, `2 threads`."""
+    if varied == "batch-size":
+        return f"batch size{'s' if len(values) > 1 else ''} {_span(values)}"
+    _, _, unit = _amount(varied, values[-1]).partition(" ")
+    return f"{_span(values)} {unit}"
+
+
+def _span(values: Sequence[int]) -> str:
+    """`4`, `64 and 256`, `1 to 16`: neighbouring values that were measured."""
+    if len(values) < 3:
+        return listed([f"{value:,}" for value in values])
+    return f"{values[0]:,} to {values[-1]:,}"
 
 
 def _amount(varied: Varied, value: int) -> str:

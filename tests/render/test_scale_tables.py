@@ -53,13 +53,15 @@ def text(samples: Samples) -> str:
     [
         (
             {1: 2.0, 16: 1.5, 64: 1.0, 256: 0.8},
-            "fast is faster up to a batch of 16; from 64 on the difference cannot be told; from 256 on reference is "
+            "fc1: fast is faster at batch sizes 1 and 16; at 64 the difference cannot be told; at 256 reference is "
             "faster.",
         ),
-        ({1: 2.0, 16: 1.5}, "fc1: fast is faster at all that was measured, 1 to 16."),
-        ({16: 1.5}, "fc1: fast is faster at a batch of 16."),
-        ({1: 1.0, 4: 1.0}, "fc1: the difference cannot be told at all that was measured, 1 to 4."),
-        ({1: 0.5, 4: 2.0}, "fc1: reference is faster up to a batch of 1; from 4 on fast is faster."),
+        ({1: 2.0, 16: 1.5}, "fc1: fast is faster at all that was measured, batch sizes 1 and 16."),
+        ({1: 2.0, 16: 1.5, 64: 1.2}, "fc1: fast is faster at all that was measured, batch sizes 1 to 64."),
+        ({1: 1.0, 4: 2.0, 16: 2.0, 64: 2.0}, "fc1: the difference cannot be told at batch size 1; at 4 to 64 fast is"),
+        ({16: 1.5}, "fc1: fast is faster at batch size 16."),
+        ({1: 1.0, 4: 1.0}, "fc1: the difference cannot be told at all that was measured, batch sizes 1 and 4."),
+        ({1: 0.5, 4: 2.0}, "fc1: reference is faster at batch size 1; at 4 fast is faster."),
     ],
 )
 def test_a_sentence_says_up_to_where_fast_is_faster(read: Reader, factors: dict[int, float], sentence: str) -> None:
@@ -126,7 +128,7 @@ def test_why_nothing_is_said_about_a_study(read: Reader) -> None:
 
 def test_the_first_screen_has_the_answers(read: Reader) -> None:
     lines = [line.text for line in first_screen.lines(read(*batches(factors={4: 2.0, 64: 1.2})), 100)]
-    assert lines == ["fc1: fast is faster at all that was measured, 4 to 64."]
+    assert lines == ["fc1: fast is faster at all that was measured, batch sizes 4 and 64."]
     grown = read(scaled("fc1", "fast", "threads", 1, ROUNDS), scaled("fc1", "fast", "threads", 2, ROUNDS))
     assert first_screen.lines(grown, 100)[0].text == (
         "fc1 (fast): a step takes 1.00× [1.00, 1.00] as long with 2 threads as with 1 thread."
