@@ -193,8 +193,8 @@ def events(
         finally:
             process.kill()
             process.wait()
-            if listener.is_alive():  # else, after an exception, the pipe would be closed under it
-                listener.join(timeout=5)
+            if listener.is_alive():  # it may not have been started
+                listener.join(timeout=5)  # before its pipe is closed, also after an exception
         if not reported:
             raise UserError(f"The process that measures epoch times {_ended(status)}{_said(printed)}")
 

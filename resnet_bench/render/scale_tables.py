@@ -168,11 +168,8 @@ def _where_fast_is_faster(sweep: Sweep) -> list[str]:
 
 def _stretches_text(varied: Varied, own: Sequence[scale.Stretch]) -> str:
     first, *rest = own
-    places = _places(varied, first.values)
-    if not rest:
-        every = "all that was measured, " if len(first.values) > 1 else ""
-        return f"{VERDICTS[first.verdict]} at {every}{places}"
-    parts = [f"{VERDICTS[first.verdict]} at {places}"]
+    every = "" if rest or len(first.values) == 1 else "all that was measured, "
+    parts = [f"{VERDICTS[first.verdict]} at {every}{_places(varied, first.values)}"]
     parts += [f"at {_span(stretch.values)} {VERDICTS[stretch.verdict]}" for stretch in rest]
     return "; ".join(parts)
 

@@ -58,13 +58,16 @@ def text(samples: Samples) -> str:
         ),
         ({1: 2.0, 16: 1.5}, "fc1: fast is faster at all that was measured, batch sizes 1 and 16."),
         ({1: 2.0, 16: 1.5, 64: 1.2}, "fc1: fast is faster at all that was measured, batch sizes 1 to 64."),
-        ({1: 1.0, 4: 2.0, 16: 2.0, 64: 2.0}, "fc1: the difference cannot be told at batch size 1; at 4 to 64 fast is"),
+        (
+            {1: 1.0, 4: 2.0, 16: 2.0, 64: 2.0},
+            "fc1: the difference cannot be told at batch size 1; at 4 to 64 fast is faster.",
+        ),
         ({16: 1.5}, "fc1: fast is faster at batch size 16."),
         ({1: 1.0, 4: 1.0}, "fc1: the difference cannot be told at all that was measured, batch sizes 1 and 4."),
         ({1: 0.5, 4: 2.0}, "fc1: reference is faster at batch size 1; at 4 fast is faster."),
     ],
 )
-def test_a_sentence_says_up_to_where_fast_is_faster(read: Reader, factors: dict[int, float], sentence: str) -> None:
+def test_a_sentence_says_at_which_values_fast_is_faster(read: Reader, factors: dict[int, float], sentence: str) -> None:
     assert sentence in text(read(*batches(factors=factors)))
 
 
