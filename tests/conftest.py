@@ -98,20 +98,25 @@ def dataset() -> Dataset:
     return Dataset("random", image_set(42, 5, 0), image_set(20, 5, 1), tuple("abcde"), synthetic=True, subset=False)
 
 
+def write_images(folder: Path, *, train: int, test: int, classes: int = 3) -> Path:
+    """Make `folder/{train,test}/<class>/*.png` with as many random images for each class, the same every time."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("test", test)):
+        for c in range(classes):
+            own = folder / split / f"class{c}"
+            own.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(own / f"{i:03}.png")
+    return folder
+
+
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Makes `{train,test}/<class>/*.png` with as many images for each class as asked for."""
+    """Makes `images` for this test, as `write_images` does."""
 
     def make(train: int = 8, test: int = 4, classes: int = 3, name: str = "images") -> Path:
-        rng = np.random.default_rng(0)
-        for split, count in (("train", train), ("test", test)):
-            for c in range(classes):
-                folder = tmp_path / name / split / f"class{c}"
-                folder.mkdir(parents=True)
-                for i in range(count):
-                    pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-                    Image.fromarray(pixels).save(folder / f"{i:03}.png")
-        return tmp_path / name
+        return write_images(tmp_path / name, train=train, test=test, classes=classes)
 
     return make
 

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,55 +36,61 @@ print(counters["stats"]["unique_graphs"], hashlib.sha256(parameter.numpy().tobyt
 """
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+def run_with(cache: Path, **environment: str) -> tuple[int, str]:
     """Runs `RUN` in a process of its own: functions that it traced, and a digest of what they computed."""
-
-    def call(**environment: str) -> tuple[int, str]:
-        given = os.environ | TORCH_ALONE | {compiler.CACHE_VARIABLE: str(tmp_path / "cache"), **environment}
-        done = subprocess.run([sys.executable, "-c", RUN], env=given, capture_output=True, text=True, timeout=300)
-        assert (done.returncode, done.stderr) == (0, "")
-        traced, digest = done.stdout.split()
-        return int(traced), digest
-
-    return call
+    given = os.environ | TORCH_ALONE | {compiler.CACHE_VARIABLE: str(cache), **environment}
+    done = subprocess.run([sys.executable, "-c", RUN], env=given, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    traced, digest = done.stdout.split()
+    return int(traced), digest
 
 
-@pytest.fixture
-def kept(tmp_path: Path) -> Callable[[], list[Path]]:
-    """The files with functions that `run` has kept."""
-    return lambda: sorted((tmp_path / "cache" / compiled_functions.FOLDER).glob("*/*"))
-
-
-def test_a_later_process_loads_what_one_has_compiled_and_computes_the_same_bits(run, kept) -> None:
-    (traced, digest), again = run(), run()
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """A cache folder, the file that one process has kept in it, and the digest of what that process computed."""
+    cache = tmp_path_factory.mktemp("first") / "cache"
+    traced, digest = run_with(cache)
+    (path,) = kept(cache)
     assert traced == 1
-    assert again == (0, digest)
-    assert len(kept()) == 1
+    return cache, path, digest
 
 
-def test_another_setting_of_torch_compiles_anew(run, kept) -> None:
-    _, digest = run()
-    assert run(TORCHINDUCTOR_MAX_AUTOTUNE="1") == (1, digest)
-    assert len(kept()) == 2
+def kept(cache: Path) -> list[Path]:
+    """The files with functions."""
+    return sorted((cache / compiled_functions.FOLDER).glob("*/*"))
 
 
-@pytest.mark.parametrize("spoil", ["cut", "flip", "empty"])
-def test_a_spoilt_file_is_made_anew(run, kept, spoil: str) -> None:
-    _, digest = run()
-    (path,) = kept()
+def test_a_later_process_loads_what_one_has_compiled_and_computes_the_same_bits(first: tuple[Path, Path, str]) -> None:
+    cache, _, digest = first
+    there = kept(cache)
+    assert run_with(cache) == (0, digest)
+    assert kept(cache) == there
+
+
+def test_another_setting_of_torch_compiles_anew(first: tuple[Path, Path, str]) -> None:
+    cache, path, digest = first
+    assert run_with(cache, TORCHINDUCTOR_MAX_AUTOTUNE="1") == (1, digest)
+    assert len(kept(cache)) == 2
+    assert path.exists()
+
+
+def test_a_spoilt_file_is_made_anew(first: tuple[Path, Path, str]) -> None:
+    cache, path, digest = first
     whole = path.read_bytes()
-    path.write_bytes(
-        {"cut": whole[:-100], "flip": whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:], "empty": b""}[spoil]
-    )
-    assert run() == (1, digest)
-    assert run() == (0, digest)
+    for spoilt in (whole[:-100], whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:], b""):
+        path.write_bytes(spoilt)
+        assert run_with(cache) == (1, digest)
+        assert path.read_bytes() != spoilt
+    assert run_with(cache) == (0, digest)
 
 
-def test_where_nothing_can_be_written_functions_are_compiled_all_the_same(run, tmp_path: Path) -> None:
+def test_where_nothing_can_be_written_functions_are_compiled_all_the_same(
+    first: tuple[Path, Path, str], tmp_path: Path
+) -> None:
+    *_, digest = first
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / compiled_functions.FOLDER).touch()
-    assert run() == run()
+    assert run_with(tmp_path / "cache") == (1, digest)
 
 
 # --- what is kept under which name

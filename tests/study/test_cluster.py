@@ -24,6 +24,7 @@ from resnet_bench.results import reading
 from resnet_bench.study import cells, cluster, worker
 from resnet_bench.study.cluster import Cluster
 from resnet_bench.study.folder import StudyFolder
+from tests.conftest import write_images
 from tests.study.conftest import digests
 
 ROOT = Path(__file__).parents[2]
@@ -91,9 +92,10 @@ def dask(tmp_path: Path) -> Iterator[DaskCluster]:
     cluster.close()
 
 
-@pytest.fixture
-def asked(images: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Two cells: two seeds of one network, on one thread."""
+    images = write_images(tmp_path_factory.mktemp("study") / "images", train=4, test=2)
     return [
         "--dataset", f"folder:{images}", "--architectures", "conv5x5", "--engine", "reference", "--seeds", "0-1",
         "--epochs", "60", "--pipeline", "vectorized", "--threads", "1", "--checkpoint-minutes", "0",
@@ -111,10 +113,10 @@ def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.fixture
-def local(asked: list[str], tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def local(asked: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The digests of the same study on this machine."""
-    folder = tmp_path / "local"
+    folder = tmp_path_factory.mktemp("local") / "study"
     status, _, err = finished(study(*asked, "--output", str(folder)))
     assert status == 0, err
     return digests(folder)
