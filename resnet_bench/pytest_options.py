@@ -81,8 +81,8 @@ def _options() -> Iterator[tuple[str, dict[str, Any]]]:
         {
             "choices": ["trained", "aged"],
             "help": "How later points of the training are reached, once, before anything is timed: trained to the end, "
-            "or trained to the first thousand steps and from there idle hidden units carried on.  "
-            "[default: the profile's]",
+            "or trained until a thousand steps after the highest learning rate, and idle hidden units carried on from "
+            "there.  [default: the profile's]",
         },
     )
     rounds = "Epochs that full and both time of each network in each process.  [default: 1]"

@@ -77,12 +77,14 @@ def test_no_rate_is_above_lr_and_the_highest_to_come_is_the_highest(
     assert all(0 < value <= LR * (1 + 1e-12) for value in values)
     assert [rates.highest_from(step) for step in range(steps)] == [max(values[step:]) for step in range(steps)]
     assert rates.at(steps + extra) == values[-1] == rates.highest_from(steps + extra)
+    assert rates.highest_step() == values.index(max(values))
 
 
 def test_a_constant_rate_needs_no_number_of_steps_and_others_do() -> None:
     rates = LearningRates(LR, warmup_steps=3)
     assert [rates.at(step) for step in range(5)] == pytest.approx([LR / 4, LR / 2, 3 * LR / 4, LR, LR])
     assert rates.highest_from(0) == LR
+    assert rates.highest_step() == 3
     with pytest.raises(ValueError, match="how many steps"):
         LearningRates(LR, "cosine")
 

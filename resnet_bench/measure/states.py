@@ -5,9 +5,10 @@ are prepared in advance, as checkpoints that every engine reads, with the fastes
 runs here. There are two ways:
 
 - `trained`: the network is trained up to each step.
-- `aged`: it is trained up to a step among the first `EARLY_STEPS`. For a later one, the hidden units that are dead by
-  then are carried on as if they had been idle all the time (`resnet_bench.measure.aging`), and all else is left as it
-  was. Such a state has the dead units' moments, denormal numbers among them, but not the weights of a later step.
+- `aged`: it is trained until the learning rate was at its highest, and for up to `EARLY_STEPS` more. For a later step,
+  the hidden units that are dead by then are carried on as if they had been idle all the time
+  (`resnet_bench.measure.aging`), and all else is left as it was. Such a state has the dead units' moments, denormal
+  numbers among them, but not the weights of a later step.
 
 States lie in `states_folder()`, one folder for each combination of network, images, recipe (its epochs count only where
 the learning rate depends on them), seed and code. Any of them may be deleted at any time; what is missing is made
@@ -46,6 +47,7 @@ from resnet_bench.folders import cache_folder, expanded
 from resnet_bench.locks import FolderLock, held
 from resnet_bench.measure.aging import aged, live_share, live_units
 from resnet_bench.recipe import Recipe, of_each_step
+from resnet_bench.schedules import LearningRates
 from resnet_bench.training.checkpoint import Checkpoint, TrainingState
 from resnet_bench.training.training import Training, deferred_interrupt
 
@@ -55,7 +57,8 @@ STATES_VARIABLE = "RESNET_BENCH_STATES"
 """The environment variable that names the folder of all states."""
 
 EARLY_STEPS = 1000
-"""No step up to this one is aged: units still die, so that no state stands for a later one."""
+"""From the highest learning rate on, so many steps are not aged, nor is any before: units still die, so that no state
+stands for a later one. While the rate rises, as for 30 % of `onecycle`, few have died."""
 
 RESUME_SECONDS = 120.0
 """How often a preparation in progress is kept, so that one that is killed loses no more."""
@@ -225,7 +228,7 @@ def missing_steps(
     they are early ones, which with `fast` take longer than later ones.
     """
     kept = _Kept(architecture, dataset, recipe, seed, folder)
-    missing = [w for w in _wanted(steps, how) if kept.found(w.name) is None]
+    missing = [w for w in _wanted(steps, how, learning_rates(dataset, recipe)) if kept.found(w.name) is None]
     trained_steps = sum(stop - start for start, stop in _stretches(missing, kept.trained()))
     idle = [w.step - w.base for w in missing if w.base is not None and architecture.hidden]
     parameters = networks.parameter_count(architecture, dataset.num_classes)
@@ -249,7 +252,7 @@ def prepare(
         dataset: what it trains on.
         recipe: how.
         steps: numbers of steps before the states.
-        how: whether states beyond `EARLY_STEPS` are trained or aged.
+        how: whether late states are trained or aged.
         seed: of weights, order and augmentation.
         threads: threads of an operation; None for torch's choice.
         folder: where states lie; None for `states_folder()`.
@@ -259,7 +262,7 @@ def prepare(
         UserError: where the folder cannot be used, the disk has too little room, or the training diverges.
     """
     kept = _Kept(architecture, dataset, recipe, seed, folder)
-    wanted = _wanted(steps, how)
+    wanted = _wanted(steps, how, learning_rates(dataset, recipe))
     with progress.task(f"states of {architecture.id}", 1, weight=weight), kept.locked():
         there = {w.name: kept.found(w.name) for w in wanted}
         missing = [w for w in wanted if there[w.name] is None]
@@ -282,11 +285,12 @@ class _Wanted:
         return f"trained-{self.step}" if self.base is None else f"aged-{self.step}-from-{self.base}"
 
 
-def _wanted(steps: Sequence[int], how: How) -> list[_Wanted]:
+def _wanted(steps: Sequence[int], how: How, rates: LearningRates) -> list[_Wanted]:
     """The states at these steps, and the state that others are aged from; by rising step."""
-    late = {step for step in steps if how == "aged" and step > EARLY_STEPS}
+    highest = rates.highest_step() if how == "aged" else 0
+    late = {step for step in steps if how == "aged" and step > highest + EARLY_STEPS}
     early = set(steps) - late
-    base = max(early, default=0) or EARLY_STEPS
+    base = max((step for step in early if step > highest), default=highest + EARLY_STEPS)
     early |= {base} if late else set()
     return [_Wanted(s) for s in sorted(early)] + [_Wanted(s, base) for s in sorted(late)]
 

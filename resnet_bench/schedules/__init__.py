@@ -72,6 +72,12 @@ class LearningRates:
             return self.lr
         return self._highest[min(step, self.steps - 1)]
 
+    def highest_step(self) -> int:
+        """The step, from 0, in which the rate is first at its highest."""
+        if self.steps is None or self.schedule == "constant":
+            return self.warmup_steps
+        return max(range(self.steps), key=self.at)
+
     @functools.cached_property
     def _highest(self) -> list[float]:
         rates = [self.at(step) for step in range(self.steps or 0)]

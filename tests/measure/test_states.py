@@ -257,6 +257,24 @@ def test_where_only_late_states_are_asked_for_they_are_aged_from_the_end_of_the_
     assert (state.step, state.how, trained_steps) == (40, "aged", list(range(6)))
 
 
+@pytest.mark.parametrize(
+    ("schedule", "warmup_steps", "highest"),
+    [("constant", 0, 0), ("constant", 9, 9), ("cosine", 9, 9), ("onecycle", 0, 19)],
+)
+def test_no_state_is_aged_before_the_learning_rate_was_at_its_highest(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_steps: list[int], schedule: str,
+    warmup_steps: int, highest: int,
+) -> None:  # fmt: skip
+    """Of 66 steps in all: while the rate rises few units die, so what is dead by then says little about later."""
+    monkeypatch.setattr(states, "EARLY_STEPS", 6)
+    recipe = Recipe(epochs=6, schedule=schedule, warmup_steps=warmup_steps)
+    first = highest + 7
+    made = prepare(dataset, tmp_path, (highest, first, 66), how="aged", recipe=recipe)
+    assert [(s.step, s.how) for s in made] == [(highest, "trained"), (first, "aged"), (66, "aged")]
+    assert trained_steps == list(range(highest + 6))
+    assert {p.stem for p in tmp_path.rglob("aged-*.json")} == {f"aged-{s}-from-{highest + 6}" for s in (first, 66)}
+
+
 def test_without_a_hidden_layer_an_aged_state_is_the_early_one(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
