@@ -58,7 +58,7 @@ STATES_VARIABLE = "RESNET_BENCH_STATES"
 
 EARLY_STEPS = 1000
 """From the highest learning rate on, so many steps are not aged, nor is any before: units still die, so that no state
-stands for a later one. While the rate rises, as for 30 % of `onecycle`, few have died."""
+stands for a later one. While the rate rises, as for 30 % of `onecycle`, many are still to die."""
 
 RESUME_SECONDS = 120.0
 """How often a preparation in progress is kept, so that one that is killed loses no more."""
