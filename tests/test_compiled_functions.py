@@ -80,8 +80,7 @@ def test_a_spoilt_file_is_made_anew(first: tuple[Path, Path, str]) -> None:
     for spoilt in (whole[:-100], whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:], b""):
         path.write_bytes(spoilt)
         assert run_with(cache) == (1, digest)
-        assert path.read_bytes() != spoilt
-    assert run_with(cache) == (0, digest)
+        assert run_with(cache) == (0, digest)
 
 
 def test_where_nothing_can_be_written_functions_are_compiled_all_the_same(

@@ -287,8 +287,10 @@ class _Wanted:
 
 def _wanted(steps: Sequence[int], how: How, rates: LearningRates) -> list[_Wanted]:
     """The states at these steps, and the state that others are aged from; by rising step."""
-    highest = rates.highest_step() if how == "aged" else 0
-    late = {step for step in steps if how == "aged" and step > highest + EARLY_STEPS}
+    if how == "trained":
+        return [_Wanted(s) for s in sorted(set(steps))]
+    highest = rates.highest_step()
+    late = {step for step in steps if step > highest + EARLY_STEPS}
     early = set(steps) - late
     base = max((step for step in early if step > highest), default=highest + EARLY_STEPS)
     early |= {base} if late else set()

@@ -265,7 +265,7 @@ def test_no_state_is_aged_before_the_learning_rate_was_at_its_highest(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained_steps: list[int], schedule: str,
     warmup_steps: int, highest: int,
 ) -> None:  # fmt: skip
-    """Of 66 steps in all: while the rate rises few units die, so what is dead by then says little about later."""
+    """Of 66 steps in all: while the rate rises many units are still to die, so that no state stands for a later one."""
     monkeypatch.setattr(states, "EARLY_STEPS", 6)
     recipe = Recipe(epochs=6, schedule=schedule, warmup_steps=warmup_steps)
     first = highest + 7
