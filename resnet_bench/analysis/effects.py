@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from resnet_bench.analysis.conditions import MOST_PLANNED, Condition, step_down
 from resnet_bench.analysis.ratios import independent_ratio
-from resnet_bench.analysis.replicates import epoch_seconds, replicates
+from resnet_bench.analysis.replicates import Origin, epoch_seconds, replicates
 from resnet_bench.analysis.series import Group, Series, paired_final_accuracies
-from resnet_bench.analysis.speed import Ratio, epoch_times, ratio
+from resnet_bench.analysis.speed import Ratio, epoch_replicates, epoch_times, measured, ratio
+from resnet_bench.analysis.turns import turns
 from resnet_bench.intervals import LEAST_VALUES, deviation_interval, mean_interval
 from resnet_bench.schema import Interval
 
@@ -102,6 +103,9 @@ class Effect:
         return SeedsNeeded(*(seeds_to_tell(SMALL_EFFECT, end, ERROR / together) for end in ends))
 
 
+Source = Literal["processes", "turns", "trainings"]
+
+
 @dataclass(frozen=True)
 class EpochTimes:
     """How long an epoch takes with a change, against one without it.
@@ -109,13 +113,17 @@ class EpochTimes:
     Attributes:
         series, control: what was timed: the effect's own, or the same networks under another setting.
         seconds: with the change, the mean.
-        ratio: with over without. That of trainings is not paired; its `count` is then that of the side with fewer.
+        ratio: with over without; None where times of both do not compare. That of trainings is not paired; its `count`
+            is then that of the side with fewer.
+        source: what the ratio is from: processes that measured both; processes of both that took turns in a duel;
+            epochs of trainings, one training after the other.
     """
 
     series: Series
     control: Series
     seconds: float
-    ratio: Ratio
+    ratio: Ratio | None
+    source: Source | None
 
 
 def effects(group: Group) -> list[Effect]:
@@ -141,17 +149,34 @@ def verdicts(found: Sequence[Effect]) -> dict[int, bool]:
 
 
 def times_of(effect: Effect, group: Group) -> EpochTimes | None:
-    """The time of an epoch with the change and without it; None where no times of both compare.
+    """The time of an epoch with the change and without it; None where the one with the change is not known.
 
     Epoch-time results come first: those of the effect's own series, else of the same networks with the same engine
     under another setting of the group, the nearest one. Only then do trainings that ran one after the other count.
+    Times of different sessions do not compare, because the machine drifts from one to the next, unless a duel took them
+    in turn.
     """
     own = effect.series, effect.control
     for series, control in [own, *_timed_elsewhere(effect, group)]:
-        above, below = epoch_times(series), epoch_times(control)
-        if (values := replicates(above.items())) and (found := ratio(below, above)):
-            return EpochTimes(series, control, values.mean, found)
+        values = epoch_replicates(series)
+        if values and (found := ratio(epoch_times(control), epoch_times(series))):
+            return EpochTimes(series, control, values.mean, found, "processes")
+        if values and (found := _ratio_in_turn(control, series)):
+            return EpochTimes(series, control, values.mean, found, "turns")
     return _times_of_trainings(*own)
+
+
+def _ratio_in_turn(control: Series, series: Series) -> Ratio | None:
+    """Of times that a duel took in turn, by its rounds; None where none did."""
+    below: dict[Origin, float] = {}
+    above: dict[Origin, float] = {}
+    for run, without in measured(control):
+        for other, with_ in measured(series):
+            for i, turn in enumerate(turns(run.machine, other.machine)):
+                if turn.base in without.epoch_times and turn.other in with_.epoch_times:
+                    place = Origin(run.machine["duel"]["id"], str(i))
+                    below[place], above[place] = without.epoch_times[turn.base], with_.epoch_times[turn.other]
+    return ratio(below, above)
 
 
 def _timed_elsewhere(effect: Effect, group: Group) -> list[tuple[Series, Series]]:
@@ -190,12 +215,13 @@ def _times_of_trainings(series: Series, control: Series) -> EpochTimes | None:
         replicates(value for r in s.timed_trainings for value in epoch_seconds(r, "")) for s in (control, series)
     )
     if not below or not above:
-        return None
+        alone = epoch_replicates(series)
+        return EpochTimes(series, control, alone.mean, None, None) if alone else None
     without, with_ = (list(side.values.values()) for side in (below, above))
     value = math.exp(fmean(map(math.log, with_)) - fmean(map(math.log, without)))
     fewer = min(below, above, key=lambda side: len(side.values))
     found = Ratio(value, independent_ratio(without, with_), len(fewer.values), fewer.unit)
-    return EpochTimes(series, control, above.mean, found)
+    return EpochTimes(series, control, above.mean, found, "trainings")
 
 
 def seeds_to_tell(effect: float, spread: float, error: float = ERROR) -> int | None:

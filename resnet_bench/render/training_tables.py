@@ -14,6 +14,7 @@ from resnet_bench.analysis.effects import (
     SMALL_EFFECT,
     Effect,
     EpochTimes,
+    Source,
     differing,
     effects,
     times_of,
@@ -71,7 +72,7 @@ def _cost(effect: Effect, time: EpochTimes | None, divisor: float) -> list[str]:
     more = f"{effect.parameters:+,}" if effect.parameters else "0"
     if time is None:
         return [more, MISSING, MISSING]
-    return [more, significant(time.seconds / divisor), ratio_with_interval(time.ratio)]
+    return [more, significant(time.seconds / divisor), ratio_with_interval(time.ratio) if time.ratio else MISSING]
 
 
 def _effect(effect: Effect, higher: bool | None, together: int) -> list[str]:
@@ -91,13 +92,19 @@ def _planned(seeds: int | None) -> str:
     return f"over {MOST_PLANNED:,}" if seeds is None else f"{seeds:,}"
 
 
+_SOURCES: dict[Source, str] = {
+    "processes": "epoch times that the same processes measured, paired",
+    "turns": "epoch times that processes of a duel took in turn, paired by round",
+    "trainings": "epochs of trainings one after the other, which nothing pairs",
+}
+
+
 def _time_notes(group: Group, found: Sequence[tuple[Effect, EpochTimes | None]]) -> list[str]:
     """What the times are of, of which rows they are of another setting, and why some rows have none."""
     notes = []
-    if told := [time for _, time in found if time]:
-        timed = [bool(time.series.times and time.control.times) for time in told]
-        ways = ["epoch times that the same processes measured, paired"] if any(timed) else []
-        ways += [] if all(timed) else ["epochs of trainings one after the other, which nothing pairs"]
+    compared = [time for _, time in found if time and time.ratio]
+    if compared:
+        ways = [text for source, text in _SOURCES.items() if any(time.source == source for time in compared)]
         notes.append(
             "Times as long: an epoch over one of «Against», with the 95 % interval of the row alone; from "
             f"{'; else '.join(ways)}."
@@ -108,22 +115,39 @@ def _time_notes(group: Group, found: Sequence[tuple[Effect, EpochTimes | None]])
             keys = [key for key in differing(time.series, effect.series) if key != "epochs"]
             elsewhere.setdefault(with_settings(time.series.setting, keys), []).append(name(group, effect.series))
     notes += [f"Timed with {setting} alone: {', '.join(names)}." for setting, names in elsewhere.items()]
-    reasons = dict.fromkeys(_no_time(effect) for effect, time in found if time is None)
-    if reasons:
+    lacking = [effect for effect, time in found if time is None or time.ratio is None]
+    if lacking:
         notes.append(
-            f"{MISSING} as the time: {'; or '.join(reasons)}. `pytest benchmarks -k epoch_time` times networks, here "
-            "with the same engine and threads."
+            f"{MISSING} as the time: {'; or '.join(dict.fromkeys(map(_no_time, lacking)))}. {_how_to_time(lacking)}."
         )
-    return [*notes, *captions.no_interval(time.ratio for time in told)]
+    return [*notes, *captions.no_interval(time.ratio for time in compared if time.ratio)]
 
 
 def _no_time(effect: Effect) -> str:
     runs = [*effect.series.accuracies, *effect.control.accuracies]
+    if effect.series.times and effect.control.times:
+        return "both were timed, but in sessions of their own, so their times do not compare"
     if any(r.beside for r in runs):
         return "trainings ran side by side, so their times do not compare"
     if any(r.mixed for r in runs):
         return "trainings were resumed under another setting or machine, so their times do not compare"
     return "no times of both compare"
+
+
+def _how_to_time(lacking: Sequence[Effect]) -> str:
+    """What times the networks and the schedules that have no time yet."""
+    ways = []
+    if any(effect.of_network for effect in lacking):
+        ways.append("`pytest benchmarks -k epoch_time` times networks")
+    if arms := dict.fromkeys(_arm(effect.series) for effect in lacking if not effect.of_network):
+        ways.append(f"`resnet-bench duel --arm constant: {' '.join(arms)}` times schedules")
+    return f"{' and '.join(ways)}, here with the same engine and threads"
+
+
+def _arm(series: Series) -> str:
+    """The schedule as an arm of a duel."""
+    schedule, warmup = series.setting["schedule"], series.setting.get("warmup_steps")
+    return f"--arm {schedule}{warmup or ''}:schedule={schedule}" + (f",warmup_steps={warmup}" if warmup else "")
 
 
 def live_units(group: Group) -> Table | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,8 +22,10 @@ from resnet_bench.analysis.effects import (
 )
 from resnet_bench.analysis.ratios import independent_ratio
 from resnet_bench.analysis.series import groups
+from resnet_bench.analysis.speed import Ratio
+from resnet_bench.recipe import Recipe
 from resnet_bench.results import reading
-from tests.handmade import accuracy, in_processes, plans, save, together
+from tests.handmade import accuracy, in_processes, machine, plans, save, together
 
 
 def run(architecture: str, final: float, seed: int, epochs: int = 2, **recipe: Any) -> dict[str, Any]:
@@ -160,9 +163,9 @@ def test_seeds_needed_have_a_range_because_few_seeds_tell_little_of_their_scatte
 SCHEDULES = ("constant", "cosine", "onecycle")
 
 
-def costs(path: Path, entries: list[dict[str, Any]]) -> dict[tuple[str, str, str], EpochTimes | None]:
-    """{(network, its schedule, what it is held against): times}."""
-    (group,) = groups(together([reading.read(save(path, entries))]))
+def costs(path: Path, entries: list[dict[str, Any]], *others: Path) -> dict[tuple[str, str, str], EpochTimes | None]:
+    """{(network, its schedule, what it is held against): times}, from the entries and from other files."""
+    (group,) = groups(together(map(reading.read, [save(path, entries), *others])))
     return {
         (e.series.architecture, e.series.setting["schedule"], "baseline" if e.of_network else "constant"): times_of(
             e, group
@@ -171,7 +174,13 @@ def costs(path: Path, entries: list[dict[str, Any]]) -> dict[tuple[str, str, str
     }
 
 
-def timed(architecture: str, seconds: float, **settings: Any) -> dict[str, Any]:
+def ratio_of(times: EpochTimes | None) -> Ratio:
+    assert times is not None
+    assert times.ratio is not None
+    return times.ratio
+
+
+def timed(architecture: str, seconds: float | Sequence[float], **settings: Any) -> dict[str, Any]:
     return in_processes(architecture, seconds, noise=0, engine="fast", **{"pipeline": "vectorized", **settings})
 
 
@@ -192,8 +201,9 @@ def test_trainings_one_after_the_other_tell_times_that_nothing_pairs(tmp_path: P
     times = costs(tmp_path / "a.json", entries)["baseline-se", "cosine", "baseline"]
     assert times is not None
     assert times.seconds == pytest.approx(68)
-    assert times.ratio.interval == independent_ratio(own["baseline", "cosine"], own["baseline-se", "cosine"])
-    assert times.ratio.value == pytest.approx(68 / 62, rel=1e-3)
+    ratio = ratio_of(times)
+    assert ratio.interval == independent_ratio(own["baseline", "cosine"], own["baseline-se", "cosine"])
+    assert ratio.value == pytest.approx(68 / 62, rel=1e-3)
 
 
 def test_epoch_times_of_the_same_networks_come_before_those_of_trainings(tmp_path: Path) -> None:
@@ -204,7 +214,7 @@ def test_epoch_times_of_the_same_networks_come_before_those_of_trainings(tmp_pat
         for schedule in SCHEDULES:
             times = found["baseline-se", schedule, "baseline"]
             assert times is not None
-            assert (times.seconds, times.ratio.value) == pytest.approx((66, 1.1))
+            assert (times.seconds, ratio_of(times).value) == pytest.approx((66, 1.1))
             assert times.series.setting["schedule"] == times.control.setting["schedule"] == "constant"
         (own,) = {found["baseline", schedule, "constant"] is None for schedule in SCHEDULES[1:]}
         assert own == (jobs == 2)
@@ -217,13 +227,51 @@ def test_times_under_the_nearest_setting_count(tmp_path: Path) -> None:
     other_threads = [timed(n, s, threads=1) for n, s in networks.items()]
     times = costs(tmp_path / "a.json", few + other_threads)["baseline-se", "constant", "baseline"]
     assert times is not None
-    assert (times.series.setting["threads"], times.ratio.value) == (1, pytest.approx(1.1))
+    assert (times.series.setting["threads"], ratio_of(times).value) == (1, pytest.approx(1.1))
     cosine = {**few[0]["recipe"], "schedule": "cosine"}
     nearer = [timed(n, 2 * s - 60, recipe=cosine) for n, s in networks.items()]
     found = costs(tmp_path / "a.json", few + other_threads + nearer)
     for schedule in ("cosine", "onecycle"):
-        times = found["baseline-se", schedule, "baseline"]
-        assert times is not None
-        assert times.ratio.value == pytest.approx(1.2)
+        assert ratio_of(found["baseline-se", schedule, "baseline"]).value == pytest.approx(1.2)
     other_engine = [in_processes(n, s, noise=0) for n, s in networks.items()]
     assert costs(tmp_path / "a.json", few + other_engine)["baseline-se", "constant", "baseline"] is None
+
+
+def arm(folder: Path, schedule: str, seconds: dict[str, list[float]], **duel: Any) -> Path:
+    """The file of one arm of a duel of the three schedules: {network: seconds of an epoch by round}."""
+    told = {"id": "d" * 16, "arm": schedule, "arms": list(SCHEDULES), "pairs": [[i] * 3 for i in range(3)], **duel}
+    recipe = Recipe(schedule=schedule).as_dict()
+    entries = [timed(n, s, recipe=recipe, process=schedule.ljust(16, "0")) for n, s in seconds.items()]
+    return save(folder / f"{schedule}.json", entries, machine(duel=told))
+
+
+def test_a_duel_tells_what_a_schedule_costs_round_by_round(tmp_path: Path) -> None:
+    """The machine becomes three times slower in the course of the duel, which hits all schedules alike."""
+    speeds, factors = [60.0, 90.0, 180.0], {"constant": 1.0, "cosine": 0.9, "onecycle": 1.3}
+    arms = [
+        arm(tmp_path, s, {"baseline": [factors[s] * x for x in speeds], "baseline-se": [1.1 * x for x in speeds]})
+        for s in SCHEDULES
+    ]
+    found = costs(tmp_path / "a.json", plans({}, jobs=2), *arms)
+    for schedule in ("cosine", "onecycle"):
+        times = found["baseline", schedule, "constant"]
+        assert times is not None
+        assert times.source == "turns"
+        assert times.seconds == pytest.approx(110 * factors[schedule])
+        ratio = ratio_of(times)
+        assert ratio.interval is not None
+        assert (ratio.value, ratio.interval.low, ratio.interval.high) == pytest.approx([factors[schedule]] * 3)
+        network = found["baseline-se", schedule, "baseline"]
+        assert network is not None
+        assert network.source == "processes"
+        assert ratio_of(network).value == pytest.approx(1.1 / factors[schedule])
+
+
+def test_sessions_of_their_own_tell_the_time_of_an_epoch_but_no_ratio(tmp_path: Path) -> None:
+    """The machine drifts from one session to the next by more than most changes cost."""
+    times = {"baseline": [60.0, 61.0, 62.0]}
+    apart = [arm(tmp_path, "constant", times), arm(tmp_path, "cosine", times, id="e" * 16)]
+    found = costs(tmp_path / "a.json", plans({}, jobs=2), *apart)["baseline", "cosine", "constant"]
+    assert found is not None
+    assert found.seconds == pytest.approx(61)
+    assert found.ratio is None

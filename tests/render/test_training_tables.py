@@ -71,7 +71,8 @@ def test_where_trainings_ran_side_by_side_a_note_says_why_there_is_no_time(tmp_p
     assert cells["baseline-se (cosine schedule)", "baseline-se (constant schedule)"] == ("0", "–", "–")
     assert table.notes[-1] == (
         "– as the time: trainings ran side by side, so their times do not compare. `pytest benchmarks -k epoch_time` "
-        "times networks, here with the same engine and threads."
+        "times networks and `resnet-bench duel --arm constant: --arm cosine:schedule=cosine --arm "
+        "onecycle:schedule=onecycle` times schedules, here with the same engine and threads."
     )
 
 
@@ -95,6 +96,26 @@ def test_epoch_times_of_another_file_fill_the_rows_of_their_networks(tmp_path: P
         "baseline-eca (cosine schedule), baseline-eca (onecycle schedule)."
     )
     assert table.notes[4].startswith("– as the time: trainings ran side by side")
+    assert "compare. `resnet-bench duel --arm constant: --arm cosine:" in table.notes[4]  # the networks were timed
+
+
+def test_schedules_timed_in_sessions_of_their_own_show_their_times_and_why_they_do_not_compare(tmp_path: Path) -> None:
+    recipe = Recipe(schedule="cosine", warmup_steps=50).as_dict()
+    trained = [
+        {**e, "recipe": {**e["recipe"], **(recipe if e["recipe"]["schedule"] == "cosine" else {})}}
+        for e in plans({}, jobs=2)
+    ]
+    settings = {"noise": 0, "engine": "fast", "pipeline": "vectorized"}
+    timed = [
+        in_processes("baseline", 60, process="a" * 16, **settings),
+        in_processes("baseline", 54, process="b" * 16, recipe=recipe, **settings),
+    ]
+    table, cells = table_of(tmp_path / "a.json", trained + timed)
+    assert cells["baseline (cosine schedule)", "baseline (constant schedule)"] == ("0", "54.0", "–")
+    assert (
+        "both were timed, but in sessions of their own, so their times do not compare; or trainings" in table.notes[-1]
+    )
+    assert "--arm constant: --arm cosine50:schedule=cosine,warmup_steps=50 --arm onecycle:" in table.notes[-1]
 
 
 def test_trainings_one_after_the_other_tell_times_too(tmp_path: Path) -> None:

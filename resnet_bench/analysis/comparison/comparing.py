@@ -13,9 +13,9 @@ from resnet_bench.analysis.comparison.marks import Mark, doubts, omissions
 from resnet_bench.analysis.comparison.networks import Network, Pair, Role, counted_once, in_one_mode, networks, paired
 from resnet_bench.analysis.comparison.refusals import advice, listed, reasons_against
 from resnet_bench.analysis.comparison.times import Ratio, TimeRatios
-from resnet_bench.analysis.comparison.turns import turns
 from resnet_bench.analysis.differences import Difference, differences
 from resnet_bench.analysis.drift import SpeedRange, calibration, drift_during_run, speed_range
+from resnet_bench.analysis.turns import turns
 from resnet_bench.errors import UserError
 from resnet_bench.results.reading import ResultFile
 from resnet_bench.results.samples import Samples

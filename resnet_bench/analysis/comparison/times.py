@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 
 from resnet_bench.analysis import ratios
 from resnet_bench.analysis.comparison.networks import Pair
-from resnet_bench.analysis.comparison.turns import Turn
 from resnet_bench.analysis.replicates import measured_in
+from resnet_bench.analysis.turns import Turn
 from resnet_bench.intervals import ENOUGH_PROCESSES, LEAST_VALUES
 from resnet_bench.schema import Interval
 from resnet_bench.wording import counted
