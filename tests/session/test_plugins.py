@@ -75,18 +75,20 @@ def pytest_addoption(parser):
 ALL_KINDS = "accuracy or epoch_time or parameters"
 
 
-def run_with(plugin, sessions, images, folder, *arguments):
-    """`pytest benchmarks` with one of the plugins; its files are saved in the folder."""
+def run_with(plugin, sessions, images, folder, *arguments, beside=()):
+    """`pytest benchmarks` with one of the plugins; its files are saved in the folder. `beside` are more folders of tests:
+    at the start, an older pytest reads the conftest.py only of folders that come before the options."""
     for name, code in PLUGINS.items():
         (folder / f"{name}.py").write_text(code)
     options = ["-p", "brief", "-p", plugin, "--resnet-pipeline", "vectorized"]
-    return sessions.run(folder, *arguments_for(folder, images, *options, *arguments))
+    benchmarks, *others = arguments_for(folder, images, *options, *arguments)
+    return sessions.run(folder, benchmarks, *map(str, beside), *others)
 
 
 @pytest.fixture
 def start(sessions, images, tmp_path):
     """`run_with` in the test's own folder."""
-    return lambda plugin, *arguments: run_with(plugin, sessions, images, tmp_path, *arguments)
+    return lambda plugin, *arguments, **more: run_with(plugin, sessions, images, tmp_path, *arguments, **more)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,7 @@ def test_a_short_name_that_another_plugin_has_is_that_plugins(start, tmp_path, p
     else:  # a conftest.py registers after every plugin
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "conftest.py").write_text(PLUGINS["same_names"])
-        done = start("brief", *asked, str(tmp_path / "other"), "-c", str(ROOT / "pyproject.toml"))
+        done = start("brief", *asked, "-c", str(ROOT / "pyproject.toml"), beside=[tmp_path / "other"])
     assert done.status == 0, done.output
     assert "resnet_bench: profile standard, " in done.output
     assert ", workers 1, " in done.output
