@@ -116,7 +116,7 @@ class EpochTimes:
         ratio: with over without; None where times of both do not compare. That of trainings is not paired; its `count`
             is then that of the side with fewer.
         source: what the ratio is from: processes that measured both; processes of both that took turns in a duel;
-            epochs of trainings, one training after the other.
+            epochs of trainings, one training after the other. None where there is no ratio.
     """
 
     series: Series
@@ -149,21 +149,24 @@ def verdicts(found: Sequence[Effect]) -> dict[int, bool]:
 
 
 def times_of(effect: Effect, group: Group) -> EpochTimes | None:
-    """The time of an epoch with the change and without it; None where the one with the change is not known.
+    """The time of an epoch with the change and its ratio to the one without it; None where neither is known.
 
     Epoch-time results come first: those of the effect's own series, else of the same networks with the same engine
-    under another setting of the group, the nearest one. Only then do trainings that ran one after the other count.
-    Times of different sessions do not compare, because the machine drifts from one to the next, unless a duel took them
-    in turn.
+    under another setting of the group, the nearest one. Those of different sessions have no ratio, because the machine
+    drifts from one to the next, unless a duel took them in turn. Only then do trainings that ran one after the other
+    count, and last the time with the change alone.
     """
     own = effect.series, effect.control
     for series, control in [own, *_timed_elsewhere(effect, group)]:
         values = epoch_replicates(series)
-        if values and (found := ratio(epoch_times(control), epoch_times(series))):
-            return EpochTimes(series, control, values.mean, found, "processes")
-        if values and (found := _ratio_in_turn(control, series)):
-            return EpochTimes(series, control, values.mean, found, "turns")
-    return _times_of_trainings(*own)
+        if values and (paired := ratio(epoch_times(control), epoch_times(series))):
+            return EpochTimes(series, control, values.mean, paired, "processes")
+        if values and (paired := _ratio_in_turn(control, series)):
+            return EpochTimes(series, control, values.mean, paired, "turns")
+    if found := _times_of_trainings(*own):
+        return found
+    alone = epoch_replicates(effect.series)
+    return EpochTimes(*own, alone.mean, None, None) if alone else None
 
 
 def _ratio_in_turn(control: Series, series: Series) -> Ratio | None:
@@ -215,8 +218,7 @@ def _times_of_trainings(series: Series, control: Series) -> EpochTimes | None:
         replicates(value for r in s.timed_trainings for value in epoch_seconds(r, "")) for s in (control, series)
     )
     if not below or not above:
-        alone = epoch_replicates(series)
-        return EpochTimes(series, control, alone.mean, None, None) if alone else None
+        return None
     without, with_ = (list(side.values.values()) for side in (below, above))
     value = math.exp(fmean(map(math.log, with_)) - fmean(map(math.log, without)))
     fewer = min(below, above, key=lambda side: len(side.values))

@@ -33,7 +33,7 @@ MODE_MARGIN = 0.05
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two times that the same processes measured.
+    """A ratio of two times, paired by the processes that measured both or, in a duel, by its rounds.
 
     Attributes:
         value: the geometric mean over the processes or, where there are several sessions, over these.

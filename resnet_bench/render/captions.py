@@ -188,7 +188,8 @@ def measured_text(series: Series) -> str:
     sessions, processes, blocks = len({run.together[0] for run, _ in runs}), len(used), sum(map(len, used))
     first = results[0]
     where = f"{sessions} sessions, " if sessions > 1 else ""
-    where += counted(processes, "process") + (", one after the other" if processes > 1 else "")
+    how = "in turn with those of a duel's other arms" if "duel" in runs[0][0].machine else "one after the other"
+    where += counted(processes, "process") + (f", {how}" if processes > 1 else "")
     if first.measured != first.mode:
         return f"{where}; the {first.measured} of {counted(blocks, 'epoch')}, as the time limit allowed"
     if first.mode == "full":

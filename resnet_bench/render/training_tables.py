@@ -21,6 +21,7 @@ from resnet_bench.analysis.effects import (
     verdicts,
 )
 from resnet_bench.analysis.series import Group, Series
+from resnet_bench.analysis.speed import epoch_times
 from resnet_bench.render import captions
 from resnet_bench.render.captions import (
     dataset_text,
@@ -118,15 +119,18 @@ def _time_notes(group: Group, found: Sequence[tuple[Effect, EpochTimes | None]])
     lacking = [effect for effect, time in found if time is None or time.ratio is None]
     if lacking:
         notes.append(
-            f"{MISSING} as the time: {'; or '.join(dict.fromkeys(map(_no_time, lacking)))}. {_how_to_time(lacking)}."
+            f"{MISSING} as the ratio of times: {'; or '.join(dict.fromkeys(map(_no_ratio, lacking)))}. "
+            f"{_how_to_time(lacking)}."
         )
     return [*notes, *captions.no_interval(time.ratio for time in compared if time.ratio)]
 
 
-def _no_time(effect: Effect) -> str:
+def _no_ratio(effect: Effect) -> str:
+    if epoch_times(effect.series):
+        if epoch_times(effect.control):
+            return "both were timed, but in sessions of their own, so their times do not compare"
+        return "«Against» was not timed"
     runs = [*effect.series.accuracies, *effect.control.accuracies]
-    if effect.series.times and effect.control.times:
-        return "both were timed, but in sessions of their own, so their times do not compare"
     if any(r.beside for r in runs):
         return "trainings ran side by side, so their times do not compare"
     if any(r.mixed for r in runs):
@@ -135,13 +139,18 @@ def _no_time(effect: Effect) -> str:
 
 
 def _how_to_time(lacking: Sequence[Effect]) -> str:
-    """What times the networks and the schedules that have no time yet."""
+    """What times the networks and the schedules that have no ratio yet."""
     ways = []
     if any(effect.of_network for effect in lacking):
-        ways.append("`pytest benchmarks -k epoch_time` times networks")
-    if arms := dict.fromkeys(_arm(effect.series) for effect in lacking if not effect.of_network):
-        ways.append(f"`resnet-bench duel --arm constant: {' '.join(arms)}` times schedules")
-    return f"{' and '.join(ways)}, here with the same engine and threads"
+        ways.append("`pytest benchmarks -k epoch_time` times networks together")
+    schedules: dict[str, dict[str, None]] = {}  # by what each is held against
+    for effect in lacking:
+        if not effect.of_network:
+            schedules.setdefault(_arm(effect.control), {})[_arm(effect.series)] = None
+    for control, arms in schedules.items():  # a duel has four arms at most
+        shown = " ".join([control, *list(arms)[:3]])
+        ways.append(f"`resnet-bench duel {shown}` times schedules{' such as these' if len(arms) > 3 else ''}")
+    return f"{' and '.join(ways)}, here with the same recipe, engine and threads"
 
 
 def _arm(series: Series) -> str:

@@ -237,11 +237,18 @@ def test_times_under_the_nearest_setting_count(tmp_path: Path) -> None:
     assert costs(tmp_path / "a.json", few + other_engine)["baseline-se", "constant", "baseline"] is None
 
 
+PAIRS = [[2, 0, 1], [1, 2, 0], [0, 1, 2]]
+"""The process of each schedule, by round."""
+
+
 def arm(folder: Path, schedule: str, seconds: dict[str, list[float]], **duel: Any) -> Path:
     """The file of one arm of a duel of the three schedules: {network: seconds of an epoch by round}."""
-    told = {"id": "d" * 16, "arm": schedule, "arms": list(SCHEDULES), "pairs": [[i] * 3 for i in range(3)], **duel}
+    told = {"id": "d" * 16, "arm": schedule, "arms": list(SCHEDULES), "pairs": PAIRS, **duel}
     recipe = Recipe(schedule=schedule).as_dict()
-    entries = [timed(n, s, recipe=recipe, process=schedule.ljust(16, "0")) for n, s in seconds.items()]
+    rounds = [[pair[SCHEDULES.index(schedule)] for pair in PAIRS].index(process) for process in range(3)]
+    entries = [
+        timed(n, [s[i] for i in rounds], recipe=recipe, process=schedule.ljust(16, "0")) for n, s in seconds.items()
+    ]
     return save(folder / f"{schedule}.json", entries, machine(duel=told))
 
 

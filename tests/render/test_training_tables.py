@@ -70,9 +70,10 @@ def test_where_trainings_ran_side_by_side_a_note_says_why_there_is_no_time(tmp_p
     assert cells["baseline-eca (cosine schedule)", "baseline (cosine schedule)"] == ("+16", "–", "–")
     assert cells["baseline-se (cosine schedule)", "baseline-se (constant schedule)"] == ("0", "–", "–")
     assert table.notes[-1] == (
-        "– as the time: trainings ran side by side, so their times do not compare. `pytest benchmarks -k epoch_time` "
-        "times networks and `resnet-bench duel --arm constant: --arm cosine:schedule=cosine --arm "
-        "onecycle:schedule=onecycle` times schedules, here with the same engine and threads."
+        "– as the ratio of times: trainings ran side by side, so their times do not compare. `pytest benchmarks -k "
+        "epoch_time` times networks together and `resnet-bench duel --arm constant:schedule=constant --arm "
+        "cosine:schedule=cosine --arm onecycle:schedule=onecycle` times schedules, here with the same recipe, engine "
+        "and threads."
     )
 
 
@@ -95,27 +96,46 @@ def test_epoch_times_of_another_file_fill_the_rows_of_their_networks(tmp_path: P
         "Timed with a constant rate alone: baseline-se (cosine schedule), baseline-se (onecycle schedule), "
         "baseline-eca (cosine schedule), baseline-eca (onecycle schedule)."
     )
-    assert table.notes[4].startswith("– as the time: trainings ran side by side")
-    assert "compare. `resnet-bench duel --arm constant: --arm cosine:" in table.notes[4]  # the networks were timed
+    assert table.notes[4].startswith("– as the ratio of times: trainings ran side by side")
+    assert "compare. `resnet-bench duel --arm constant:" in table.notes[4]  # the networks were timed
+
+
+def warmed_up(schedule: str) -> dict[str, Any]:
+    return Recipe(schedule=schedule, warmup_steps=50).as_dict()
+
+
+def trained(*with_warmup: str) -> list[dict[str, Any]]:
+    """`plans` whose trainings under these schedules have a warm-up."""
+    entries = plans({}, jobs=2)
+    for entry in entries:
+        if (schedule := entry["recipe"]["schedule"]) in with_warmup:
+            entry["recipe"] = warmed_up(schedule)
+    return entries
+
+
+def timed(seconds: float, process: str, **settings: Any) -> dict[str, Any]:
+    return in_processes(
+        "baseline", seconds, noise=0, process=process * 16, engine="fast", pipeline="vectorized", **settings
+    )
 
 
 def test_schedules_timed_in_sessions_of_their_own_show_their_times_and_why_they_do_not_compare(tmp_path: Path) -> None:
-    recipe = Recipe(schedule="cosine", warmup_steps=50).as_dict()
-    trained = [
-        {**e, "recipe": {**e["recipe"], **(recipe if e["recipe"]["schedule"] == "cosine" else {})}}
-        for e in plans({}, jobs=2)
-    ]
-    settings = {"noise": 0, "engine": "fast", "pipeline": "vectorized"}
-    timed = [
-        in_processes("baseline", 60, process="a" * 16, **settings),
-        in_processes("baseline", 54, process="b" * 16, recipe=recipe, **settings),
-    ]
-    table, cells = table_of(tmp_path / "a.json", trained + timed)
+    sessions = [timed(60, "a"), timed(54, "b", recipe=warmed_up("cosine"))]
+    table, cells = table_of(tmp_path / "a.json", trained("cosine") + sessions)
     assert cells["baseline (cosine schedule)", "baseline (constant schedule)"] == ("0", "54.0", "–")
-    assert (
-        "both were timed, but in sessions of their own, so their times do not compare; or trainings" in table.notes[-1]
-    )
-    assert "--arm constant: --arm cosine50:schedule=cosine,warmup_steps=50 --arm onecycle:" in table.notes[-1]
+    note = table.notes[-1]
+    assert "both were timed, but in sessions of their own, so their times do not compare; or trainings" in note
+    assert "--arm cosine50:schedule=cosine,warmup_steps=50 --arm onecycle:" in note
+
+
+def test_a_schedule_is_timed_against_what_it_is_held_against(tmp_path: Path) -> None:
+    """A constant rate after the same warm-up, where that was trained."""
+    entries = [*trained("constant", "cosine"), timed(54, "b", recipe=warmed_up("cosine"))]
+    table, cells = table_of(tmp_path / "a.json", entries)
+    assert ("0", "54.0", "–") in cells.values()
+    assert "«Against» was not timed; or trainings" in table.notes[-1]
+    duel = "`resnet-bench duel --arm constant50:schedule=constant,warmup_steps=50 --arm cosine50:"
+    assert duel in table.notes[-1]
 
 
 def test_trainings_one_after_the_other_tell_times_too(tmp_path: Path) -> None:

@@ -76,8 +76,11 @@ ALL_KINDS = "accuracy or epoch_time or parameters"
 
 
 def run_with(plugin, sessions, images, folder, *arguments, beside=()):
-    """`pytest benchmarks` with one of the plugins; its files are saved in the folder. `beside` are more folders of tests:
-    at the start, an older pytest reads the conftest.py only of folders that come before the options."""
+    """`pytest benchmarks` with one of the plugins; its files are saved in the folder.
+
+    `beside` are more folders of tests. They come before the options, because an older pytest reads at its start the
+    conftest.py of those alone.
+    """
     for name, code in PLUGINS.items():
         (folder / f"{name}.py").write_text(code)
     options = ["-p", "brief", "-p", plugin, "--resnet-pipeline", "vectorized"]
