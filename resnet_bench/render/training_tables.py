@@ -73,7 +73,7 @@ def _cost(effect: Effect, time: EpochTimes | None, divisor: float) -> list[str]:
     more = f"{effect.parameters:+,}" if effect.parameters else "0"
     if time is None:
         return [more, MISSING, MISSING]
-    return [more, significant(time.seconds / divisor), ratio_with_interval(time.ratio) if time.ratio else MISSING]
+    return [more, significant(time.seconds / divisor), ratio_with_interval(time.ratio)]
 
 
 def _effect(effect: Effect, higher: bool | None, together: int) -> list[str]:
