@@ -194,7 +194,7 @@ def _marks(series: Series, group: Group) -> str:
             marks.append(f"{planned} epoch{'s' if planned != 1 else ''}")
         if any(r.mixed for r in series.accuracies):
             marks.append("resumed under another setting or machine")
-        if any(r.beside for r in series.accuracies):
+        if any(r.beside for r in series.accuracies) and not series.times:
             marks.append("trained side by side: times not comparable")
         if any(r.same_bits is False for r in series.accuracies):
             marks.append("bits not promised")
