@@ -158,11 +158,12 @@ def times_of(effect: Effect, group: Group) -> EpochTimes | None:
     """
     own = effect.series, effect.control
     for series, control in [own, *_timed_elsewhere(effect, group)]:
-        values = epoch_replicates(series)
-        if values and (paired := ratio(epoch_times(control), epoch_times(series))):
-            return EpochTimes(series, control, values.mean, paired, "processes")
-        if values and (paired := _ratio_in_turn(control, series)):
-            return EpochTimes(series, control, values.mean, paired, "turns")
+        below, above = epoch_times(control), epoch_times(series)
+        if values := replicates(above.items()):
+            if paired := ratio(below, above):
+                return EpochTimes(series, control, values.mean, paired, "processes")
+            if paired := _ratio_in_turn(control, series):
+                return EpochTimes(series, control, values.mean, paired, "turns")
     if found := _times_of_trainings(*own):
         return found
     alone = epoch_replicates(effect.series)

@@ -13,7 +13,7 @@ from resnet_bench.recipe import Recipe
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.render.table import FORMATS, Table, significant
 from resnet_bench.results.reading import read
-from tests.handmade import accuracy, dataset, epoch_time, in_processes, machine, parameters, save, together
+from tests.handmade import accuracy, dataset, epoch_time, in_processes, machine, parameters, plans, save, together
 
 NETWORKS = ("baseline", "fc1", "fc3", "blocks2", "conv5x5")
 
@@ -303,3 +303,12 @@ def test_an_unusable_recipe_is_one_sentence(
     with pytest.raises(SystemExit) as exit_:
         cli.main(["report", str(path)])
     assert (exit_.value.code, capsys.readouterr().err.count("\n")) == (2, 1)
+
+
+def test_only_rows_without_a_time_of_their_own_are_marked_as_trained_side_by_side(tmp_path: Path) -> None:
+    timed = in_processes("baseline", 60, noise=0, engine="fast", pipeline="vectorized")
+    made = tables(together([read(save(tmp_path / "a.json", [*plans({}, jobs=2), timed]))]))
+    (summary,) = [t for t in made if t.title == "Summary"]
+    marks = {tuple(row[:2]): row[-1] for row in summary.rows}
+    assert "side by side" not in marks["baseline", "constant schedule"]
+    assert "trained side by side: times not comparable" in marks["baseline", "cosine schedule"]

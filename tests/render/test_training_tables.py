@@ -8,7 +8,7 @@ from typing import Any
 
 from resnet_bench.analysis.series import Group, groups
 from resnet_bench.recipe import Recipe
-from resnet_bench.render import paper_tables, training_tables
+from resnet_bench.render import training_tables
 from resnet_bench.render.table import Table
 from resnet_bench.results import reading
 from tests.handmade import accuracy, in_processes, plans, save, together
@@ -126,19 +126,6 @@ def test_schedules_timed_in_sessions_of_their_own_show_their_times_and_why_they_
     note = table.notes[-1]
     assert "both were timed, but in sessions of their own, so their times do not compare; or trainings" in note
     assert "--arm cosine50:schedule=cosine,warmup_steps=50 --arm onecycle:" in note
-
-
-def test_only_rows_without_a_time_of_their_own_are_marked_as_trained_side_by_side(tmp_path: Path) -> None:
-    (summary,) = [
-        table
-        for table in paper_tables.tables(
-            together([reading.read(save(tmp_path / "a.json", [*trained(), timed(60, "a")]))])
-        )
-        if table.title == "Summary"
-    ]
-    marks = {tuple(row[:2]): row[-1] for row in summary.rows}
-    assert "side by side" not in marks["baseline", "constant schedule"]
-    assert "trained side by side: times not comparable" in marks["baseline", "cosine schedule"]
 
 
 def test_a_schedule_is_timed_against_what_it_is_held_against(tmp_path: Path) -> None:
