@@ -1232,16 +1232,14 @@ def _run(args: list[str] | None) -> None:
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)
     except click.ClickException as error:
-        with contextlib.suppress(OSError):
+        with _telling():
             error.show()
         sys.exit(2)
     except UserError as error:
         _tell(f"resnet-bench: error: {error}")
         sys.exit(error.status)
     except OSError as error:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # at exit Python writes the rest of the output, which would fail again
+        _discard(sys.stdout)
         if isinstance(error, BrokenPipeError):  # the reader closed the pipe, as `head` does
             sys.exit(BROKEN_PIPE)
         where = error.filename or ("the output" if error.errno == errno.ENOSPC else "the system")
@@ -1252,9 +1250,23 @@ def _run(args: list[str] | None) -> None:
 
 
 def _tell(line: str) -> None:
-    """Print on standard error; where that is full, the exit status has to say it alone."""
-    with contextlib.suppress(OSError):
+    """Print on standard error."""
+    with _telling():
         click.echo(line, err=True)
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """Where standard error is full, the exit status has to say it alone."""
+    try:
+        yield
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _discard(stream: Any) -> None:
+    """What a stream still holds goes nowhere: at exit Python would fail to write it again, and end with status 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":
