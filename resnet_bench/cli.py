@@ -32,6 +32,16 @@ if TYPE_CHECKING:
     from resnet_bench.study.folder import StudyFolder
 
 
+class Results(click.Path):
+    """A file or folder of results; a storage also as pytest-benchmark's `--benchmark-storage` takes it."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(value.removeprefix("file://") if isinstance(value, str) else value, param, ctx)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="resnet-bench")
 def cli() -> None:
@@ -206,7 +216,7 @@ def train(
 
 
 @cli.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE.json...")
+@click.argument("files", nargs=-1, required=True, type=Results(), metavar="FILE.json...")
 @click.option(
     "--format",
     "format_",
@@ -356,7 +366,7 @@ def _first_screen(read: Samples) -> str:
 
 
 @cli.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE.json...")
+@click.argument("files", nargs=-1, required=True, type=Results(), metavar="FILE.json...")
 @click.option(
     "--format",
     "format_",
@@ -416,8 +426,8 @@ def export(
 
 
 @cli.command()
-@click.argument("base", type=click.Path(path_type=Path), metavar="BASE.json")
-@click.argument("others", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="OTHER.json...")
+@click.argument("base", type=Results(), metavar="BASE.json")
+@click.argument("others", nargs=-1, required=True, type=Results(), metavar="OTHER.json...")
 @click.option(
     "--format",
     "format_",
@@ -492,7 +502,7 @@ def compare(
 
 
 @cli.command()
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[STORAGE|FILE|FOLDER]...")
+@click.argument("files", nargs=-1, type=Results(), metavar="[STORAGE|FILE|FOLDER]...")
 @click.option("--network", "networks", metavar="NAME,NAME…", help="Only these networks.")
 @click.option("--engine", "engines", metavar="NAME,NAME…", help="Only these engines.")
 @click.option("--with-doubtful", is_flag=True, help="Judge sessions that have warnings or were cut off too.")

@@ -69,6 +69,11 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
+def line_width() -> int | None:
+    """Columns of the terminal that standard output is; None for a file or a pipe, where no row is broken."""
+    return terminal_width() if sys.stdout.isatty() else None
+
+
 def has_colours(stream: Any) -> bool:
     """Whether a stream is a terminal that shows colours and whose user wants them (https://no-color.org)."""
     wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -24,6 +24,8 @@ SHOWN_AFTER = 1.0
 LOGGED_EVERY = 15.0
 """Seconds between two lines in a log, and for which a task runs unseen there."""
 
+_BAR = 10  # characters
+
 _RATE_FROM = 0.1  # of a task, from which on its own rate says more than what was expected
 
 Expected = float | Callable[[], float | None] | None
@@ -140,11 +142,23 @@ class _Reporter:
 
     # Showing
 
-    def text(self) -> str:
-        """`about 3 min left in all; training: fc1 epoch 1/1, 40 of 80 images; then measuring the machine`."""
-        now = ": ".join(dict.fromkeys(t.text() for t in (self.tasks[0], self.tasks[-1])))
-        then = f"then {', '.join(later)}" if (later := self._later()) else ""
-        return "; ".join(filter(None, [self._left_text(), now, then]))
+    def text(self, width: int | None = None) -> str:
+        """`about 3 min left in all; training: fc1 epoch 1/1, 40 of 80 images; then measuring the machine`.
+
+        In so many characters, if a width is given: then phases to come are counted, and the inner task stands alone.
+        """
+        left, later = self._left_text(), self._later()
+        outer, inner = self.tasks[0].text(), self.tasks[-1].text()
+        nows = [outer if outer.startswith(inner) else f"{outer}: {inner}", inner]
+        thens = [f"then {', '.join(later)}"] if later else [""]
+        if len(later) > 1:
+            thens += [f"then {later[0]} and {len(later) - 1} more", f"then {len(later)} more phases"]
+        texts = ["; ".join(filter(None, (left, now, then))) for now in nows for then in thens]
+        if width is None:
+            return texts[0]
+        room = width - sum(len(part) + 2 for part in (left, thens[-1]) if part)
+        cut = f"{inner[: max(10, room - 3)]}..."
+        return next((text for text in texts if len(text) <= width), "; ".join(filter(None, (left, cut, thens[-1]))))
 
     def _left_text(self) -> str:
         seconds, known = self.left()
@@ -168,7 +182,8 @@ class _Reporter:
         if now - self.logged >= LOGGED_EVERY and now - self.tasks[0].begun >= SHOWN_AFTER:
             self.fresh_line()
             self.logged = now
-            print(f"[{duration(now - self.begun)}] {self.text()}", file=stream, flush=True)
+            minutes, seconds = divmod(round(now - self.begun), 60)
+            print(f"[{minutes}:{seconds:02}] {self.text()}", file=stream, flush=True)
 
     def _draw(self, stream: IO[str]) -> None:
         now = time.monotonic()
@@ -180,10 +195,13 @@ class _Reporter:
             self.fresh_line()
             tqdm.monitor_interval = 0  # this thread does what tqdm's own would do
             tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a terminated process leaves behind
-            self.bar = tqdm(total=1, file=stream, leave=False, dynamic_ncols=True, bar_format="{bar:10} {desc}")
+            self.bar = tqdm(
+                total=1, file=stream, leave=False, dynamic_ncols=True, bar_format=f"{{bar:{_BAR}}} {{desc}}"
+            )
         (seconds, known), gone = self.left(), now - self.begun
         self.bar.n = gone / (gone + seconds) if known else min(0.5, self.tasks[0].fraction(self.tasks[1:]))
-        self.bar.set_description_str(self.text())  # tqdm cuts off what is wider than the terminal
+        room = os.get_terminal_size(stream.fileno()).columns - _BAR - 2  # a space, and the last column stays free
+        self.bar.set_description_str(self.text(room))
 
 
 _reporter = _Reporter()

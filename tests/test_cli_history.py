@@ -119,7 +119,7 @@ def test_one_session_is_too_few(run, storage):
     status, out, _ = run(next(storage.glob("*.json")), "--fail-on-step")
     assert status == 0
     assert out.startswith("No line could be judged: none has 6 sessions without doubts.")
-    assert "too few sessions to tell (1 of at least 6)" in out
+    assert "too few sessions: 1 of 6" in out
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,34 @@ def test_one_estimate_for_the_whole_session(clock: Clock) -> None:
         assert text() == "about 20 s left in all; training"
 
 
+def test_a_narrow_terminal_still_says_what_is_left(clock: Clock) -> None:
+    progress.plan({"timing": 60.0, "training": 60.0, "measuring the machine again": 10.0})
+    with progress.task("timing", 3, "rounds"), progress.task("fc1 of the engine fast", 15, "blocks"):
+        told = {width: progress._reporter.text(width) for width in (140, 120, 98, 72, 60)}
+    now, later = (
+        "timing, 0 of 3 rounds: fc1 of the engine fast, 0 of 15 blocks",
+        "then training, measuring the machine again",
+    )
+    assert told == {
+        140: f"about 2 min left in all; {now}; {later}",
+        120: f"about 2 min left in all; {now}; then training and 1 more",
+        98: "about 2 min left in all; fc1 of the engine fast, 0 of 15 blocks; then training and 1 more",
+        72: "about 2 min left in all; fc1 of the engine fast, ...; then 2 more phases",
+        60: "about 2 min left in all; fc1 of the e...; then 2 more phases",
+    }
+
+
+@given(st.text("abc d", min_size=1), st.text("abc d", min_size=1), st.integers(80, 200))
+def test_the_line_is_no_wider_than_the_terminal(outer: str, inner: str, width: int) -> None:
+    reporter = progress._Reporter(silent=True)
+    reporter.plan = {"first": 5.0, "second": None, "third": 60.0}
+    reporter.tasks = [progress.Task(outer, 3, "rounds"), progress.Task(inner, 7, "blocks")]
+    text = reporter.text(width)
+    assert len(text) <= width
+    assert "then " in text
+    assert "left in all" in text
+
+
 def test_short_phases_that_follow_each_other_show_in_a_log(clock: Clock) -> None:
     """Each takes less than the time between two lines; after a long rest the next line is not early."""
     log = io.StringIO()
@@ -56,7 +84,7 @@ def test_short_phases_that_follow_each_other_show_in_a_log(clock: Clock) -> None
         with progress.task(f"phase {number}"):
             clock.now += 10
             progress._reporter._log(log)
-    assert log.getvalue() == "[20 s] phase 1\n"
+    assert log.getvalue() == "[0:20] phase 1\n"
     clock.now += 100
     with progress.task("much later"):
         clock.now += 10

@@ -84,6 +84,11 @@ class Session:
         return found if isinstance(found, str) else None
 
     @property
+    def dirty(self) -> bool:
+        """Whether the code differed from that of the commit."""
+        return self.code.get("dirty") is True
+
+    @property
     def torch(self) -> str | None:
         found = identity.part(self.machine, "torch").get("version")
         return found if isinstance(found, str) else None
@@ -138,6 +143,7 @@ class Line:
 
     Attributes:
         machine_key: equal for lines of one kind of machine.
+        dataset_key: equal for lines of one data set and number of images.
         setting: engine, pipeline, workers, threads, what of the recipe decides each step, and how it was measured:
             `mode`, and `points`, the steps of the training before each.
         steps_per_epoch: of the training.
@@ -145,6 +151,7 @@ class Line:
     """
 
     machine_key: str
+    dataset_key: str
     architecture: str
     setting: dict[str, Any]
     dataset: DatasetInfo
@@ -306,7 +313,7 @@ def _in_order(lines: Sequence[Line]) -> Iterable[Line]:
     networks = in_order(sorted({line.architecture for line in lines}))
 
     def place(line: Line) -> tuple[str, str]:
-        return line.machine_key, line.dataset.name
+        return line.machine_key, line.dataset_key
 
     first: dict[tuple[str, str], datetime] = {}
     for line in lines:
@@ -331,7 +338,8 @@ def _line_key(run: Run, dataset: str) -> str:
     """Equal for results that one line may join."""
     r = run.result
     assert isinstance(r, EpochTimeResult)
-    measured = [r.measured, [p.step for p in r.points], r.steps_per_epoch]
+    # the mode, not what was measured of it: a session whose epochs were cut off stays in its line, and is not judged
+    measured = [r.mode, [p.step for p in r.points], r.steps_per_epoch]
     return json.dumps([_machine_key(run), r.architecture, run.setting, dataset, measured], sort_keys=True)
 
 
@@ -351,10 +359,12 @@ def _line(key: str, by_session: dict[str, list[Run]], with_doubtful: bool) -> Li
     sessions = {name: _session(runs, with_doubtful) for name, runs in by_session.items()}
     ordered = sorted(sessions, key=lambda name: (sessions[name].started, name))  # the same in any order of the files
     newest = by_session[ordered[-1]][0]
+    machine_key, _, _, dataset_key, _ = json.loads(key)
     r = newest.result
     assert isinstance(r, EpochTimeResult)
     return Line(
-        machine_key=json.loads(key)[0],
+        machine_key=machine_key,
+        dataset_key=dataset_key,
         architecture=r.architecture,
         setting={**newest.setting, "mode": r.mode, "points": [p.step for p in r.points]},
         dataset=r.dataset,

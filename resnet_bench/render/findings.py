@@ -6,7 +6,7 @@ or where an interval does not tell, the sentence says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from resnet_bench import paper
 from resnet_bench.analysis import findings
@@ -78,21 +78,22 @@ def _done(group: Group) -> str:
     """`5 networks were trained (1 epoch, 1 seed) and timed on cifar100 (…) with Some CPU`."""
     networks = {s.architecture for s in group.series}
     trained = [s for s in group.series if s.accuracies]
-    timed = {s.architecture for s in group.series if s.times}
-    done = []
+    done = {}
     if trained:
         epochs = _span([len(r.epochs) for s in trained for r in s.accuracies], "epoch")
         seeds = _span([len(s.accuracies) for s in trained], "seed")
-        names = {s.architecture for s in trained}
-        which = "" if names == networks else f"{len(names)} of them "
-        done.append(f"{which}trained ({epochs}, {seeds})")
-    if timed:
-        done.append(f"{'' if timed == networks else f'{len(timed)} of them '}timed")
-    verb = "was" if len(networks) == 1 else "were"
-    cpu = short(cpu_name(group.machine))
-    return (
-        f"{counted(len(networks), 'network')} {verb} {' and '.join(done)} on {dataset_text(group.dataset)} with {cpu}"
-    )
+        done[f"trained ({epochs}, {seeds})"] = {s.architecture for s in trained}
+    if timed := {s.architecture for s in group.series if s.times}:
+        done["timed"] = timed
+    if all(names == networks for names in done.values()):
+        text = f"{_networks(networks)} {' and '.join(done)}"
+    else:
+        text = " and ".join(f"{_networks(names)} {what}" for what, names in done.items())
+    return f"{text} on {dataset_text(group.dataset)} with {short(cpu_name(group.machine))}"
+
+
+def _networks(names: Collection[str]) -> str:
+    return f"{counted(len(names), 'network')} {'was' if len(names) == 1 else 'were'}"
 
 
 def _fastest(found: Fastest) -> str:

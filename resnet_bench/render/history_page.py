@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
@@ -11,7 +12,7 @@ from resnet_bench.analysis.history import History, Line
 from resnet_bench.errors import UserError
 from resnet_bench.render.axes import GREY, draw_interval, network_style
 from resnet_bench.render.captions import dataset_text
-from resnet_bench.render.drawing import Figure, require_matplotlib
+from resnet_bench.render.drawing import NARROW, WIDTH, Figure, require_matplotlib
 from resnet_bench.render.history_tables import (
     change_size_text,
     groups,
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-LINES_IN_A_FIGURE = 8
-MOST_DATES = 8  # below a panel
+LINES_IN_A_FIGURE = 4  # so that one is no taller than a printed page
+LEAST_SESSIONS_DRAWN = 2  # of a line; fewer are no course
+MOST_DATES = 8  # below a panel of the usual width
 
 
 def page(history: History) -> str:
@@ -46,25 +48,29 @@ def _pictures(history: History) -> Sequence[Part]:
         require_matplotlib()
     except UserError as error:
         return [str(error)]
-    return [Picture(f.title, f.caption, f.inline(f"figure{n}")) for n, f in enumerate(figures(history), 1)]
-
-
-def figures(history: History) -> list[Figure]:
-    """Figures of at most `LINES_IN_A_FIGURE` lines, each of one kind of machine and data set."""
-    parts = [
-        lines[start : start + LINES_IN_A_FIGURE]
-        for lines in groups(history)
-        for start in range(0, len(lines), LINES_IN_A_FIGURE)
+    drawn = zip(figures(history), figures(history, NARROW), strict=True)
+    made = [
+        Picture(wide.title, wide.caption, wide.inline(f"figure{n}"), narrow.inline(f"small{n}"))
+        for n, (wide, narrow) in enumerate(drawn, 1)
     ]
-    return [_figure(history, lines, number) for number, lines in enumerate(parts, 1)]
+    return made or [f"No line has {LEAST_SESSIONS_DRAWN} sessions, so that there is no course to draw."]
 
 
-def _figure(history: History, lines: Sequence[Line], number: int) -> Figure:
+def figures(history: History, width: float = WIDTH) -> list[Figure]:
+    """Figures of at most `LINES_IN_A_FIGURE` lines, each of one kind of machine and data set, so many inches wide."""
+    drawn = [[line for line in lines if len(line.sessions) >= LEAST_SESSIONS_DRAWN] for lines in groups(history)]
+    parts = [
+        lines[start : start + LINES_IN_A_FIGURE] for lines in drawn for start in range(0, len(lines), LINES_IN_A_FIGURE)
+    ]
+    return [_figure(history, lines, number, width) for number, lines in enumerate(parts, 1)]
+
+
+def _figure(history: History, lines: Sequence[Line], number: int, width: float) -> Figure:
     machine, dataset = machine_name(history, lines[0]), dataset_text(lines[0].dataset)
 
     def draw(canvas: Canvas) -> None:
         for axes, line in zip(canvas.subplots(len(lines), 1, squeeze=False)[:, 0], lines, strict=True):
-            _draw_line(axes, history, line)
+            _draw_line(axes, history, line, max(2, int(MOST_DATES * width / WIDTH)))
 
     shown = "; ".join(f"{name(history, line)}: {len(line.sessions)} sessions, {line.verdict}" for line in lines)
     return Figure(
@@ -79,16 +85,17 @@ def _figure(history: History, lines: Sequence[Line], number: int) -> Figure:
         context=f"{machine}; {dataset}",
         height=0.9 + 1.9 * len(lines),
         draw=draw,
+        width=width,
     )
 
 
-def _draw_line(axes: Axes, history: History, line: Line) -> None:
-    color = network_style(line.architecture).color
+def _draw_line(axes: Axes, history: History, line: Line, most_dates: int) -> None:
+    color, marker, _ = network_style(line.architecture)
     place = {id(s): i for i, s in enumerate(line.sessions)}
     for i, s in enumerate(line.sessions):
         if interval := s.times.interval:
             draw_interval(axes, interval, i, color)
-        axes.plot(i, s.seconds, marker="o", ls="none", color=color, markerfacecolor=color if s.judged else "white")
+        axes.plot(i, s.seconds, marker=marker, ls="none", color=color, markerfacecolor=color if s.judged else "white")
     starts = [0, *(place[id(change.since)] for change in line.changes), len(line.sessions)]
     for level, (start, end) in zip(line.levels, pairwise(starts), strict=False):
         axes.hlines(level.seconds, start - 0.5, end - 0.5, color=color, linewidth=1.5)
@@ -105,7 +112,7 @@ def _draw_line(axes: Axes, history: History, line: Line) -> None:
             va="top",
             fontsize=8.5,
         )
-    every = max(1, -(-len(line.sessions) // MOST_DATES))
+    every = max(1, -(-len(line.sessions) // most_dates))
     dated = range(0, len(line.sessions), every)
     axes.set_xticks(dated, _dates([line.sessions[i].started for i in dated]))
     axes.set_xlim(-0.5, len(line.sessions) - 0.5)
@@ -114,7 +121,7 @@ def _draw_line(axes: Axes, history: History, line: Line) -> None:
     low, high = max(min([*values, *ends]), min(values) / 2), min(max([*values, *ends]), 2 * max(values))
     margin = 0.2 * (high - low) or 0.1 * high  # an interval of few processes may be far wider than the course
     axes.set_ylim(max(0.0, low - margin), high + 1.6 * margin)
-    axes.set(ylabel="epoch (s)", title=short(name(history, line), 90))
+    axes.set(ylabel="epoch (s)", title=textwrap.fill(short(name(history, line), 90), 12 * most_dates))
 
 
 def _dates(sessions: Sequence[datetime]) -> list[str]:

@@ -66,7 +66,11 @@ def sentences(history: History) -> list[str]:
 
 def change_text(history: History, line: Line, change: Change) -> str:
     """`fast, fc3: 1.12× slower [1.08, 1.16] since 3f2c1a0 on 2027-01-04; torch 2.15.0 → 2.15.1 at the same time`."""
-    where = f" on {machine_name(history, line)}" if len({other.machine_key for other in history.lines}) > 1 else ""
+    where = ""
+    if len({other.dataset_key for other in history.lines}) > 1:
+        where += f", {dataset_text(line.dataset)}"
+    if len({other.machine_key for other in history.lines}) > 1:
+        where += f" on {machine_name(history, line)}"
     together = [_difference_text(d) for d in change.differences[:4]]
     together += [f"{len(change.differences) - 4} more"] if len(change.differences) > 4 else []
     text = f"{name(history, line)}{where}: {change_size_text(change)} since {since_text(change.since)}"
@@ -81,9 +85,10 @@ def change_size_text(change: Change) -> str:
 
 
 def since_text(session: Session) -> str:
-    """`3f2c1a0 on 2027-01-04`, or the date alone."""
+    """`3f2c1a0 on 2027-01-04`, or the date alone. A commit whose code was changed before the run is called so."""
     date = f"{session.started:%Y-%m-%d}"
-    return f"{session.commit[:7]} on {date}" if session.commit else date
+    changed = " with uncommitted changes" if session.dirty else ""
+    return f"{session.commit[:7]}{changed} on {date}" if session.commit else date
 
 
 def speed_texts(change: Change) -> list[str]:
@@ -148,18 +153,20 @@ def _course_caption(lines: Sequence[Line]) -> str:
 
 def groups(history: History) -> list[list[Line]]:
     """The lines of each kind of machine and data set."""
-    found: dict[tuple[str, str, int], list[Line]] = {}
+    found: dict[tuple[str, str], list[Line]] = {}
     for line in history.lines:
-        found.setdefault((line.machine_key, line.dataset.name, line.dataset.train_images), []).append(line)
+        found.setdefault((line.machine_key, line.dataset_key), []).append(line)
     return list(found.values())
 
 
 def name(history: History, line: Line) -> str:
-    """`fast, fc3`, with the settings that tell it from other lines of the network and engine."""
+    """`fast, fc3`, with the settings that tell it from other lines of its machine, data set, network and engine."""
+
+    def of(line: Line) -> tuple[str, ...]:
+        return line.machine_key, line.dataset_key, line.architecture, line.engine
+
     alike = [
-        {k: v for k, v in other.setting.items() if k != "engine"}
-        for other in history.lines
-        if (other.architecture, other.engine) == (line.architecture, line.engine)
+        {k: v for k, v in other.setting.items() if k != "engine"} for other in history.lines if of(other) == of(line)
     ]
     own = [_setting_text(key, line.setting[key]) for key in varying(alike) if key in line.setting]
     return ", ".join([short(line.engine), short(line.architecture), *own])
@@ -185,9 +192,9 @@ def machine_name(history: History, line: Line) -> str:
 
 
 def verdict_text(line: Line) -> str:
-    """`1.12× slower since 3f2c1a0 on 2027-01-04`, `no step`, `too few sessions to tell`."""
+    """`1.12× slower since 3f2c1a0 on 2027-01-04`, `no step`, `too few sessions: 3 of 6`."""
     if line.verdict == "too few sessions":
-        return f"too few sessions to tell ({len(line.judged)} of at least {LEAST_SESSIONS})"
+        return f"too few sessions: {len(line.judged)} of {LEAST_SESSIONS}"
     if not line.changes:
         return "no step"
     return f"{change_size_text(line.changes[-1])} since {since_text(line.changes[-1].since)}"
@@ -234,7 +241,7 @@ def _doubts(lines: Sequence[Line]) -> Iterator[str]:
     for reason, found in list(reasons.items())[:5]:
         yield f"{', '.join(sorted({short(file) for _, file in found})[:8])}: {reason}"
     if len(reasons) > 5:
-        yield f"and {len(reasons) - 5} more reasons."
+        yield f"and {counted(len(reasons) - 5, 'more reason')}."
 
 
 def as_dict(history: History) -> dict[str, Any]:
@@ -266,6 +273,7 @@ def _session_dict(session: Session) -> dict[str, Any]:
         "started_at": session.started.isoformat(),
         "file": session.name,
         "commit": session.commit,
+        "dirty": session.dirty,
         "torch": session.torch,
         "epoch_seconds": session.seconds,
         "low": interval.low if interval else None,
@@ -281,6 +289,7 @@ def _change_dict(history: History, line: Line, change: Change) -> dict[str, Any]
         "since": change.since.started.isoformat(),
         "file": change.since.name,
         "commit": change.since.commit,
+        "dirty": change.since.dirty,
         "torch": change.since.torch,
         "ratio": change.ratio.estimate,
         "low": change.ratio.low,

@@ -138,7 +138,8 @@ def _names(sections: Sequence[Section]) -> dict[str, list[_Named]]:
     def name(part: Part) -> str:
         own = _title(part)
         if own and titles[own] > 1 and isinstance(part, Table | Picture):
-            own = f"{'Figure: ' if isinstance(part, Picture) else ''}{own}: {part.caption.partition(';')[0]}"
+            what = "Figure: " if isinstance(part, Picture) and not own.startswith("Figure") else ""
+            own = f"{what}{own}: {part.caption.partition(';')[0]}"
         given[own] += 1
         return f"{own} ({given[own]})" if own and given[own] > 1 else own
 

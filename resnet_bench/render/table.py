@@ -7,16 +7,18 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Literal
 
 from tabulate import tabulate
 
+from resnet_bench import output
+
 Format = Literal["text", "markdown", "latex", "csv"]
 MISSING = "–"  # in a cell: not measured, or not to be told
-TEXT_WIDTH = 100  # characters; a wider table gets column heads of several lines
+TEXT_WIDTH = 100  # characters; where it goes into a file, a wider table gets column heads of several lines
 FORMATS: tuple[Format, ...] = ("text", "markdown", "latex", "csv")
 
 
@@ -48,15 +50,36 @@ class Table:
         }[format_]()
 
     def _text(self) -> str:
-        body = tabulate(self.rows, self.columns, tablefmt="simple", disable_numparse=True)
-        if max(map(len, body.splitlines())) > TEXT_WIDTH:  # then heads may take several lines
-            cells = [max((len(row[i]) for row in self.rows), default=0) for i in range(len(self.columns))]
-            heads = [_wrapped(head, max(10, width)) for head, width in zip(self.columns, cells, strict=True)]
-            body = tabulate(self.rows, heads, tablefmt="simple", disable_numparse=True)
-        width = max(TEXT_WIDTH, *map(len, body.splitlines()))
+        """As wide as it has to be; on a terminal as wide as that, as far as cells can be broken between words.
+
+        Where they cannot, rows become columns, if that helps.
+        """
+        most = output.line_width()
+        heads, rows = self.columns, self.rows
+        body = tabulate(rows, heads, tablefmt="simple", disable_numparse=True)
+        if _width(body) > (most or TEXT_WIDTH):  # then heads may take several lines
+            cells = [max((len(row[i]) for row in rows), default=0) for i in range(len(heads))]
+            heads = [_wrapped(head, max(10, width)) for head, width in zip(heads, cells, strict=True)]
+            body = tabulate(rows, heads, tablefmt="simple", disable_numparse=True)
+        if most and _width(body) > most:
+            body = self._within(most)
+        width = max(TEXT_WIDTH, _width(body)) if most is None else min(most, max(TEXT_WIDTH, _width(body)))
         above = [self.title, *([_wrapped(self.caption, width)] if self.caption else []), ""]
         below = ["", *(_wrapped(note, width) for note in self.notes)] if self.notes else []
         return "\n".join([*above, body, *below])
+
+    def _within(self, width: int) -> str:
+        """The rows in lines of that many characters, or as few as can be: the first way to lay them that fits."""
+        as_they_are = [self.columns, *self.rows]
+        on_their_side = list(zip(*as_they_are, strict=True))
+        ways = ((as_they_are, True), (on_their_side, True), (as_they_are, False), (on_their_side, False))
+        laid = []
+        for rows, keep_intervals in ways:
+            heads, *cells = _narrowed(rows, width, keep_intervals)
+            laid.append(tabulate(cells, heads, tablefmt="simple", disable_numparse=True))
+            if _width(laid[-1]) <= width:
+                return laid[-1]
+        return min(laid, key=_width)
 
     def _markdown(self) -> str:
         cells = [[as_markdown(cell) for cell in row] for row in self.rows]
@@ -99,6 +122,43 @@ def significant(value: float, like: float | None = None) -> str:
     reference = abs(value if like is None else like)
     decimals = max(0, 2 - math.floor(math.log10(reference))) if reference else 2
     return f"{value:.{decimals}f}"
+
+
+def _width(body: str) -> int:
+    return max(map(len, body.splitlines()))
+
+
+def _narrowed(rows: Sequence[Sequence[str]], width: int, keep_intervals: bool) -> list[list[str]]:
+    """The cells, heads first, broken between words, those of the widest columns first, until rows are as wide as that.
+
+    With `keep_intervals`, what stands in brackets is not broken.
+    """
+    if keep_intervals:
+        rows = [[_INTERVAL.sub(lambda found: found[0].replace(" ", _TIE), cell) for cell in row] for row in rows]
+    pads = [_HEAD_PAD, *([0] * (len(rows) - 1))]
+
+    def widths(split: Callable[[str], list[str]]) -> list[int]:
+        columns = zip(*rows, strict=True)
+        return [
+            max(len(part) + pad for cell, pad in zip(column, pads, strict=True) for part in split(cell) or [""])
+            for column in columns
+        ]
+
+    taken, least = widths(str.splitlines), widths(str.split)
+    excess = sum(taken) + _GAP * (len(taken) - 1) - width
+    while excess > 0 and (breakable := [i for i, own in enumerate(taken) if own > least[i]]):
+        taken[max(breakable, key=lambda i: taken[i])] -= 1
+        excess -= 1
+    return [
+        [_wrapped(cell, max(1, most - pad)).replace(_TIE, " ") for cell, most in zip(row, taken, strict=True)]
+        for row, pad in zip(rows, pads, strict=True)
+    ]
+
+
+_GAP = 2  # spaces that tabulate has between columns
+_HEAD_PAD = 2  # and by which a column is at least wider than its head
+_INTERVAL = re.compile(r"\[[^\[\]]*\]")
+_TIE = "\N{WORD JOINER}"  # stands for a space at which nothing is broken
 
 
 def _wrapped(text: str, width: int) -> str:

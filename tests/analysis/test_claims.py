@@ -365,7 +365,7 @@ def test_a_longer_training_is_judged_by_its_first_15_epochs(judge: Judge) -> Non
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        ({"engine": "fast", "pipeline": "vectorized"}, "no time of fc1 and baseline"),
+        ({"engine": "fast", "pipeline": "vectorized"}, "no time of fc1 and baseline with plain PyTorch"),
         ({"pipeline": "vectorized"}, "vectorized pipeline"),
         ({"recipe": {**Recipe().as_dict(), "batch_size": 64}}, "batch size 64"),
     ],

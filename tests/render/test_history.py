@@ -71,7 +71,7 @@ def test_bars_show_the_course(slower: History) -> None:
 def test_equal_times_and_a_single_session_have_bars(tmp_path: Path) -> None:
     found = history(read_all(made(tmp_path, [60])))
     assert sparkline(found.lines[0]) == BARS[4]
-    assert "too few sessions to tell (1 of at least 6)" in render(found)
+    assert "too few sessions: 1 of 6" in render(found)
     start = "No line could be judged: none has 6 sessions without doubts.\n\nEpoch times over sessions\n"
     assert render(found).startswith(start)
 

@@ -166,7 +166,9 @@ class Selection:
         results: list[EpochTimeResult | AccuracyResult] = [*self._times, *self._accuracies]
         ran = [(r.architecture, reason_against_times(r)) for r in results if r.architecture in missing]
         reasons = list(dict.fromkeys(f"{name} {reason}" for name, reason in ran if reason))
-        return f"no time of {listed(missing)}" + (f" as the paper ran it: {'; '.join(reasons[:2])}" if reasons else "")
+        return f"no time of {listed(missing)} " + (
+            f"as the paper ran it: {'; '.join(reasons[:2])}" if reasons else "with plain PyTorch"
+        )
 
 
 def _comparable_setting(pool: Pool) -> str:
