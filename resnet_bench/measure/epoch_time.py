@@ -7,6 +7,8 @@ measured.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import re
 import statistics
 import time
@@ -52,7 +54,6 @@ class EpochTimer:
         blocks: what was timed.
         warmup_steps: steps that were trained and not timed.
         one_thread_ratio: time of a step with one thread over that of one as measured; None until it is compared.
-        peak_memory_bytes: the most that building and two steps added to the process; None where the system is silent.
     """
 
     def __init__(self, build: Callable[[], Training], mode: Mode = "sampled", process: int = 0) -> None:
@@ -68,7 +69,9 @@ class EpochTimer:
         self.warmup_steps = 0
         self.one_thread_ratio: float | None = None
         self._startups: list[float] = []
-        with _PeakMemory() as peak:
+        self._memory = _PeakMemory()
+        _give_back_freed_memory()
+        with self._memory:
             self.training = build()
             self.training.warm_up()
             per_epoch = self.training.steps_per_epoch
@@ -81,18 +84,26 @@ class EpochTimer:
             if self.block_steps + self._skipped_steps > per_epoch:
                 self._skipped_steps = min(self._skipped_steps, per_epoch // 4)
                 self.block_steps = per_epoch - self._skipped_steps
-            if mode == "sampled":  # a whole epoch begins with the training's first step
-                self.run(max(self._skipped_steps, 2))
-        self.peak_memory_bytes = peak.bytes
+        if mode == "sampled":  # a whole epoch begins with the training's first step
+            self.run(max(self._skipped_steps, 2))
 
     def run(self, steps: int) -> None:
         """Train `steps` steps without timing, in the next epoch where this one has too few left for a block as well."""
         training = self.training
         if training.step + min(steps, self._skipped_steps) + self.block_steps > training.steps_per_epoch:
             training.close_epoch()
-        for _ in range(steps):
-            self._step()
-            self.warmup_steps += 1
+        with self._memory if not self.warmup_steps else contextlib.nullcontext():
+            for _ in range(steps):
+                self._step()
+                self.warmup_steps += 1
+
+    @property
+    def peak_memory_bytes(self) -> int | None:
+        """The most that building and the first steps added to the process; None where the system does not tell.
+
+        In the first training of a process that includes what PyTorch and the engine load, some 200 MB.
+        """
+        return self._memory.bytes
 
     @property
     def steps_per_block(self) -> int:
@@ -222,10 +233,13 @@ class _PeakMemory:
     """A context in which the peak of this process's resident memory is measured.
 
     `bytes` is then the peak less the memory before; None where the system does not tell. Only Linux does: there the
-    peak can be reset, so that it belongs to one network and not to the whole process.
+    peak can be reset, so that it belongs to one network and not to the whole process. Where it is entered again, what
+    was added before counts too, and what others added meanwhile does not.
     """
 
-    bytes: int | None = None
+    def __init__(self) -> None:
+        self.bytes: int | None = None
+        self._added = 0
 
     def __enter__(self) -> _PeakMemory:
         try:
@@ -242,5 +256,13 @@ class _PeakMemory:
             status = Path("/proc/self/status").read_bytes()  # the process's name in it may be cut within a character
         except OSError:
             return
-        if peak := re.search(rb"^VmHWM:\s*(\d+) kB", status, re.MULTILINE):
-            self.bytes = max(0, int(peak[1]) * 1024 - self._before)
+        peak, now = (re.search(rb"^%s:\s*(\d+) kB" % key, status, re.MULTILINE) for key in (b"VmHWM", b"VmRSS"))
+        if peak and now:
+            self.bytes = max(self.bytes or 0, self._added + int(peak[1]) * 1024 - self._before)
+            self._added += int(now[1]) * 1024 - self._before
+
+
+def _give_back_freed_memory() -> None:
+    """Return what was freed to the system, or the next network would seem to need less of its own; glibc only."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # as on macOS and Windows
+        ctypes.CDLL(None).malloc_trim(0)

@@ -155,6 +155,25 @@ def group_text(group: Group) -> str:
     return f"{'; '.join(parts)}."
 
 
+def beside_text(group: Group, first: Group) -> str:
+    """Of what `group_text` says only that in which the group differs from another one of the same files."""
+    facts = [fact_text(fact) for fact in group.distinctions if fact.key not in SHOWN]
+    parts = [
+        (dataset_text(group.dataset), dataset_text(first.dataset)),
+        (machine_text(group.machine), machine_text(first.machine)),
+        *((fact, "") for fact in facts),
+        (setting_text(group), setting_text(first)),
+        (sizes_text(group.series), sizes_text(first.series)),
+    ]
+    return f"{'; '.join([own for own, other in parts if own != other] or ['measured again'])}; else as above."
+
+
+def arm_text(group: Group) -> str:
+    """`Arm new: `, where a duel measured it; else empty."""
+    names = dict.fromkeys(identity.part(machine, "duel").get("arm") for machine in group.machines)
+    return f"Arm {listed(short(name) for name in names)}: " if None not in names else ""
+
+
 def sizes_text(series: Sequence[Series]) -> str:
     """How much was measured: `accuracy of 3 seeds after 15 epochs; time of 1,200 to 1,400 steps a network`."""
     parts = []

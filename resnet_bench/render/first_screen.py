@@ -35,6 +35,7 @@ NARROWEST = 60
 """Columns below which lines are broken by the terminal."""
 
 _LEAST_BAR, _MOST_BAR = 8, 40
+_FULL, _INTERVAL, _MEAN, _CUT = "█▒│>"
 _GAP = "  "
 
 Style = Literal["plain", "bold", "green", "red", "yellow"]
@@ -91,8 +92,12 @@ def _measured(samples: Samples, width: int, room: int) -> list[Line]:
     for number, group in enumerate(found):
         left = room - len(made) - (1 if number + 1 < len(found) else 0)  # a line says what is left out
         table, ratios = _table(group, width)
-        head = [*_caption(group, width, 4 if len(found) == 1 else 2), *table]
-        notes = list(map(Line, _notes(group, ratios, width))) if number + 1 == len(found) else []
+        text = captions.arm_text(group)
+        text += captions.beside_text(group, found[0]) if number else captions.group_text(group)
+        text = text if number else f"Brackets: 95 % intervals. {text}"
+        caption = _wrapped(text, width, 4 if len(found) == 1 else 3)
+        head = [*(Line(part, "bold") for part in caption), *table]
+        notes = list(map(Line, _notes(group, table, ratios, width))) if number + 1 == len(found) else []
         fixed = len(head) - len(group.series) + len(notes)
         rows = min(len(group.series), left - fixed)
         if rows < len(group.series):
@@ -122,11 +127,6 @@ def _counts(samples: Samples, width: int, room: int) -> list[Line]:
     more = f"A step of {explained} was taken apart: see the tables" if explained else "Nothing else was measured"
     text = f"Parameters, counted on the networks themselves: {', '.join(texts)}. {more}."
     return [Line(part) for part in _wrapped(text, width, max(1, room))]
-
-
-def _caption(group: Group, width: int, most: int) -> list[Line]:
-    text = f"Brackets: 95 % intervals. {captions.group_text(group)}"
-    return [Line(part, "bold") for part in _wrapped(text, width, most)]
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ def _percent(accuracy: Interval | None, with_ends: bool) -> str:
 def _bars(steps: Sequence[tuple[float, tuple[float, float] | None] | None], width: int) -> list[str]:
     """A bar for each step: full up to the low end of its interval, hatched up to the high end, a line at the mean.
 
-    Bars begin at 0. An interval that ends far beyond all means is cut off, which `>` shows.
+    Bars begin at 0. An interval that ends far beyond all means is cut off, which `_CUT` shows.
     """
     known = [s for s in steps if s]
     longest = max(seconds for seconds, _ in known)
@@ -299,18 +299,22 @@ def _bars(steps: Sequence[tuple[float, tuple[float, float] | None] | None], widt
             continue
         seconds, ends = step
         low, high = (place(end) for end in ends or (seconds, seconds))
-        bar = list("█" * low + "▒" * (high - low))
+        bar = list(_FULL * low + _INTERVAL * (high - low))
         if ends and bar:
-            bar[max(0, min(place(seconds), len(bar)) - 1)] = "│"
+            bar[max(0, min(place(seconds), len(bar)) - 1)] = _MEAN
         if ends and ends[1] > most * (1 + 0.5 / width):
-            bar[-1] = ">"
-        bars.append("".join(bar) or "│")
+            bar[-1] = _CUT
+        bars.append("".join(bar) or _MEAN)
     return bars
 
 
-def _notes(group: Group, ratios: Sequence[Ratio], width: int) -> list[str]:
-    """What the published numbers are, or why there are none, and what the images are not."""
+def _notes(group: Group, table: Sequence[Line], ratios: Sequence[Ratio], width: int) -> list[str]:
+    """What the signs and the published numbers are, or why there are none, and what the images are not."""
     notes = []
+    shown = "".join(line.text for line in table)
+    if _INTERVAL in shown:
+        cut = "; >: it goes on" if _CUT in shown else ""
+        notes.append(f"{_INTERVAL}: the interval of the step; {_MEAN}: its mean{cut}.")
     if ratios:
         notes.append(f"Of baseline's: of its step's time; (published): of its epoch's, on {paper.MACHINE}.")
     if not all(map(_told, ratios)):
@@ -370,10 +374,9 @@ def _doubts(found: Sequence[Group], width: int) -> list[Line]:
     warnings = list(dict.fromkeys(w for group in found for s in group.series for w in s.warnings))
     drifts = [abs(d) for group in found for machine in group.machines for d in drift_during_run(machine).values()]
     parts = [f"the machine's speed changed by up to {100 * max(drifts):.0f} %"] if drifts else []
-    if warnings:
-        more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
-        parts.append(warnings[0].partition(";")[0].rstrip(".") + more)
-    return [Line(short(f"Doubtful times: {'; '.join(parts)}.", width), "yellow")] if parts else []
+    parts += [warning.partition(";")[0].rstrip(".") for warning in warnings]
+    reasons = f" for {len(parts)} reasons" if len(parts) > 1 else ""
+    return [Line(short(f"Doubtful times{reasons}: {'; '.join(parts)}.", width), "yellow")] if parts else []
 
 
 # What to do next ------------------------------------------------------------------------------------------------------
@@ -385,11 +388,10 @@ def next_commands(path: Path | None, earlier: Earlier | None, results: Iterable[
         return ["Not saved: --benchmark-save=NAME keeps results for resnet-bench report, compare."]
     own = _quoted(path)
     base = earlier.comparison.base.path if earlier and earlier.comparison else None
-    everything = f"Everything:  resnet-bench report {own} --claims --html report.html"
-    if not any(isinstance(result, TRAINED) for result in results):  # `compare` knows times and accuracies
-        return [everything]
+    if not any(isinstance(result, TRAINED) for result in results):  # of the study's sentences and `compare`'s none
+        return [f"All tables:  resnet-bench report {own} --html report.html"]
     return [
-        everything,
+        f"All tables:  resnet-bench report {own} --claims --html report.html",
         f"Compare:     resnet-bench compare {f'{_quoted(base)} {own}' if base else f'{own} OTHER.json'}",
     ]
 

@@ -142,6 +142,30 @@ def test_peak_memory_is_what_was_added():
     assert peak.bytes is None or 60 << 20 <= peak.bytes <= 80 << 20
 
 
+def test_peak_memory_that_is_measured_in_parts_leaves_out_what_others_added_meanwhile():
+    peak = measurement._PeakMemory()
+    kept = []
+    for _ in range(2):
+        with peak:
+            kept.append(b"x" * (32 << 20))
+            passing = b"x" * (16 << 20)
+            del passing
+        others = b"x" * (64 << 20)
+    assert peak.bytes is None or 75 << 20 <= peak.bytes <= 100 << 20  # 2 × 32 + 16 MiB
+    assert len(others) == 64 << 20
+
+
+@pytest.mark.parametrize("mode", ["full", "sampled"])
+def test_peak_memory_has_gradients_and_moments(dataset, mode):
+    """Each parameter has three numbers of four bytes beside its own; in both modes alike."""
+    wide = Architecture("wide", "", "", widths=(16,), strides=(2,), hidden=(4000, 4000))
+    measured = EpochTimer(lambda: Training(wide, dataset, Recipe(batch_size=1), pipeline="vectorized"), mode)
+    measurement.step_seconds(measured, 1)
+    parameters = sum(p.numel() for p in measured.training.engine.network.parameters())
+    assert parameters > 10e6
+    assert measured.peak_memory_bytes is None or measured.peak_memory_bytes > 15 * parameters
+
+
 def test_peak_memory_where_the_process_has_a_name_that_is_no_text():
     """Linux keeps 15 bytes of a name, which may end within a letter."""
     name = Path("/proc/self/comm")
