@@ -7,6 +7,7 @@ import ctypes
 import hashlib
 import os
 import pickle
+import re
 import shutil
 import signal
 import struct
@@ -146,3 +147,8 @@ def small_cifar100(tmp_path: Path) -> dict[str, Any]:
         "meta": {"filename": "meta", "key": "fine_label_names", "md5": meta},
         "tgz_md5": hashlib.md5(archive.read_bytes()).hexdigest(),
     }
+
+
+def without_progress(errors: str) -> list[str]:
+    """The lines of standard error without those that say how far something is, for which a busy machine has time."""
+    return [line for line in errors.splitlines() if line and not re.match(r"\[\d+:\d\d\] ", line)]

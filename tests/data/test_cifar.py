@@ -393,7 +393,7 @@ def test_who_waits_for_another_process_that_downloads_is_told_so(
     threading.Thread(target=hold).start()
     assert taken.wait(60)
     assert len(datasets.load("cifar100").train) == 200
-    said = re.sub(r"\A(\[\d+ s\] reading the images\n)*", "", capfd.readouterr().err)  # of a busy machine
+    said = re.sub(r"\A(\[\d+:\d\d\] reading the images\n)*", "", capfd.readouterr().err)  # of a busy machine
     assert said.startswith(f"Waiting for another process, which is downloading {ARCHIVE}\n")
 
 

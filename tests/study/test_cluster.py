@@ -24,7 +24,7 @@ from resnet_bench.results import reading
 from resnet_bench.study import cells, cluster, worker
 from resnet_bench.study.cluster import Cluster
 from resnet_bench.study.folder import StudyFolder
-from tests.conftest import write_images
+from tests.conftest import without_progress, write_images
 from tests.study.conftest import digests
 
 ROOT = Path(__file__).parents[2]
@@ -159,7 +159,7 @@ def test_a_killed_worker_and_a_killed_scheduler_change_no_bit(
     assert status == 2, out + err
     assert "lost its worker" in out
     assert f"The scheduler at {dask.address} is gone; finished cells are kept." in err
-    said = [line for line in err.splitlines() if not line.startswith("[")]  # progress, where it takes long
+    said = without_progress(err)
     assert len(said) == 1
     wait_for(lambda: not trainings(second) + trainings(third), "the trainings to end")
     (tmp_path / "again").mkdir()

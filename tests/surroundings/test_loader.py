@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.conftest import without_progress
+
 ROOT = Path(__file__).parents[2]
 CLI = [sys.executable, "-m", "resnet_bench.cli"]
 TRAIN = [*CLI, "train", "conv5x5", "--pipeline", "loader", "--epochs", "1"]
@@ -78,7 +80,7 @@ def test_shared_memory_that_fills_up_later_is_one_sentence(image_folder, tmp_pat
     done = run(with_shared_memory("size=1m", [sys.executable, program, *options]))
     assert done.returncode == 2, done.stderr
     assert done.stdout.count("epoch ") == 2
-    (sentence,) = done.stderr.strip().splitlines()
+    (sentence,) = without_progress(done.stderr)
     assert "A worker process of the loader failed (" in sentence
     assert "No space left on device" in sentence
     assert sentence.endswith(f"What is trained is kept in {tmp_path / 'kept'}.")
@@ -129,7 +131,7 @@ def test_a_session_is_refused_before_it_measures_for_an_explanation_that_has_no_
 
 def test_a_killed_worker_ends_a_session_with_a_sentence_and_its_journal(image_folder, tmp_path) -> None:
     options = ["--dataset", f"folder:{image_folder(train=100)}", "--architectures", "conv5x5", "--time-limit", "60"]
-    options += ["-k", "epoch_time", "--precision", "0", f"--benchmark-storage=file://{tmp_path / 'storage'}"]
+    options += ["-k", "epoch_time", f"--benchmark-storage=file://{tmp_path / 'storage'}"]
     session = subprocess.Popen([*BENCHMARKS, *options], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 240
     while not list(tmp_path.glob("storage/journal/*")):  # after the first round
@@ -138,8 +140,9 @@ def test_a_killed_worker_ends_a_session_with_a_sentence_and_its_journal(image_fo
         time.sleep(0.1)
     while session.poll() is None:  # one that is killed as its epoch ends is not missed
         with contextlib.suppress(psutil.NoSuchProcess):
-            for worker in psutil.Process(session.pid).children():
-                worker.kill()
+            for measuring in psutil.Process(session.pid).children():
+                for worker in measuring.children():
+                    worker.kill()
         time.sleep(0.5)
     printed, _ = session.communicate(timeout=120)
     assert session.returncode == 2
@@ -203,7 +206,7 @@ def test_an_interrupted_explanation_says_so_and_nothing_else(denormals, seconds)
     os.killpg(session.pid, signal.SIGINT)
     printed, errors = session.communicate(timeout=60)
     assert session.returncode == 130
-    assert (printed.strip(), errors.strip()) == ("", "resnet-bench: interrupted")
+    assert (printed.strip(), without_progress(errors)) == ("", ["resnet-bench: interrupted"])
 
 
 def test_a_killed_child_of_an_explanation_is_one_sentence(denormals) -> None:

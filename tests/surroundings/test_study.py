@@ -19,6 +19,7 @@ import pytest
 from resnet_bench import locks
 from resnet_bench.results.manifest import MANIFEST
 from resnet_bench.study.folder import StudyFolder
+from tests.conftest import without_progress
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 
@@ -146,8 +147,7 @@ def test_on_a_full_disk_the_study_ends_with_a_sentence_and_goes_on_later(image_f
     arguments = ["unshare", "-m", "sh", "-c", inner, "sh", *command(images, folder / "study", seeds="0", epochs=2)]
     done = run(arguments, env={**os.environ, "KEPT": str(folder / "study"), "OUT": str(out)})
     assert done.returncode == 2, done.stderr
-    # a busy machine has time for lines of progress
-    (sentence,) = (line for line in done.stderr.splitlines() if line and not line.startswith("["))
+    (sentence,) = without_progress(done.stderr)
     assert f"The disk with {folder / 'study'} is full" in sentence
     assert f"go on with: resnet-bench study --output {folder / 'study'}" in sentence
     assert run([*CLI, "study", "--output", str(out)]).returncode == 0  # where there is space
