@@ -75,10 +75,15 @@ def test_more_lines_than_the_simulation_resolves_are_told_and_cannot_fail(run, s
         monkeypatch.setattr(f"resnet_bench.{module}.MOST_TOGETHER", 0)
     status, out, err = run()
     assert (status, err) == (0, "")
-    assert "Of 1 lines together no step can be significant; choose at most 0" in out
+    assert "Of 1 line together no step can be significant; choose at most 0" in out
     status, _, err = run("--fail-on-step")
     assert status == 2
-    assert err.startswith("resnet-bench: error: Of 1 lines together no step can be significant; choose at most 0 with ")
+    assert err.startswith("resnet-bench: error: Of 1 line together no step can be significant; choose at most 0 with ")
+
+
+def test_a_storage_as_pytest_benchmark_spells_it(run, storage):
+    assert run(f"file://{storage.parent.resolve()}") == run(storage.parent.resolve())
+    assert run("file://nowhere") == (2, "", "resnet-bench: error: There is no file nowhere; give the JSON of a run.\n")
 
 
 def test_files_of_other_projects_in_the_storage_are_passed_over(run, storage):

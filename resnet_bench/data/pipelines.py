@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 import numpy as np
 import torch
@@ -185,7 +186,21 @@ def _loader(
     except (RuntimeError, OSError, EOFError, MemoryError) as error:  # other errors are mistakes in this code
         if not workers:
             raise
+        _let_it_end(error)
         raise _worker_error(error, started) from error
+
+
+def _let_it_end(error: BaseException) -> None:
+    """Give torch's loader what it needs to end its workers where not all of them could be started.
+
+    Without, it would print a traceback as it is deleted (torch 2.15: its list of workers that run is made last).
+    """
+    trace = error.__traceback__
+    while trace:
+        loader: Any = trace.tb_frame.f_locals.get("self")
+        if hasattr(loader, "_workers") and not hasattr(loader, "_workers_status"):
+            loader._workers_status = [True] * len(loader._workers)
+        trace = trace.tb_next
 
 
 def _worker_error(error: Exception, workers: Sequence[BaseProcess]) -> WorkerError:

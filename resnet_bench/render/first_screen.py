@@ -375,7 +375,7 @@ def _doubts(found: Sequence[Group], width: int) -> list[Line]:
     drifts = [abs(d) for group in found for machine in group.machines for d in drift_during_run(machine).values()]
     parts = [f"the machine's speed changed by up to {100 * max(drifts):.0f} %"] if drifts else []
     parts += [warning.partition(";")[0].rstrip(".") for warning in warnings]
-    reasons = f" for {len(parts)} reasons" if len(parts) > 1 else ""
+    reasons = f" ({len(parts)} reasons)" if len(parts) > 1 else ""
     return [Line(short(f"Doubtful times{reasons}: {'; '.join(parts)}.", width), "yellow")] if parts else []
 
 

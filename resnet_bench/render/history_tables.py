@@ -139,8 +139,8 @@ def tables(history: History) -> list[Table]:
 def too_many_text(history: History) -> str:
     """Why no line of so many can be a regression, and what to do."""
     return (
-        f"Of {len(history.judged)} lines together no step can be significant; choose at most {MOST_TOGETHER} with "
-        "--network or --engine."
+        f"Of {counted(len(history.judged), 'line')} together no step can be significant; choose at most "
+        f"{MOST_TOGETHER} with --network or --engine."
     )
 
 

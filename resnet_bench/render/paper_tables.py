@@ -44,7 +44,9 @@ def tables(samples: Samples) -> list[Table]:
     """
     counts = parameter_counts(samples)
     found = groups(samples)
-    summaries = [_summary(g, counts) for g in found] if found else [_counts_only(counts)] if counts else []
+    measured = {s.architecture for group in found for s in group.series}
+    counted = {a: own for a, own in counts.items() if a in paper.PUBLISHED or a not in measured}
+    summaries = [_summary(group, counted) for group in found] if found else [_counts_only(counts)] if counts else []
     explained = [
         table
         for run in samples.runs
@@ -85,6 +87,7 @@ def _counts_only(counts: dict[str, dict[int, int]]) -> Table:
 
 
 def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
+    """Of what the group measured; also, with their parameters alone, networks of `counts` and of the paper."""
     dataset, series = group.dataset, group.series
     times = [t for s in series if (t := s.epoch_time())]
     divisor, unit = minutes_or_seconds([t.seconds for t in times] or [0.0])
@@ -114,11 +117,11 @@ def _summary(group: Group, counts: dict[str, dict[int, int]]) -> Table:
         for s in series
     ]
     for architecture in in_order([*paper.PUBLISHED, *counts]):
-        if all(s.architecture != architecture for s in series):
-            count = counts.get(architecture, {}).get(dataset.classes)
+        count = counts.get(architecture, {}).get(dataset.classes)
+        if all(s.architecture != architecture for s in series) and (count or architecture in paper.PUBLISHED):
             row = _cells(architecture, f"{count:,}" if count else MISSING, None, None, None, None, divisor)
             rows.append([architecture, *([""] if with_setting else []), *row, "" if count else "not measured"])
-    order = in_order([*paper.PUBLISHED, *counts])
+    order = in_order([*paper.PUBLISHED, *counts, *(s.architecture for s in series)])
     rows.sort(key=lambda row: order.index(row[0]))
     caption = captions.group_text(group)
     return Table("Summary", columns, rows, caption, _notes(group, times))

@@ -114,6 +114,19 @@ def test_doubtful_sessions_are_shown_and_not_judged(tmp_path):
     assert (len(line.judged), line.verdict) == (12, "slower")
 
 
+def test_a_session_that_the_time_limit_cut_short_stays_in_its_line(tmp_path):
+    """It is doubtful, as its warning says, so that it is shown there and not judged."""
+    sessions = [session(i, 60) for i in range(7)]
+    for number, (entries, _) in enumerate(sessions):
+        for entry in entries:
+            entry["mode"], entry["points"] = "full", []
+            steps = 30 if number == 3 else entry["steps_per_epoch"]
+            entry["blocks"] = [{**b, "steps": steps} for b in entry["blocks"] if b["point"] == 0]
+            entry["warnings"] = ["the time limit allowed only the first 30 steps"] if number == 3 else []
+    (line,) = history(read_all(save(tmp_path, sessions))).lines
+    assert [s.judged for s in line.sessions] == [True] * 3 + [False] + [True] * 3
+
+
 def test_fewer_than_six_sessions_tell_nothing(tmp_path):
     own = [session(i, s) for i, s in enumerate([60, 60, 90, 90, 90])]
     found = history(read_all(save(tmp_path, own)))

@@ -68,6 +68,13 @@ def test_a_study_has_five_sentences(tell: Make) -> None:
     assert re.match(r"Of \d+ claims of the study \d+ are reproduced, \d+ (is|are) not reproduced and \d+ ", judged)
 
 
+def test_networks_of_which_only_some_were_trained(tell: Make) -> None:
+    timed = [in_processes(a, 60) for a in ("baseline", "fc1", "fc3")]
+    run = tell(*timed, accuracy("fc1", [0.2]))[0]
+    assert run.startswith("1 network was trained (1 epoch, 1 seed) and 3 networks were timed on cifar100 (")
+    assert tell(accuracy("fc1", [0.2]))[0].startswith("1 network was trained (1 epoch, 1 seed) on cifar100 (")
+
+
 def test_one_process_gives_no_verdict(tell: Make) -> None:
     found = tell(epoch_time("fc1", 600, noise=0), epoch_time("baseline", 3000, noise=0))
     assert found[1] == (

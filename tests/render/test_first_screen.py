@@ -119,7 +119,7 @@ def test_without_times_or_trainings(tmp_path: Path) -> None:
 def test_doubts_are_one_line(tmp_path: Path) -> None:
     calibrations = {"start": handmade.calibration(), "end": handmade.calibration(memory=20e9)}
     entry = handmade.in_processes("fc1", [60, 61, 62], warnings=["Something else runs; x.", "More."])
-    found = text(read(tmp_path, entry, calibration=calibrations))
+    found = text(read(tmp_path, entry, calibration=calibrations), 100)
     (line,) = (line for line in found.splitlines() if line.startswith("Doubtful"))
     assert "up to 50 %" in line
     assert "Something else runs" in line
@@ -127,6 +127,35 @@ def test_doubts_are_one_line(tmp_path: Path) -> None:
 
 
 # Against the last saved session ---------------------------------------------------------------------------------------
+
+
+def test_several_doubts_are_counted_first(tmp_path: Path) -> None:
+    entries = [
+        handmade.in_processes(n, [60, 61, 62], warnings=[f"{n} was slow.", "The load was 3."]) for n in ("fc1", "fc3")
+    ]
+    assert "\nDoubtful times (3 reasons): fc1 was slow; The load was 3; fc3 was slow." in text(read(tmp_path, *entries))
+
+
+def test_a_later_group_says_only_what_differs(tmp_path: Path) -> None:
+    """The arms of a duel, of which only the name and the code differ."""
+    found = [
+        handmade.save(
+            tmp_path / f"{name}.json",
+            [handmade.in_processes("fc1", [60, 61, 62])],
+            machine=handmade.machine(duel={"id": "d", "arm": name}, code={"sha256": digit * 64}),
+        )
+        for name, digit in (("old", "1"), ("new", "2"))
+    ]
+    shown = text(read_all(found))
+    assert shown.startswith("Brackets: 95 % intervals. Arm old: cifar100 (")
+    assert "\nArm new: code sha256 222222222222; else as above.\n" in shown
+
+
+def test_the_signs_of_the_bars_are_explained_where_they_are(tmp_path: Path) -> None:
+    wide = read(tmp_path, handmade.in_processes("fc1", [60, 61, 62]), handmade.in_processes("fc3", [10, 60, 110]))
+    assert "▒: the interval of the step; │: its mean; >: it goes on." in text(wide, 200)
+    certain = read(tmp_path, handmade.in_processes("fc1", [60, 60, 60]), name="0002_y.json")
+    assert "▒" not in text(certain)
 
 
 def test_early_steps_beside_a_session_are_told_of(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from resnet_bench.analysis.history import History, history
 from resnet_bench.render import history_page
+from resnet_bench.render.axes import network_style
+from resnet_bench.render.drawing import Figure
 from resnet_bench.render.history_tables import BARS, as_dict, machine_name, render, sentences, sparkline
 from resnet_bench.render.page import WHOLE
 from resnet_bench.results.samples import read_all
@@ -49,6 +51,39 @@ def test_a_step_is_a_sentence(slower: History) -> None:
     assert sentence.startswith("REGRESSION fast, fc3: 1.3")
     assert "since bbbbbbb on 2027-01-07 (p 0.0" in sentence
     assert sentence.endswith("; code aaaaaaa → bbbbbbb, torch 2.15.0 → 2.15.1 at the same time")
+
+
+def test_uncommitted_changes_are_named(tmp_path: Path) -> None:
+    changed = [{"commit": c * 40, "sha256": c * 64, "dirty": c == "b"} for c in "ab"]
+    paths = made(tmp_path, SECONDS[:6], code=changed[0])
+    (tmp_path / "b").mkdir()
+    paths += made(tmp_path / "b", SECONDS, code=changed[1])[6:]
+    found = history(read_all(paths))
+    (sentence,) = sentences(found)
+    assert "since bbbbbbb with uncommitted changes on 2027-01-07 (p 0.0" in sentence
+    (line,) = as_dict(found)["lines"]
+    assert line["changes"][0]["dirty"] is True
+    assert [s["dirty"] for s in line["sessions"]] == [False] * 6 + [True] * 6
+
+
+def test_lines_of_data_sets_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    paths = made(tmp_path, SECONDS[:2])
+    content = json.loads(paths[1].read_text())
+    content["benchmarks"][0]["extra_info"]["dataset"]["test_images"] = 500
+    paths[1].write_text(json.dumps(content))
+    captions = [line for line in render(history(read_all(paths))).splitlines() if "test images" in line]
+    assert len(captions) == 2
+    assert " 10,000 test images" in captions[0]
+    assert " 500 test images" in captions[1]
+
+
+def test_a_line_is_named_by_what_differs_among_those_of_its_machine(tmp_path: Path) -> None:
+    paths = made(tmp_path, SECONDS[:1]) + made(tmp_path, SECONDS[:1], "CPU two", 1)
+    for path, threads in zip(paths, (1, 2), strict=True):
+        content = json.loads(path.read_text())
+        content["benchmarks"][0]["extra_info"]["threads"] = threads
+        path.write_text(json.dumps(content))
+    assert "thread" not in render(history(read_all(paths)))
 
 
 def test_the_sentence_tells_of_the_machine(tmp_path: Path) -> None:
@@ -130,7 +165,7 @@ def test_the_page_is_escaped_and_has_its_figure(tmp_path: Path) -> None:
     text = history_page.page(history(read_all(made(tmp_path, SECONDS, cpu=NASTY))))
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
-    assert text.count("<svg") == 1
+    assert text.count("<svg") == 2  # once more for a phone
     assert "× slower" in text
 
 
@@ -152,12 +187,36 @@ def test_the_figure_draws_levels_steps_and_what_is_not_judged(tmp_path: Path) ->
     (figure,) = history_page.figures(history(read_all(paths)))
     with figure.canvas() as canvas:
         (axes,) = canvas.axes
-        points = [line for line in axes.lines if line.get_marker() == "o"]
+        points = [line for line in axes.lines if line.get_marker() == network_style("fc3").marker]
         steps = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
         filled = [line.get_markerfacecolor() != "white" for line in points]
     assert steps == [5.5]
     assert filled == [True] * 12 + [False]
     assert figure.svg() == figure.svg()
+
+
+def test_a_page_for_a_phone_and_paper(tmp_path: Path) -> None:
+    """A figure has four lines at most; it is drawn once more for a phone; a line of one session is not drawn."""
+    pytest.importorskip("matplotlib")
+    paths = made(tmp_path, SECONDS[:2])
+    for path in paths:
+        content = json.loads(path.read_text())
+        content["benchmarks"] *= 6
+        for number, benchmark in enumerate(json.loads(json.dumps(content["benchmarks"]))):
+            benchmark["extra_info"]["architecture"] = f"network{number}"
+            content["benchmarks"][number] = benchmark
+        path.write_text(json.dumps(content))
+    found = history(read_all(paths))
+    assert [len(canvas_of(figure)) for figure in history_page.figures(found)] == [4, 2]
+    assert history_page.page(found).count('class="picture narrow"') == 2
+    alone = history(read_all(paths[:1]))
+    assert not history_page.figures(alone)
+    assert "No line has 2 sessions, so that there is no course to draw." in history_page.page(alone)
+
+
+def canvas_of(figure: Figure) -> list[object]:
+    with figure.canvas() as canvas:
+        return list(canvas.axes)
 
 
 def test_a_line_of_the_page_ends_within_no_bars_date_interval_or_number(slower: History) -> None:

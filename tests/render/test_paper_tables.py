@@ -234,6 +234,17 @@ def test_controls_come_after_the_five(made: Any) -> None:
     assert [cells[0] for cells in summary.rows] == [*NETWORKS, "conv5x5-same"]
 
 
+def test_a_group_has_no_row_for_what_only_another_one_measured(tmp_path: Path) -> None:
+    """But one for each network of the paper, and for what was only counted."""
+    files = [
+        save(tmp_path / "a.json", [epoch_time("fc1"), parameters("conv5x5-se")]),
+        save(tmp_path / "b.json", [epoch_time("blocks2-same", dataset=dataset(name="cifar10", classes=10))]),
+    ]
+    first, second = (t for t in tables(together([read(f) for f in files])) if t.title == "Summary")
+    assert [cells[0] for cells in first.rows] == [*NETWORKS, "conv5x5-se"]
+    assert [cells[0] for cells in second.rows] == [*NETWORKS, "blocks2-same"]  # of other classes
+
+
 def test_a_file_without_runs_has_a_summary_of_counts(made: Any) -> None:
     *_, summary = made(parameters("fc1"), parameters("blocks2"))
     assert summary.rows == [["fc1", "1,468,724", "1.5M", "100"], ["blocks2", "16,608,956", "–", "100"]]

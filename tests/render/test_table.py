@@ -1,7 +1,8 @@
-"""Tables as GitHub's Markdown: a parser finds in them what was put in."""
+"""Tables as GitHub's Markdown, in which a parser finds what was put in, and as text that fits a terminal."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from resnet_bench import output
 from resnet_bench.cli import main
 from resnet_bench.render.table import Table
 from tests.handmade import accuracy, in_processes, machine, parameters, save
@@ -124,3 +126,42 @@ def test_a_report_is_tables_for_a_step_summary(markdown, path: str) -> None:
 def test_a_table_without_rows_has_its_heads(markdown, tmp_path: Path) -> None:
     assert parsed(Table("T", ["a", "b|c"], []).render("markdown"))[1] == [[["a", "b|c"]]]
     assert markdown("report", save(tmp_path / "a.json", [parameters("fc1")]))[1]
+
+
+def on_a_terminal(table: Table, columns: int | None) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "line_width", lambda: columns)
+        return table.render("text").splitlines()
+
+
+INTERVALS = Table("Times", ["network", "step (ms)", "what is to be said"], [["fc1", "1.50 [1.40, 1.60]", "a b " * 30]])
+
+
+def test_a_wide_table_follows_the_terminal_and_keeps_intervals_whole() -> None:
+    lines = on_a_terminal(INTERVALS, 60)
+    assert max(map(len, lines)) <= 60
+    assert any("1.50 [1.40, 1.60]" in line for line in lines)
+
+
+def test_a_table_with_many_columns_lies_on_its_side() -> None:
+    wide = Table("Wide", [f"column{i}" for i in range(12)], [[f"value{i}" for i in range(12)]])
+    lines = on_a_terminal(wide, 60)
+    assert [line.split() for line in lines[2:3] + lines[4:]] == [[f"column{i}", f"value{i}"] for i in range(12)]
+
+
+def test_in_a_file_each_row_is_a_line() -> None:
+    lines = on_a_terminal(INTERVALS, None)
+    assert [line for line in lines if line.startswith("fc1")] == [
+        "fc1        1.50 [1.40, 1.60]  " + ("a b " * 30).strip()
+    ]
+
+
+WORDS = st.lists(st.text("abc[],", max_size=9), max_size=6).map(" ".join)
+
+
+@given(st.integers(1, 5).flatmap(lambda n: st.lists(st.lists(WORDS, min_size=n, max_size=n), min_size=2, max_size=5)))
+def test_nothing_is_lost_on_a_narrow_terminal(rows: list[list[str]]) -> None:
+    lines = on_a_terminal(Table("Title", rows[0], rows[1:]), 90)
+    assert max(map(len, lines)) <= 90
+    shown = Counter(word for line in lines[2:] for word in line.split() if set(word) != {"-"})
+    assert shown == Counter(word for row in rows for cell in row for word in cell.split())
