@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jinja2
+from markupsafe import Markup, escape
 
 from resnet_bench.analysis import claims, comparison
 from resnet_bench.analysis.claims import UNDECIDED, JudgedClaim, Outcome
@@ -161,6 +162,13 @@ WHOLE = re.compile(
 """What a line of a cell is not to end within. With one group, so that `split` keeps it."""
 
 
+def _with_code(text: str) -> Markup:
+    """The text escaped; what stands between backticks as code."""
+    parts = re.split(r"`([^`]+)`", text)
+    pieces = [Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts)]
+    return Markup("").join(pieces)
+
+
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
@@ -171,6 +179,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["wholes_apart"] = WHOLE.split
+    environment.filters["with_code"] = _with_code
     environment.tests |= {
         "table": lambda part: isinstance(part, Table),
         "picture": lambda part: isinstance(part, Picture),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from resnet_bench import architectures, networks
-from resnet_bench.analysis.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED
+from resnet_bench.analysis.claims import NOT_REPRODUCED, REPRODUCED, UNDECIDED, questions
 from resnet_bench.analysis.claims.judging import judge_selection
 from resnet_bench.analysis.claims.outcome import Untestable
 from resnet_bench.analysis.claims.selection import Curves, Selection
@@ -74,3 +74,17 @@ def test_at_most_5_percent_of_tables_hold_any_false_verdict(replicates: int) -> 
     """Of 120 tables 6 may; 11 are two standard errors more."""
     wrong = [t for t in tables(replicates) if any(is_false(claim, outcome) for claim, outcome in t.items())]
     assert len(wrong) <= 11
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        (["epoch 3"], "epoch 3"),
+        (["epoch 3", "epoch 5"], "epochs 3 and 5"),
+        (["epoch 2", "epoch 3", "epoch 9", "epoch 10", "epoch 11"], "epochs 2, 3 and 9 to 11"),
+        (["epoch 2", "epoch 3", "epoch 4", "the plateau"], "epochs 2 to 4 and the plateau"),
+        (["the effect", "more than half of it in the control"], "the effect and more than half of it in the control"),
+    ],
+)
+def test_many_epochs_are_told_in_few_words(keys: list[str], text: str) -> None:
+    assert questions._named(keys) == text

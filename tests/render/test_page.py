@@ -757,3 +757,17 @@ def test_the_page_of_a_history_is_such_a_page(look: Look, tmp_path: Path, flags:
     assert seen["scrollWidth"] <= 390
     assert len(seen["pictures"]) == len(seen["tables"]) == 2
     assert look(made, 390, *flags, axe=axe_script())[0]["axe"]["violated"] == []
+
+
+def test_what_stands_between_backticks_is_code() -> None:
+    table = Table("T", ["a"], [["`b`"]], "Give `--claims <x>`.", ["`a` and `b`; one ` alone"])
+    text = page.document("Title", [Section("S", ["Run `pip`.", table])])
+    assert "<p>Run <code>pip</code>.</p>" in text
+    assert "Give <code>--claims &lt;x&gt;</code>." in text
+    assert "<code>a</code> and <code>b</code>; one ` alone" in text
+
+
+def test_figures_of_one_number_are_told_apart_by_what_they_are_of() -> None:
+    pictures = [Picture("Figure 7: fc1", f"on {machine}; more", "<svg/>") for machine in "ab"]
+    text = page.document("Title", [Section("S", pictures, folded=True)])
+    assert "<h3>Figure 7: fc1: on a</h3>" in text

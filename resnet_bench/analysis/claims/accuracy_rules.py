@@ -225,4 +225,6 @@ def cause_lowers_accuracy(curves: Curves, cause: str) -> Question:
             f"{variant} {points_text(effect, error)}; {curves}"
         )
 
-    return Question({"the effect": effect, "the control's share": halfway}, evidence, "seed", curves.place)
+    return Question(
+        {"the effect": effect, "more than half of it in the control": halfway}, evidence, "seed", curves.place
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,8 +56,8 @@ class Question:
         return decided(True, evidence, self.place)
 
     def _about(self, word: str, keys: list[str]) -> str:
-        """`not so in epoch 3 and epoch 5: `; empty where there is one condition only."""
-        return f"{word} in {listed(keys)}: " if len(self.conditions) > 1 else ""
+        """`not so (epochs 3 and 5): `; empty where there is one condition only."""
+        return f"{word} ({_named(keys)}): " if len(self.conditions) > 1 else ""
 
     def _too_few(self, error: float) -> str:
         """`not decidable from one seed; …`."""
@@ -79,3 +79,19 @@ class Question:
         else:
             given = f"if its value is the mean and seeds scatter by {100 * TYPICAL_SPREAD:.1f} points, as is typical"
         return f"about {counted(more, f'more {self.unit}')} would decide it, {given}"
+
+
+def _named(keys: Sequence[str]) -> str:
+    """The conditions' names; of several epochs the numbers, of many in a row the ends: `epochs 2 and 5 to 15`."""
+    epochs = [int(key.removeprefix("epoch ")) for key in keys if key.startswith("epoch ")]
+    if len(epochs) < 2:
+        return listed(keys)
+    rows: list[list[int]] = []
+    for epoch in epochs:
+        if rows and epoch == rows[-1][-1] + 1:
+            rows[-1].append(epoch)
+        else:
+            rows.append([epoch])
+    numbers = [n for row in rows for n in ([f"{row[0]} to {row[-1]}"] if len(row) > 2 else row)]
+    others = [key for key in keys if not key.startswith("epoch ")]
+    return listed([f"epochs {listed(numbers)}", *others])

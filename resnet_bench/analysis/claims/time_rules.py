@@ -159,7 +159,7 @@ def cause_accounts_for_time(times: StepTimes, variant: str, control: str, cause:
             f"time, {variant} {factor_text(effect, error)}; {times}"
         )
 
-    conditions = {"the effect": effect, "the control's share": beyond_halfway(effect, alone)}
+    conditions = {"the effect": effect, "more than half of it in the control": beyond_halfway(effect, alone)}
     return Question(conditions, evidence, "process")
 
 
@@ -183,13 +183,14 @@ def time_falls_with_parameters(times: StepTimes, variant: str, control: str) -> 
     fast = Condition(times.log_ratios(variant, "fast"))
 
     def evidence(error: float) -> str:
-        left = f" (not judged: on the fast engine {factor_text(fast, error)})" if fast.values else ""
+        faster = f" (not judged: on the fast engine {factor_text(fast, error)})" if fast.values else ""
         return (
             f"{variant} takes {factor_text(effect, error)} of the baseline's step time with {count:.2f} of its "
-            f"parameters{left}, control {control} {factor_text(held, error)} with {kept:.2f} of them; {times}"
+            f"parameters{faster}, control {control} {factor_text(held, error)} with {kept:.2f} of them; {times}"
         )
 
-    conditions = {"the effect": effect, "what is left with the parameters held": short_of_halfway(effect, held)}
+    left = short_of_halfway(effect, held)
+    conditions = {"the effect": effect, "less than half of it left with the parameters held": left}
     return Question(conditions, evidence, "process")
 
 
