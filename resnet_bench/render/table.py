@@ -158,7 +158,7 @@ def _narrowed(rows: Sequence[Sequence[str]], width: int, keep_intervals: bool) -
 _GAP = 2  # spaces that tabulate has between columns
 _HEAD_PAD = 2  # and by which a column is at least wider than its head
 _INTERVAL = re.compile(r"\[[^\[\]]*\]")
-_TIE = "\N{WORD JOINER}"  # stands for a space at which nothing is broken
+_TIE = "\0"  # stands for a space at which nothing is broken
 
 
 def _wrapped(text: str, width: int) -> str:

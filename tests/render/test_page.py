@@ -748,8 +748,9 @@ def test_the_page_of_a_history_is_such_a_page(look: Look, tmp_path: Path, flags:
         for i, s in enumerate([60] * 6 + [80] * 6, 1)
     ]
     files = [samples.save(tmp_path / f"{i}.json", [day], samples.machine(session=str(i))) for i, day in enumerate(days)]
-    other = samples.machine(session="other", cpu={"model": "Another"})
-    files.append(samples.save(tmp_path / "other.json", [days[0]], other))
+    for number, day in enumerate(days[:2]):
+        other = samples.machine(session=f"other {number}", cpu={"model": "Another"})
+        files.append(samples.save(tmp_path / f"other{number}.json", [day], other))
     made = CliRunner().invoke(cli.cli, ["history", *map(str, files), "--format", "html"]).stdout
     assert "REGRESSION" in made
     seen, console, _ = look(made, 390, *flags)

@@ -161,7 +161,7 @@ def test_report_advises_no_comparison_that_is_refused(read: Reader, capsys: pyte
     with pytest.raises(SystemExit):
         cli.main(["report", str(file.path)])
     out = capsys.readouterr().out
-    assert "Everything:  resnet-bench report" in out
+    assert "All tables:  resnet-bench report" in out
     assert "resnet-bench compare" not in out
 
 
