@@ -145,7 +145,8 @@ class _Reporter:
     def text(self, width: int | None = None) -> str:
         """`about 3 min left in all; training: fc1 epoch 1/1, 40 of 80 images; then measuring the machine`.
 
-        In so many characters, if a width is given: then phases to come are counted, and the inner task stands alone.
+        In so many characters, if a width is given: then phases to come are counted or left out, for the time is that of
+        all of them, the inner task stands alone, and what still does not fit is cut.
         """
         left, later = self._left_text(), self._later()
         outer, inner = self.tasks[0].text(), self.tasks[-1].text()
@@ -153,12 +154,13 @@ class _Reporter:
         thens = [f"then {', '.join(later)}"] if later else [""]
         if len(later) > 1:
             thens += [f"then {later[0]} and {len(later) - 1} more", f"then {len(later)} more phases"]
-        texts = ["; ".join(filter(None, (left, now, then))) for now in nows for then in thens]
+        brief = left.removesuffix(" in all")
+        parts = [(left, now, then) for now in nows for then in thens]
+        parts += [(about, now, "") for now in nows for about in (left, brief)]
+        texts = ["; ".join(filter(None, own)) for own in parts]
         if width is None:
             return texts[0]
-        room = width - sum(len(part) + 2 for part in (left, thens[-1]) if part)
-        cut = f"{inner[: max(10, room - 3)]}..."
-        return next((text for text in texts if len(text) <= width), "; ".join(filter(None, (left, cut, thens[-1]))))
+        return next((text for text in texts if len(text) <= width), f"{texts[-1][: width - 3]}...")
 
     def _left_text(self) -> str:
         seconds, known = self.left()
@@ -294,11 +296,12 @@ def paused() -> Iterator[None]:
 
 
 def is_live(stream: Any) -> bool:
-    """Whether a line may change in place: on terminals that are not too simple and say how wide they are."""
+    """Whether a line may change in place: on terminals that are not too simple and say how large they are."""
     try:
         if not stream.isatty() or os.environ.get("TERM") == "dumb":
             return False
-        return os.get_terminal_size(stream.fileno()).columns > 0
+        size = os.get_terminal_size(stream.fileno())
+        return size.columns > 0 and size.lines > 1  # in fewer lines tqdm shows nothing
     except (OSError, ValueError):  # it is none, or is closed
         return False
 
