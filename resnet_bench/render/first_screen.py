@@ -25,7 +25,7 @@ from resnet_bench.render import captions, scale_tables
 from resnet_bench.render.table import MISSING, significant, with_interval
 from resnet_bench.render.verdicts import accuracy_text, ratio_text
 from resnet_bench.results.samples import TRAINED, Samples
-from resnet_bench.schema import ExplainResult, Interval, Result, ScaleResult
+from resnet_bench.schema import ExplainResult, Interval, ParametersResult, Result, ScaleResult
 from resnet_bench.wording import counted, listed, short
 
 LINES = 25
@@ -388,12 +388,12 @@ def next_commands(path: Path | None, earlier: Earlier | None, results: Iterable[
         return ["Not saved: --benchmark-save=NAME keeps results for resnet-bench report, compare."]
     own = _quoted(path)
     base = earlier.comparison.base.path if earlier and earlier.comparison else None
-    if not any(isinstance(result, TRAINED) for result in results):  # of the study's sentences and `compare`'s none
-        return [f"All tables:  resnet-bench report {own} --html report.html"]
-    return [
-        f"All tables:  resnet-bench report {own} --claims --html report.html",
-        f"Compare:     resnet-bench compare {f'{_quoted(base)} {own}' if base else f'{own} OTHER.json'}",
-    ]
+    kinds = {type(result) for result in results}
+    claims = " --claims" if kinds & {*TRAINED, ParametersResult} else ""
+    found = [f"All tables:  resnet-bench report {own}{claims} --html report.html"]
+    if kinds & {*TRAINED}:  # `compare` knows times and accuracies
+        found.append(f"Compare:     resnet-bench compare {f'{_quoted(base)} {own}' if base else f'{own} OTHER.json'}")
+    return found
 
 
 def _quoted(path: Path) -> str:

@@ -1,9 +1,11 @@
+import gc
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -182,6 +184,29 @@ def test_an_error_of_the_surroundings_in_a_worker_is_one_sentence(dataset, monke
 
 
 @needs_fork
+def test_a_loader_of_which_one_worker_cannot_start_ends_the_others_and_says_one_sentence(dataset, monkeypatch):
+    """Torch alone would also print a traceback, when the loader is deleted."""
+    started, unraisable = [], []
+    start = BaseProcess.start
+
+    def second_fails(process):
+        if started:
+            raise OSError(28, "No space left on device")
+        start(process)
+        started.append(process)
+
+    monkeypatch.setattr(BaseProcess, "start", second_fails)
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with pytest.raises(WorkerError) as raised:
+        next(pipelines.batches("loader", dataset, RECIPE, 5, 2, workers=2))
+    assert "No space left on device" in str(raised.value)
+    raised.value.__traceback__ = raised.value.__cause__.__traceback__ = None  # they hold the loader
+    del raised
+    gc.collect()
+    assert unraisable == []
+    assert not started[0].is_alive()
+
+
 def test_a_mistake_in_the_code_of_a_worker_keeps_its_traceback(dataset, monkeypatch):
     monkeypatch.setattr(pipelines.augmentation, "augment_image", lambda: None)
     with pytest.raises(TypeError):

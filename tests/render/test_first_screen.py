@@ -112,6 +112,13 @@ def test_a_ratio_that_nobody_can_tell_is_marked(tmp_path: Path) -> None:
         assert ("?" in row) == doubtful
 
 
+def test_counts_alone_have_claims_and_nothing_to_compare(tmp_path: Path) -> None:
+    results = [run.result for run in read(tmp_path, handmade.parameters("fc1")).runs]
+    (command,) = first_screen.next_commands(tmp_path / "x.json", None, results)
+    assert command.startswith("All tables:  resnet-bench report ")
+    assert command.endswith("x.json --claims --html report.html")
+
+
 def test_without_times_or_trainings(tmp_path: Path) -> None:
     assert "baseline 8,942,524" in text(read(tmp_path, handmade.parameters("baseline")))
 
