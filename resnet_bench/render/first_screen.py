@@ -91,13 +91,14 @@ def _measured(samples: Samples, width: int, room: int) -> list[Line]:
     room -= bool(swept)
     for number, group in enumerate(found):
         left = room - len(made) - (1 if number + 1 < len(found) else 0)  # a line says what is left out
-        table, ratios = _table(group, width)
+        table = _table(group, width)
         text = captions.arm_text(group)
         text += captions.beside_text(group, found[0]) if number else captions.group_text(group)
         text = text if number else f"Brackets: 95 % intervals. {text}"
         caption = _wrapped(text, width, 4 if len(found) == 1 else 3)
-        head = [*(Line(part, "bold") for part in caption), *table]
-        notes = list(map(Line, _notes(group, table, ratios, width))) if number + 1 == len(found) else []
+        head = [*(Line(part, "bold") for part in caption), *table.lines]
+        most = max(4, left - len(head))
+        notes = list(map(Line, _wrapped(_notes(group, table), width, most))) if number + 1 == len(found) else []
         fixed = len(head) - len(group.series) + len(notes)
         rows = min(len(group.series), left - fixed)
         if rows < len(group.series):
@@ -153,15 +154,23 @@ class _Column(NamedTuple):
     right: bool = True
 
 
-def _table(group: Group, width: int) -> tuple[list[Line], list[Ratio]]:
-    """Heads in two lines, then a row a series: the most that fits; the ratios to the baseline that it shows."""
+class _Laid(NamedTuple):
+    """The lines of a table, the ratios to the baseline that it shows, and the heads of columns that found no room."""
+
+    lines: list[Line]
+    ratios: list[Ratio]
+    left_out: list[str]
+
+
+def _table(group: Group, width: int) -> _Laid:
+    """Heads in two lines, then a row a series: the most that fits."""
     speeds = {id(speed.series[0]): speed for speed in step_speeds(group) if len(speed.series) == 1}
     rows = [_Row(s, _name(group, s), speeds.get(id(s))) for s in group.series]
-    columns: list[_Column] = []
-    for given_up in range(len(_GIVEN_UP) + 1):
-        columns = list(_columns(group, rows, width, frozenset(_GIVEN_UP[:given_up])))
+    every = columns = list(_columns(group, rows, width, frozenset()))
+    for given_up in range(1, len(_GIVEN_UP) + 1):
         if sum(map(_column_width, columns)) + len(_GAP) * (len(columns) - 1) <= width:
             break
+        columns = list(_columns(group, rows, width, frozenset(_GIVEN_UP[:given_up])))
     heads = [
         "".join(_line([(c.heads[i], c) for c in columns])).rstrip()
         for i in range(2)
@@ -169,12 +178,14 @@ def _table(group: Group, width: int) -> tuple[list[Line], list[Ratio]]:
     ]
     body = [_line([(c.cells[i], c) for c in columns]).rstrip() for i in range(len(rows))]
     ratios = [row.speed.to_baseline for row in rows if row.speed and row.speed.to_baseline]
-    shown = ratios if any(c.heads == _RATIO_HEADS for c in columns) else []
-    return [*(Line(head, "bold") for head in heads), *map(Line, body)], shown
+    shown = {c.heads[0] for c in columns}
+    left_out = [" ".join(filter(None, c.heads)) for c in every if c.heads[0] not in shown]
+    lines = [*(Line(head, "bold") for head in heads), *map(Line, body)]
+    return _Laid(lines, ratios if _RATIO_HEADS[0] in shown else [], left_out)
 
 
 _RATIO_HEADS = ("Of baseline's", "(published)")
-_GIVEN_UP = ("ratio intervals", "step interval", "of baseline beside plain", "parameters", "bar", "of baseline",
+_GIVEN_UP = ("ratio intervals", "step interval", "parameters", "of baseline beside plain", "bar", "of baseline",
              "plain", "accuracy interval", "published accuracy")  # fmt: skip
 """What a narrow terminal has no room for, the least important first. The bar shows the interval of the step too."""
 
@@ -308,16 +319,16 @@ def _bars(steps: Sequence[tuple[float, tuple[float, float] | None] | None], widt
     return bars
 
 
-def _notes(group: Group, table: Sequence[Line], ratios: Sequence[Ratio], width: int) -> list[str]:
+def _notes(group: Group, table: _Laid) -> str:
     """What the signs and the published numbers are, or why there are none, and what the images are not."""
-    notes = []
-    shown = "".join(line.text for line in table)
+    notes = [f"Left out for want of room: {listed(table.left_out)}."] if table.left_out else []
+    shown = "".join(line.text for line in table.lines)
     if _INTERVAL in shown:
         cut = "; >: it goes on" if _CUT in shown else ""
         notes.append(f"{_INTERVAL}: the interval of the step; {_MEAN}: its mean{cut}.")
-    if ratios:
+    if table.ratios:
         notes.append(f"Of baseline's: of its step's time; (published): of its epoch's, on {paper.MACHINE}.")
-    if not all(map(_told, ratios)):
+    if not all(map(_told, table.ratios)):
         notes.append("?: the interval holds 1, or there is none.")
     if any(s.accuracies for s in group.series) and not _comparable_accuracy(group):
         d = group.dataset
@@ -327,7 +338,7 @@ def _notes(group: Group, table: Sequence[Line], ratios: Sequence[Ratio], width: 
         notes.append(
             f"Accuracies {kind} do not compare with the published ones: all of CIFAR-100, {paper.EPOCHS} epochs."
         )
-    return _wrapped(" ".join(notes), width, 4) if notes else []
+    return " ".join(notes)
 
 
 # Against the last saved session ---------------------------------------------------------------------------------------

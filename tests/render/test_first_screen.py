@@ -89,6 +89,9 @@ def test_a_wider_terminal_tells_more() -> None:
     assert step_with_interval.search(wide)
     assert not step_with_interval.search(narrow)  # the bar has the interval
     assert "│" in narrow
+    assert "Left out for want of room: Parameters." in narrow
+    assert "Left out" not in wide
+    assert "Of baseline's" in text(read_all([REPORTS / "speed-zen4.json"]), 80)  # with what was published
 
 
 def test_published_accuracies_only_beside_the_whole_data_set(tmp_path: Path) -> None:
