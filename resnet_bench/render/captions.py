@@ -46,8 +46,13 @@ def cpu_name(machine: dict[str, Any]) -> str:
     return str(identity.part(machine, "cpu").get("model") or "unknown CPU")
 
 
+def _facts(group: Group) -> list[str]:
+    """What tells the group from others, but for what `machine_text` says."""
+    return [fact_text(fact) for fact in group.distinctions if fact.key not in SHOWN]
+
+
 def _in_brackets(group: Group) -> str:
-    facts = [fact_text(fact) for fact in group.distinctions if fact.key not in SHOWN]
+    facts = _facts(group)
     return f" ({'; '.join(facts)})" if facts else ""
 
 
@@ -157,11 +162,10 @@ def group_text(group: Group) -> str:
 
 def beside_text(group: Group, first: Group) -> str:
     """Of what `group_text` says only that in which the group differs from another one of the same files."""
-    facts = [fact_text(fact) for fact in group.distinctions if fact.key not in SHOWN]
     parts = [
         (dataset_text(group.dataset), dataset_text(first.dataset)),
         (machine_text(group.machine), machine_text(first.machine)),
-        *((fact, "") for fact in facts),
+        *((fact, "") for fact in _facts(group)),
         (setting_text(group), setting_text(first)),
         (sizes_text(group.series), sizes_text(first.series)),
     ]

@@ -92,10 +92,7 @@ def _measured(samples: Samples, width: int, room: int) -> list[Line]:
     for number, group in enumerate(found):
         left = room - len(made) - (1 if number + 1 < len(found) else 0)  # a line says what is left out
         table = _table(group, width)
-        text = captions.arm_text(group)
-        text += captions.beside_text(group, found[0]) if number else captions.group_text(group)
-        text = text if number else f"Brackets: 95 % intervals. {text}"
-        caption = _wrapped(text, width, 4 if len(found) == 1 else 3)
+        caption = _wrapped(_caption(group, found[0]), width, 4 if len(found) == 1 else 3)
         head = [*(Line(part, "bold") for part in caption), *table.lines]
         most = max(4, left - len(head))
         notes = list(map(Line, _wrapped(_notes(group, table), width, most))) if number + 1 == len(found) else []
@@ -128,6 +125,13 @@ def _counts(samples: Samples, width: int, room: int) -> list[Line]:
     more = f"A step of {explained} was taken apart: see the tables" if explained else "Nothing else was measured"
     text = f"Parameters, counted on the networks themselves: {', '.join(texts)}. {more}."
     return [Line(part) for part in _wrapped(text, width, max(1, room))]
+
+
+def _caption(group: Group, first: Group) -> str:
+    """What the group is; of a later one only in what it differs from the first."""
+    if group is first:
+        return f"Brackets: 95 % intervals. {captions.arm_text(group)}{captions.group_text(group)}"
+    return captions.arm_text(group) + captions.beside_text(group, first)
 
 
 @dataclass(frozen=True)
@@ -324,7 +328,7 @@ def _notes(group: Group, table: _Laid) -> str:
     notes = [f"Left out for want of room: {listed(table.left_out)}."] if table.left_out else []
     shown = "".join(line.text for line in table.lines)
     if _INTERVAL in shown:
-        cut = "; >: it goes on" if _CUT in shown else ""
+        cut = f"; {_CUT}: it goes on" if _CUT in shown else ""
         notes.append(f"{_INTERVAL}: the interval of the step; {_MEAN}: its mean{cut}.")
     if table.ratios:
         notes.append(f"Of baseline's: of its step's time; (published): of its epoch's, on {paper.MACHINE}.")

@@ -21,7 +21,7 @@ from resnet_bench.render.history_tables import (
     sentences,
     tables,
 )
-from resnet_bench.render.page import Part, Picture, Section, document
+from resnet_bench.render.page import Part, Section, document, for_page_and_phone
 from resnet_bench.wording import short
 
 if TYPE_CHECKING:
@@ -48,11 +48,7 @@ def _pictures(history: History) -> Sequence[Part]:
         require_matplotlib()
     except UserError as error:
         return [str(error)]
-    drawn = zip(figures(history), figures(history, NARROW), strict=True)
-    made = [
-        Picture(wide.title, wide.caption, wide.inline(f"figure{n}"), narrow.inline(f"small{n}"))
-        for n, (wide, narrow) in enumerate(drawn, 1)
-    ]
+    made = for_page_and_phone(figures(history), figures(history, NARROW))
     return made or [f"No line has {LEAST_SESSIONS_DRAWN} sessions, so that there is no course to draw."]
 
 

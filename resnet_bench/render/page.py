@@ -25,7 +25,7 @@ from resnet_bench.errors import UserError
 from resnet_bench.render import captions, claims_table, comparison_tables, findings, speed_tables
 from resnet_bench.render.axes import DARK
 from resnet_bench.render.captions import dataset_text, setting_text
-from resnet_bench.render.drawing import NARROW, require_matplotlib
+from resnet_bench.render.drawing import NARROW, Figure, require_matplotlib
 from resnet_bench.render.figures import figures, headlines
 from resnet_bench.render.paper_tables import tables
 from resnet_bench.render.table import Table
@@ -307,19 +307,24 @@ def _gigabytes(count: Any) -> str:
 # Figures
 
 
+def for_page_and_phone(wide: Sequence[Figure], narrow: Sequence[Figure]) -> list[Part]:
+    """Pictures of figures that were laid out twice."""
+    return [
+        Picture(figure.title, figure.caption, figure.inline(f"top{n}"), small.inline(f"small{n}"))
+        for n, (figure, small) in enumerate(zip(wide, narrow, strict=True), 1)
+    ]
+
+
 def _pictures(samples: Samples, found: Sequence[Group]) -> tuple[list[Part], list[Part]]:
     """The two pictures that the page opens with, then the others, and a line for each that is left out."""
     try:
         require_matplotlib()
     except UserError as error:
         return [], [str(error)]
-    top = [(wide, narrow) for wide, narrow in zip(headlines(found), headlines(found, NARROW), strict=True)]
+    top = headlines(found)
+    opening = for_page_and_phone(top, headlines(found, NARROW))
     made, skipped = figures(samples)
-    opening: list[Part] = [
-        Picture(wide.title, wide.caption, wide.inline(f"top{n}"), narrow.inline(f"small{n}"))
-        for n, (wide, narrow) in enumerate(top, 1)
-    ]
-    shown = {wide.name for wide, _ in top}
+    shown = {figure.name for figure in top}
     drawn: list[Part] = []
     left = PICTURES_BYTES
     rest = [figure for figure in made if figure.name not in shown]
